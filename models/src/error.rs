@@ -39,11 +39,17 @@ impl Error {
 
     /// The operating system refused something about `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_owned(), source }
+        Self::Io {
+            path: path.as_ref().to_owned(),
+            source,
+        }
     }
 
     /// The same error, with `place` put before its message.
     pub fn at(self, place: impl Display) -> Self {
-        Self::At { place: place.to_string(), source: Box::new(self) }
+        Self::At {
+            place: place.to_string(),
+            source: Box::new(self),
+        }
     }
 }
