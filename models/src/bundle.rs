@@ -1,1 +1,313 @@
-//! placeholder
+//! The exported folder: two ONNX graphs, the tokenizer, and `reward_model.json` that says what they are and holds the
+//! sha256 of every file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::image::TileSettings;
+use crate::net::rope::RopeSettings;
+use crate::prompt::PromptSettings;
+use crate::{Error, Result};
+
+/// The manifest's name in the folder.
+pub const MANIFEST_FILE: &str = "reward_model.json";
+/// The vision graph; absent where the exported branch has no vision.
+pub const VISION_GRAPH: &str = "vision.onnx";
+/// The reward graph.
+pub const REWARD_GRAPH: &str = "reward.onnx";
+/// Version of this layout.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Element type of a graph's input or output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Unsigned byte.
+    U8,
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+    /// 32-bit float.
+    F32,
+}
+
+/// One dimension of a graph's input or output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// Chosen at run time; equal names are equal sizes.
+    Free(&'static str),
+    /// Known when the graph is made.
+    Fixed(usize),
+}
+
+/// An input or output of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: &'static str,
+    /// Its element type.
+    pub element: Element,
+    /// Its shape.
+    pub dims: Vec<Dim>,
+}
+
+/// Inputs and outputs of one graph, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// What is fed.
+    pub inputs: Vec<Port>,
+    /// What comes out.
+    pub outputs: Vec<Port>,
+}
+
+fn port(name: &'static str, element: Element, dims: &[Dim]) -> Port {
+    Port {
+        name,
+        element,
+        dims: dims.to_vec(),
+    }
+}
+
+/// The vision graph: u8 pixels [tiles, H, W, 3] → f32 image embeddings [tiles, tokens, width].
+pub fn vision_contract(image_size: usize, tokens_per_tile: usize, width: usize) -> Contract {
+    let tiles = Dim::Free("tiles");
+    let side = Dim::Fixed(image_size);
+    Contract {
+        inputs: vec![port(
+            "pixels",
+            Element::U8,
+            &[tiles, side, side, Dim::Fixed(3)],
+        )],
+        outputs: vec![port(
+            "image_embeds",
+            Element::F32,
+            &[tiles, Dim::Fixed(tokens_per_tile), Dim::Fixed(width)],
+        )],
+    }
+}
+
+/// The reward graph: a forest, its image embeddings and rope tables → f32 rewards [k]. Names and order are those of
+/// [`crate::net::RewardInputs`].
+pub fn reward_contract(width: usize, head_dim: usize) -> Contract {
+    use Element::{F32, I32, I64};
+    let forest = [Dim::Free("rows"), Dim::Free("tokens")];
+    let images = Dim::Free("images");
+    let table = [Dim::Free("entries"), Dim::Fixed(head_dim / 2)];
+    let rewards = [Dim::Free("rewards")];
+    Contract {
+        inputs: vec![
+            port("input_ids", I64, &forest),
+            port("position_ids", I64, &forest),
+            port("document_ids", I32, &forest),
+            port("branch_ids", I32, &forest),
+            port("image_embeds", F32, &[images, Dim::Fixed(width)]),
+            port("image_positions", I64, &[images]),
+            port("rope_cos", F32, &table),
+            port("rope_sin", F32, &table),
+            port("reward_positions", I64, &rewards),
+        ],
+        outputs: vec![port("rewards", F32, &rewards)],
+    }
+}
+
+/// What a bundle is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Standard ONNX operators only; runs wherever they have kernels.
+    Portable,
+    /// ONNX Runtime's CPU provider.
+    Cpu,
+    /// ONNX Runtime's CUDA provider.
+    Cuda,
+    /// TensorRT.
+    Tensorrt,
+}
+
+/// Precision of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit float.
+    Fp32,
+    /// 16-bit float.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+    /// 8-bit integers with scales.
+    Int8,
+    /// 4-bit weights with scales.
+    Int4,
+}
+
+/// What of a request the model was trained to see; score and evaluate obey it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputMode {
+    /// Image and prompt.
+    #[default]
+    Full,
+    /// The white image instead of the request's.
+    TextOnly,
+    /// The empty prompt instead of the request's.
+    ImageOnly,
+}
+
+/// `reward_model.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The language model's architecture, as config.json names it.
+    pub family: String,
+    /// What the graphs are made for.
+    pub target: Target,
+    /// Precision of the weights.
+    pub precision: Precision,
+    /// ONNX operator set.
+    pub opset: u32,
+    /// Width of the language model: last dimension of `image_embeds`.
+    pub hidden_size: usize,
+    /// How rope tables are made.
+    pub rope: RopeSettings,
+    /// Template, image tokens per tile, length limit.
+    pub prompt: PromptSettings,
+    /// How pictures become tiles.
+    pub tiles: TileSettings,
+    /// What of a request the model sees.
+    pub input_mode: InputMode,
+    /// Mean reward over the trainer's evaluation set, when it measured one.
+    pub reward_mean: Option<f64>,
+    /// Standard deviation over the same set.
+    pub reward_std: Option<f64>,
+    /// The checkpoint that was exported.
+    pub checkpoint: String,
+    /// Tokenizer files, relative to the folder.
+    pub tokenizer: Vec<String>,
+    /// sha256 of every other file of the folder, by relative path.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A bundle's folder with its manifest, read and checked.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    folder: PathBuf,
+    manifest: Manifest,
+    hash: String,
+}
+
+impl Bundle {
+    /// Reads the manifest and checks that every file is there and that the small ones have their hashes. Weights are
+    /// checked by [`Bundle::verify`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST_FILE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|e| Error::invalid(e).at(path.display()))?;
+        if manifest.format_version != FORMAT_VERSION {
+            let problem = format!(
+                "expected format_version {FORMAT_VERSION}, got {}",
+                manifest.format_version
+            );
+            return Err(Error::invalid(problem).at(path.display()));
+        }
+        let bundle = Self {
+            folder: folder.to_owned(),
+            manifest,
+            hash: hex(&Sha256::digest(&text)),
+        };
+        bundle.check_files(|name| !name.ends_with(".data"))?;
+        Ok(bundle)
+    }
+
+    /// Checks every file's hash.
+    pub fn verify(&self) -> Result<()> {
+        self.check_files(|_| true)
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// sha256 of the manifest; as it holds every file's hash, of the whole bundle.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The vision graph, unless the branch has none.
+    pub fn vision_graph(&self) -> Option<PathBuf> {
+        self.manifest
+            .files
+            .contains_key(VISION_GRAPH)
+            .then(|| self.folder.join(VISION_GRAPH))
+    }
+
+    /// The reward graph.
+    pub fn reward_graph(&self) -> PathBuf {
+        self.folder.join(REWARD_GRAPH)
+    }
+
+    fn check_files(&self, hashed: impl Fn(&str) -> bool) -> Result<()> {
+        for (name, expected) in &self.manifest.files {
+            let path = self.folder.join(name);
+            let got = if hashed(name) {
+                file_hash(&path)?
+            } else {
+                exists(&path).map(|()| expected.clone())?
+            };
+            if got != *expected {
+                let problem = format!(
+                    "expected sha256 {expected}, got {got}: the file has changed since the export"
+                );
+                return Err(Error::invalid(problem).at(path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Completes `manifest` with the hashes of every file in `folder` and writes it there.
+pub fn write_manifest(folder: &Path, mut manifest: Manifest) -> Result<()> {
+    manifest.files.clear();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        manifest.files.insert(name, file_hash(&entry.path())?);
+    }
+    let json = serde_json::to_string_pretty(&manifest).map_err(Error::invalid)?;
+    crate::folder::replace_file(&folder.join(MANIFEST_FILE), (json + "\n").as_bytes())
+}
+
+fn exists(path: &Path) -> Result<()> {
+    std::fs::metadata(path)
+        .map(|_| ())
+        .map_err(|e| Error::io(path, e))
+}
+
+/// sha256 of a file's content, in hexadecimal.
+pub fn file_hash(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(|e| Error::io(path, e))? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

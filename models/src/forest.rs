@@ -1,1 +1,411 @@
-//! placeholder
+//! The token layout: conversations that begin alike share their prefix in one row, each response a branch of its own.
+//!
+//! ```text
+//! [ prefix p0 … pP-1 | response 1 | response 2 | … | response N | next document … | padding ]
+//! ```
+//!
+//! A token sees the earlier tokens of its own document that lie in the prefix (branch 0) or in its own branch.
+//! Positions restart at P for every branch, so the ids and rewards are those of N separate runs.
+
+use std::cmp::Reverse;
+
+use crate::prompt::Conversation;
+use crate::{Error, Result};
+
+/// Conversations about the same images.
+#[derive(Clone, Debug)]
+pub struct Document<'a> {
+    /// The conversations; at least one, none empty.
+    pub branches: Vec<&'a Conversation>,
+    /// For each image token of a conversation, in order, the row of the image embeddings that belongs there.
+    pub image_rows: Vec<i64>,
+}
+
+impl Document<'_> {
+    /// Length of the longest common token prefix, capped so that every branch keeps a token of its own.
+    pub fn prefix(&self) -> usize {
+        let first = &self.branches[0].ids;
+        let common = |other: &Conversation| {
+            first
+                .iter()
+                .zip(&other.ids)
+                .take_while(|(a, b)| a == b)
+                .count()
+        };
+        let shortest = self.branches.iter().map(|b| b.ids.len()).min().unwrap_or(0);
+        self.branches
+            .iter()
+            .map(|b| common(b))
+            .min()
+            .unwrap_or(0)
+            .min(shortest.saturating_sub(1))
+    }
+
+    /// Tokens of the document as a tree.
+    pub fn tokens(&self) -> usize {
+        let prefix = self.prefix();
+        prefix
+            + self
+                .branches
+                .iter()
+                .map(|b| b.ids.len() - prefix)
+                .sum::<usize>()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.branches.is_empty() || self.branches.iter().any(|b| b.ids.is_empty()) {
+            return Err(Error::invalid(
+                "a document needs conversations of at least one token",
+            ));
+        }
+        match self
+            .branches
+            .iter()
+            .find(|b| b.image_tokens.len() != self.image_rows.len())
+        {
+            Some(b) => Err(Error::invalid(format!(
+                "a conversation has {} image tokens for {} image embeddings",
+                b.image_tokens.len(),
+                self.image_rows.len()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where one conversation lies in a forest. All indices are flat: row · tokens + column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    start: usize,
+    prefix: usize,
+    own: usize,
+    length: usize,
+}
+
+impl Placement {
+    /// Flat index of the conversation's token.
+    pub fn flat(&self, token: usize) -> i64 {
+        let index = if token < self.prefix {
+            self.start + token
+        } else {
+            self.own + token - self.prefix
+        };
+        index as i64
+    }
+
+    /// Flat index of its last token, where the reward is read.
+    pub fn last(&self) -> i64 {
+        self.flat(self.length - 1)
+    }
+}
+
+/// Rows of documents, ready for the network. All arrays but the image ones are [rows, tokens], row-major.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forest {
+    /// Number of rows.
+    pub rows: usize,
+    /// Length of every row, padding included.
+    pub tokens: usize,
+    /// Tokens that are not padding.
+    pub used_tokens: usize,
+    /// Token ids; 0 in padding.
+    pub input_ids: Vec<i64>,
+    /// Positions inside each conversation.
+    pub position_ids: Vec<i64>,
+    /// Documents; every padding token is one of its own.
+    pub document_ids: Vec<i32>,
+    /// 0 in a prefix, 1… in branches.
+    pub branch_ids: Vec<i32>,
+    /// Flat indices of the image tokens.
+    pub image_positions: Vec<i64>,
+    /// For each of them, the row of the image embeddings placed there.
+    pub image_rows: Vec<i64>,
+    /// Every conversation's place, in the order given.
+    pub branches: Vec<Placement>,
+}
+
+impl Forest {
+    /// Lays out rows of documents, padded to the longest.
+    pub fn new(rows: &[Vec<&Document>]) -> Result<Self> {
+        rows.iter()
+            .flatten()
+            .try_for_each(|document| document.check())?;
+        let width = |row: &Vec<&Document>| row.iter().map(|d| d.tokens()).sum::<usize>();
+        let mut forest = Self {
+            rows: rows.len(),
+            tokens: rows.iter().map(width).max().unwrap_or(0),
+            ..Self::default()
+        };
+        for (index, row) in rows.iter().enumerate() {
+            row.iter()
+                .enumerate()
+                .for_each(|(document, d)| forest.push_document(document as i32, d));
+            forest.used_tokens += forest.input_ids.len() - index * forest.tokens;
+            forest.pad((index + 1) * forest.tokens, row.len() as i32);
+        }
+        Ok(forest)
+    }
+
+    /// Flat indices of every conversation's last token.
+    pub fn reward_positions(&self) -> Vec<i64> {
+        self.branches.iter().map(Placement::last).collect()
+    }
+
+    /// Rows that rope tables need: the highest position plus one.
+    pub fn positions(&self) -> usize {
+        self.position_ids
+            .iter()
+            .max()
+            .map_or(0, |&p| p as usize + 1)
+    }
+
+    fn push_document(&mut self, id: i32, document: &Document) {
+        let (prefix, start) = (document.prefix(), self.input_ids.len());
+        self.push_tokens(id, 0, document.branches[0], 0..prefix, &document.image_rows);
+        for (index, conversation) in document.branches.iter().enumerate() {
+            let length = conversation.ids.len();
+            self.branches.push(Placement {
+                start,
+                prefix,
+                own: self.input_ids.len(),
+                length,
+            });
+            self.push_tokens(
+                id,
+                index as i32 + 1,
+                conversation,
+                prefix..length,
+                &document.image_rows,
+            );
+        }
+    }
+
+    fn push_tokens(
+        &mut self,
+        document: i32,
+        branch: i32,
+        c: &Conversation,
+        range: std::ops::Range<usize>,
+        images: &[i64],
+    ) {
+        let start = self.input_ids.len();
+        for (&token, &row) in c
+            .image_tokens
+            .iter()
+            .zip(images)
+            .filter(|(token, _)| range.contains(token))
+        {
+            self.image_positions
+                .push((start + token - range.start) as i64);
+            self.image_rows.push(row);
+        }
+        self.input_ids
+            .extend(c.ids[range.clone()].iter().map(|&id| i64::from(id)));
+        self.position_ids.extend(range.clone().map(|p| p as i64));
+        self.document_ids.extend(range.clone().map(|_| document));
+        self.branch_ids.extend(range.map(|_| branch));
+    }
+
+    fn pad(&mut self, until: usize, first_document: i32) {
+        let count = until - self.input_ids.len();
+        self.document_ids.extend((first_document..).take(count));
+        self.input_ids.resize(until, 0);
+        self.position_ids.resize(until, 0);
+        self.branch_ids.resize(until, 0);
+    }
+}
+
+/// One run of the reward graph, and which conversation each of its rewards belongs to.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The layout.
+    pub forest: Forest,
+    /// (document, branch) of every reward, indices into what [`batches`] was given.
+    pub sources: Vec<(usize, usize)>,
+}
+
+/// Cuts documents into runs of at most `batch_tokens` tokens, padding included; only a single conversation longer
+/// than that makes a larger one. A function of its arguments alone, so that equal input gives equal bytes.
+pub fn batches(documents: &[Document], batch_tokens: usize) -> Result<Vec<Batch>> {
+    documents.iter().try_for_each(Document::check)?;
+    let mut rows: Vec<Row> = documents
+        .iter()
+        .enumerate()
+        .flat_map(|(index, document)| split(index, document, batch_tokens))
+        .collect();
+    // Rows of similar length share a run; the sort is stable, so ties keep the input's order.
+    rows.sort_by_key(|row| Reverse(row.tokens));
+    let mut cut = Vec::new();
+    let mut rest = rows.as_slice();
+    while let Some(longest) = rest.first() {
+        let (run, later) = rest.split_at((batch_tokens / longest.tokens).clamp(1, rest.len()));
+        cut.push(batch(run)?);
+        rest = later;
+    }
+    Ok(cut)
+}
+
+/// A document, or some of its branches, that fills one row.
+struct Row<'a> {
+    document: Document<'a>,
+    sources: Vec<(usize, usize)>,
+    tokens: usize,
+}
+
+fn batch(rows: &[Row]) -> Result<Batch> {
+    let layout: Vec<Vec<&Document>> = rows.iter().map(|row| vec![&row.document]).collect();
+    let sources = rows
+        .iter()
+        .flat_map(|row| row.sources.iter().copied())
+        .collect();
+    Ok(Batch {
+        forest: Forest::new(&layout)?,
+        sources,
+    })
+}
+
+/// As many branches to a row as fit; the prefix is repeated in each row.
+fn split<'a>(index: usize, document: &Document<'a>, row_tokens: usize) -> Vec<Row<'a>> {
+    let prefix = document.prefix();
+    let mut rows: Vec<Row> = Vec::new();
+    for (branch, conversation) in document.branches.iter().enumerate() {
+        let own = conversation.ids.len() - prefix;
+        match rows.last_mut().filter(|row| row.tokens + own <= row_tokens) {
+            Some(row) => {
+                row.document.branches.push(conversation);
+                row.sources.push((index, branch));
+                row.tokens += own;
+            }
+            None => rows.push(Row {
+                document: Document {
+                    branches: vec![conversation],
+                    image_rows: document.image_rows.clone(),
+                },
+                sources: vec![(index, branch)],
+                tokens: prefix + own,
+            }),
+        }
+    }
+    rows.iter_mut()
+        .for_each(|row| row.tokens = row.document.tokens());
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(ids: &[u32], image_tokens: &[usize]) -> Conversation {
+        Conversation {
+            ids: ids.to_vec(),
+            response_start: 0,
+            truncated: false,
+            image_tokens: image_tokens.to_vec(),
+        }
+    }
+
+    fn document<'a>(branches: &[&'a Conversation], image_rows: &[i64]) -> Document<'a> {
+        Document {
+            branches: branches.to_vec(),
+            image_rows: image_rows.to_vec(),
+        }
+    }
+
+    fn forest(rows: &[Vec<&Document>]) -> Forest {
+        Forest::new(rows).expect("valid documents")
+    }
+
+    #[test]
+    fn responses_share_their_prefix() {
+        let (a, b) = (
+            conversation(&[1, 2, 3, 4], &[1]),
+            conversation(&[1, 2, 5], &[1]),
+        );
+        let pair = document(&[&a, &b], &[7]);
+        let f = forest(&[vec![&pair]]);
+        assert_eq!(f.input_ids, [1, 2, 3, 4, 5]);
+        assert_eq!(f.position_ids, [0, 1, 2, 3, 2]);
+        assert_eq!(f.branch_ids, [0, 0, 1, 1, 2]);
+        assert_eq!(
+            (f.image_positions.as_slice(), f.image_rows.as_slice()),
+            ([1].as_slice(), [7].as_slice())
+        );
+        assert_eq!(f.reward_positions(), [3, 4]);
+        assert_eq!(
+            (f.branches[1].flat(0), f.branches[1].flat(2), f.used_tokens),
+            (0, 4, 5)
+        );
+    }
+
+    #[test]
+    fn every_branch_keeps_a_token_of_its_own() {
+        let (short, long) = (conversation(&[1, 2], &[]), conversation(&[1, 2, 3], &[]));
+        assert_eq!(document(&[&short, &long], &[]).prefix(), 1);
+        assert_eq!(document(&[&long, &long], &[]).prefix(), 2);
+        assert_eq!(document(&[&long], &[]).prefix(), 2);
+        let f = forest(&[vec![&document(&[&short, &long], &[])]]);
+        assert_eq!(f.reward_positions(), [1, 3]);
+    }
+
+    #[test]
+    fn padding_and_neighbours_are_documents_of_their_own() {
+        let (a, b) = (conversation(&[1, 2], &[]), conversation(&[3], &[]));
+        let (first, second) = (document(&[&a], &[]), document(&[&b], &[]));
+        let f = forest(&[vec![&first, &second], vec![&second]]);
+        assert_eq!(f.document_ids, [0, 0, 1, 0, 1, 2]);
+        assert_eq!((f.rows, f.tokens, f.used_tokens), (2, 3, 4));
+        assert_eq!(f.reward_positions(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn images_inside_branches_are_placed_in_each() {
+        let (a, b) = (
+            conversation(&[1, 9, 3], &[1]),
+            conversation(&[2, 9, 4], &[1]),
+        );
+        let f = forest(&[vec![&document(&[&a, &b], &[5])]]);
+        assert_eq!((f.image_positions, f.image_rows), (vec![1, 4], vec![5, 5]));
+    }
+
+    #[test]
+    fn image_tokens_without_embeddings_are_an_error() {
+        let a = conversation(&[1, 9], &[1]);
+        let text = Forest::new(&[vec![&document(&[&a], &[])]])
+            .expect_err("no rows")
+            .to_string();
+        assert!(text.contains("1 image tokens for 0"), "{text}");
+        assert!(Forest::new(&[vec![&document(&[], &[])]]).is_err());
+    }
+
+    #[test]
+    fn runs_respect_the_budget_and_lose_nobody() {
+        let long: Vec<u32> = (0..40).collect();
+        let answers: Vec<Conversation> = (0..9)
+            .map(|n| conversation(&[&long[..], &[100 + n; 5]].concat(), &[]))
+            .collect();
+        let other = conversation(&[7; 12], &[]);
+        let documents = [
+            document(&answers.iter().collect::<Vec<_>>(), &[]),
+            document(&[&other], &[]),
+        ];
+        for budget in [1, 45, 60, 90, 1000] {
+            let cut = batches(&documents, budget).expect("valid documents");
+            let mut seen: Vec<_> = cut.iter().flat_map(|b| b.sources.clone()).collect();
+            seen.sort();
+            let expected: Vec<_> = (0..9).map(|n| (0, n)).chain([(1, 0)]).collect();
+            assert_eq!(seen, expected, "budget {budget}");
+            assert!(
+                cut.iter()
+                    .all(|b| b.forest.rows * b.forest.tokens <= budget.max(45)),
+                "budget {budget}"
+            );
+        }
+        assert_eq!(batches(&documents, 1000).expect("valid").len(), 1);
+        assert_eq!(
+            batches(&documents, 85).expect("valid")[0]
+                .forest
+                .used_tokens,
+            85
+        );
+    }
+}

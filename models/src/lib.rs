@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod config;
 mod error;
+pub mod folder;
 pub mod forest;
 pub mod image;
 pub mod net;

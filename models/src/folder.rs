@@ -1,0 +1,122 @@
+//! Files and folders that are complete or absent: written aside, synced, then renamed into place.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Replaces the folder `target` by what `fill` writes into a fresh folder beside it. When `fill` or the disk fails,
+/// `target` stays as it was.
+pub fn replace_folder<E: From<Error>>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let fresh = beside(target, "partial")?;
+    remove_folder(&fresh)?;
+    fs::create_dir_all(&fresh).map_err(|e| Error::io(&fresh, e))?;
+    let filled = fill(&fresh).and_then(|()| Ok(sync_folder(&fresh)?));
+    if let Err(error) = filled {
+        // The cause matters more than a second failure while tidying up.
+        let _ = fs::remove_dir_all(&fresh);
+        return Err(error);
+    }
+    Ok(swap(&fresh, target)?)
+}
+
+/// Replaces the file `target` by `bytes`.
+pub fn replace_file(target: &Path, bytes: &[u8]) -> Result<()> {
+    let fresh = beside(target, "partial")?;
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, target)
+    };
+    write().map_err(|e| Error::io(target, e))
+}
+
+/// Moves `fresh` to `target`; between the two renames only the old folder's name is gone, never its content.
+fn swap(fresh: &Path, target: &Path) -> Result<()> {
+    let old = beside(target, "old")?;
+    remove_folder(&old)?;
+    if target.exists() {
+        fs::rename(target, &old).map_err(|e| Error::io(target, e))?;
+    }
+    fs::rename(fresh, target).map_err(|e| Error::io(target, e))?;
+    sync_parent(target)?;
+    remove_folder(&old)
+}
+
+fn beside(target: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = target
+        .file_name()
+        .ok_or_else(|| Error::invalid("expected a name").at(target.display()))?;
+    let parent = target.parent().unwrap_or(Path::new(""));
+    if !parent.as_os_str().is_empty() {
+        fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+    }
+    Ok(parent.join(format!(".{}.{suffix}", name.to_string_lossy())))
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder, e)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        if path.is_dir() {
+            sync_folder(&path)?
+        } else {
+            sync(&path)?
+        }
+    }
+    sync(folder)
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => sync(Path::new(".")),
+    }
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|e| Error::io(path, e))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_fill_leaves_the_old_folder_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("bundle");
+        replace_folder(&target, |f| replace_file(&f.join("a"), b"old")).unwrap();
+        let failed = replace_folder(&target, |f| {
+            replace_file(&f.join("a"), b"new")?;
+            Err(Error::invalid("disk full"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "disk full");
+        assert_eq!(fs::read(target.join("a")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replaced_folder_keeps_nothing_of_the_old_one() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("bundle");
+        replace_folder(&target, |f| replace_file(&f.join("a"), b"1")).unwrap();
+        replace_folder(&target, |f| replace_file(&f.join("b"), b"2")).unwrap();
+        assert!(!target.join("a").exists() && target.join("b").exists());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! The whole reward model: tiles → image embeddings; tokens and image embeddings → rewards.
+
+use super::ops::{Bias, Ops};
+use super::{projector, text, vision};
+use crate::Result;
+use crate::config::Config;
+
+/// A forest of conversations as the network reads it (see [`crate::forest`]), with its images' embeddings.
+pub struct Tokens<T> {
+    /// Token ids, i64 [rows, tokens].
+    pub input_ids: T,
+    /// Positions inside each conversation, i64 [rows, tokens].
+    pub position_ids: T,
+    /// Document of each token, i32 [rows, tokens].
+    pub document_ids: T,
+    /// Branch of each token, 0 for a shared prefix, i32 [rows, tokens].
+    pub branch_ids: T,
+    /// Image embeddings in the order of their places, [n, width].
+    pub image_embeds: T,
+    /// Flat token indices of the image embeddings, i64 [n].
+    pub image_positions: T,
+    /// Cosines by position, f32 [entries, head/2].
+    pub rope_cos: T,
+    /// Sines by position, f32 [entries, head/2].
+    pub rope_sin: T,
+}
+
+/// [`Tokens`] and the places where rewards are read.
+pub struct RewardInputs<T> {
+    /// The forest.
+    pub tokens: Tokens<T>,
+    /// Flat indices of every branch's last token, i64 [k].
+    pub reward_positions: T,
+}
+
+/// Hidden states after the language model's last norm, [rows, tokens, width].
+pub type Hidden<O> = <O as Ops>::T;
+
+/// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
+pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
+    let hidden = vision::forward(ops, &config.vision, pixels, config.normalization)?;
+    projector::forward(ops, config, &hidden)
+}
+
+/// Runs the language model over a forest.
+pub fn hidden_states<O: Ops + 'static>(
+    ops: &mut O,
+    config: &Config,
+    tokens: &Tokens<O::T>,
+) -> Result<Hidden<O>> {
+    let x = text::embed(ops, &config.text, &tokens.input_ids)?;
+    let x = ops.scatter_rows(&x, &tokens.image_embeds, &tokens.image_positions)?;
+    let mask = ops.tree_mask(&tokens.document_ids, &tokens.branch_ids)?;
+    let rope = ops.rope_table(&tokens.rope_cos, &tokens.rope_sin, &tokens.position_ids)?;
+    text::decode(ops, &config.text, &x, &text::Context { mask, rope })
+}
+
+/// One reward for each of `reward_positions`: the score head over the hidden state there, [k].
+pub fn rewards<O: Ops + 'static>(
+    ops: &mut O,
+    config: &Config,
+    inputs: &RewardInputs<O::T>,
+) -> Result<O::T> {
+    let hidden = hidden_states(ops, config, &inputs.tokens)?;
+    let last = ops.gather_rows(&hidden, &inputs.reward_positions)?;
+    let scores = ops.linear("score", &last, Bias::No)?;
+    ops.squeeze_last(&scores)
+}
+
+/// Next-token logits [k, vocabulary] at flat indices `at` [k].
+pub fn logits<O: Ops + 'static>(
+    ops: &mut O,
+    config: &Config,
+    tokens: &Tokens<O::T>,
+    at: &O::T,
+) -> Result<O::T> {
+    let hidden = hidden_states(ops, config, tokens)?;
+    let picked = ops.gather_rows(&hidden, at)?;
+    text::logits(ops, &config.text, &picked)
+}

@@ -1,0 +1,91 @@
+//! InternViT, 300M style: patches, a class token, pre-norm layers with layer scale. No norm after the last layer.
+
+use super::Inventory;
+use super::ops::{Activation, Bias, Ops};
+use crate::Result;
+use crate::config::VisionConfig;
+use crate::image::Normalization;
+
+const SCOPE: &str = "vision_model";
+
+/// u8 pixels [tiles, H, W, 3] → hidden states [tiles, 1 + patches, width] of the selected layer.
+pub(super) fn forward<O: Ops>(
+    ops: &mut O,
+    config: &VisionConfig,
+    pixels: &O::T,
+    n: Normalization,
+) -> Result<O::T> {
+    ops.scope(SCOPE, |ops| {
+        let x = ops.patch_embedding("embeddings.patch_embedding", pixels, config.patch, n)?;
+        let x = ops.prepend_parameter("embeddings.class_embedding", &x)?;
+        let mut x = ops.add_parameter("embeddings.position_embedding", &x)?;
+        for index in 0..config.layers_run {
+            let config = config.clone();
+            x = ops.block(&format!("encoder.layers.{index}"), &x, move |ops, x| {
+                layer(ops, &config, x)
+            })?;
+        }
+        Ok(x)
+    })
+}
+
+fn layer<O: Ops>(ops: &mut O, config: &VisionConfig, x: &O::T) -> Result<O::T> {
+    let normed = ops.layer_norm("norm1", x, config.norm_eps)?;
+    let attended = attention(ops, config, &normed)?;
+    let scaled = ops.mul_parameter("ls1", &attended)?;
+    let x = ops.add(x, &scaled)?;
+    let normed = ops.layer_norm("norm2", &x, config.norm_eps)?;
+    let fed = mlp(ops, &normed)?;
+    let scaled = ops.mul_parameter("ls2", &fed)?;
+    ops.add(&x, &scaled)
+}
+
+fn attention<O: Ops>(ops: &mut O, config: &VisionConfig, x: &O::T) -> Result<O::T> {
+    let qkv = ops.linear("attn.qkv", x, Bias::when(config.qkv_bias))?;
+    let parts = ops.split(&qkv, 1, &[config.hidden; 3])?;
+    let mixed = ops.attention(
+        &parts[0],
+        &parts[1],
+        &parts[2],
+        None,
+        (config.heads, config.heads),
+    )?;
+    ops.linear("attn.proj", &mixed, Bias::Yes)
+}
+
+fn mlp<O: Ops>(ops: &mut O, x: &O::T) -> Result<O::T> {
+    let x = ops.linear("mlp.fc1", x, Bias::Yes)?;
+    let x = ops.activation(Activation::Gelu, &x)?;
+    ops.linear("mlp.fc2", &x, Bias::Yes)
+}
+
+pub(super) fn parameters(config: &VisionConfig, list: &mut Inventory) {
+    let (width, ffn) = (config.hidden, config.ffn);
+    let embeddings = format!("{SCOPE}.embeddings");
+    list.add(format!("{embeddings}.class_embedding"), &[1, 1, width]);
+    list.add(
+        format!("{embeddings}.position_embedding"),
+        &[1, config.patches_per_side().pow(2) + 1, width],
+    );
+    list.add(
+        format!("{embeddings}.patch_embedding.weight"),
+        &[width, 3, config.patch, config.patch],
+    );
+    list.add(format!("{embeddings}.patch_embedding.bias"), &[width]);
+    for index in 0..config.layers {
+        let layer = format!("{SCOPE}.encoder.layers.{index}");
+        list.add(format!("{layer}.ls1"), &[width]);
+        list.add(format!("{layer}.ls2"), &[width]);
+        list.layer_norm(format!("{layer}.norm1"), width);
+        list.layer_norm(format!("{layer}.norm2"), width);
+        list.linear(
+            format!("{layer}.attn.qkv"),
+            width,
+            3 * width,
+            Bias::when(config.qkv_bias),
+        );
+        list.linear(format!("{layer}.attn.proj"), width, width, Bias::Yes);
+        list.linear(format!("{layer}.mlp.fc1"), width, ffn, Bias::Yes);
+        list.linear(format!("{layer}.mlp.fc2"), ffn, width, Bias::Yes);
+    }
+}
