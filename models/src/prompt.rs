@@ -1,26 +1,323 @@
-//! placeholder
-#![allow(missing_docs)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Template {
-    Hermes2,
-}
-impl std::str::FromStr for Template {
-    type Err = crate::Error;
-    fn from_str(_: &str) -> crate::Result<Self> {
-        Ok(Self::Hermes2)
-    }
-}
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! Prompt, response and image tiles → the token ids that the network reads.
+//!
+//! The string is the published one: the family's template, each `<image>` tag replaced by `<img>`, `tokens_per_tile`
+//! times `<IMG_CONTEXT>` for every tile, `</img>`. Where the published code goes on with a sequence whose image tokens
+//! do not match its images, there is an error here.
+
+mod template;
+
+use std::borrow::Cow;
+use std::slice;
+
+use serde::{Deserialize, Serialize};
+
+use template::Role;
+pub use template::Template;
+
+use crate::tokenizer::{Piece, Tokenizer, Tokens};
+use crate::{Error, Result};
+
+const IMAGE_TAG: &str = "<image>";
+const IMAGE_START: &str = "<img>";
+const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
+const IMAGE_END: &str = "</img>";
+
+/// What the published code adds to a language model's vocabulary.
+const VISION_TOKENS: [&str; 9] = [
+    IMAGE_START,
+    IMAGE_END,
+    IMAGE_CONTEXT,
+    "<quad>",
+    "</quad>",
+    "<ref>",
+    "</ref>",
+    "<box>",
+    "</box>",
+];
+
+/// Everything but the tokenizer that decides the ids. Recorded in checkpoints and bundles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PromptSettings {
+    /// The conversation template.
     pub template: Template,
+    /// Image tokens for one tile.
     pub tokens_per_tile: usize,
+    /// A conversation is cut on the right to this many tokens.
     pub max_length: usize,
+    /// Special tokens written out in a prompt or response: text (`true`), or parsed as the published code does.
     pub literal_special_tokens: bool,
 }
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+
+/// A tokenised conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
+    /// At most `max_length` of them.
     pub ids: Vec<u32>,
+    /// The first token that lies wholly in the response, whose closing separator belongs to it; `ids.len()` if there is
+    /// none, which is so for an empty response and where the cut took it all. Labels of supervised training begin here.
     pub response_start: usize,
+    /// Whether `max_length` cut anything off.
     pub truncated: bool,
+    /// Where in `ids` the image tokens are: in order of the images, their tiles and the tokens of a tile.
     pub image_tokens: Vec<usize>,
+}
+
+/// One message. A conversation is a list of them.
+struct Turn<'a> {
+    role: Role,
+    text: &'a str,
+}
+
+/// Makes conversations of prompts and responses. Threads may share it.
+#[derive(Debug)]
+pub struct Prompter {
+    tokenizer: Tokenizer,
+    settings: PromptSettings,
+    image_context: u32,
+}
+
+impl Prompter {
+    /// # Errors
+    /// The tokenizer lacks a token that the template or the image tags are made of, or a size is zero.
+    pub fn new(tokenizer: Tokenizer, settings: PromptSettings) -> Result<Self> {
+        check_sizes(&settings)?;
+        check_tokens(&tokenizer, settings.template)?;
+        let no_context = || Error::invalid(format!("the tokenizer has no token {IMAGE_CONTEXT}"));
+        Ok(Self {
+            image_context: tokenizer.id(IMAGE_CONTEXT).ok_or_else(no_context)?,
+            tokenizer,
+            settings,
+        })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &PromptSettings {
+        &self.settings
+    }
+
+    /// The ids of one conversation about images of so many `tiles` each.
+    ///
+    /// One image comes before the prompt, whatever the prompt says (published). Of several, each takes the place of one
+    /// `<image>` in the prompt, or all come first if it has none. An empty message leaves only the header of its role.
+    ///
+    /// # Errors
+    /// `<image>` tags that do not match the images, a literal `<IMG_CONTEXT>` (unless special tokens are literal), or
+    /// image tokens that `max_length` cuts.
+    pub fn conversation(
+        &self,
+        prompt: &str,
+        response: &str,
+        tiles: &[usize],
+    ) -> Result<Conversation> {
+        let image_tokens = self.count_image_tokens(tiles)?;
+        let message = user_message(prompt, tiles.len())?;
+        let script = self.script(&message, response, tiles);
+        let tokens = self.encode(&script)?;
+        self.cut(&tokens, script.response_byte(), image_tokens)
+    }
+
+    /// The string that is tokenised.
+    ///
+    /// # Errors
+    /// As [`Self::conversation`], as far as the string is concerned.
+    pub fn text(&self, prompt: &str, response: &str, tiles: &[usize]) -> Result<String> {
+        self.count_image_tokens(tiles)?;
+        let message = user_message(prompt, tiles.len())?;
+        Ok(self.script(&message, response, tiles).text())
+    }
+
+    /// The number of image tokens of a conversation that has room for them.
+    fn count_image_tokens(&self, tiles: &[usize]) -> Result<usize> {
+        if let Some(image) = tiles.iter().position(|&n| n == 0) {
+            return Err(Error::invalid(format!("image {} has no tiles", image + 1)));
+        }
+        let tiles = tiles.iter().fold(0usize, |sum, n| sum.saturating_add(*n));
+        let needed = tiles.saturating_mul(self.settings.tokens_per_tile);
+        if needed > self.settings.max_length {
+            return Err(self.images_cut(needed));
+        }
+        Ok(needed)
+    }
+
+    fn images_cut(&self, needed: usize) -> Error {
+        let limit = self.settings.max_length;
+        Error::invalid(format!(
+            "max_length {limit} cuts the {needed} image tokens (use fewer tiles or raise max_length)"
+        ))
+    }
+
+    fn script<'a>(&self, message: &'a str, response: &'a str, tiles: &'a [usize]) -> Script<'a> {
+        let user = Turn {
+            role: Role::User,
+            text: message,
+        };
+        let assistant = Turn {
+            role: Role::Assistant,
+            text: response,
+        };
+        self.write(&[user, assistant], tiles)
+    }
+
+    fn write<'a>(&self, turns: &[Turn<'a>], tiles: &'a [usize]) -> Script<'a> {
+        let markup = self.settings.template.markup();
+        let mut images = self.images(tiles);
+        let mut script = Script::default();
+        script.pieces.extend(markup.opening);
+        for turn in turns {
+            let frame = markup.frame(turn.role);
+            let message = markup.message(turn.text);
+            script.pieces.extend(frame.header);
+            if !message.is_empty() {
+                script.pieces.push(Piece::Text(markup.gap));
+            }
+            script.response = script.pieces.len();
+            if !message.is_empty() {
+                images.write(message, &mut script.pieces);
+                script.pieces.push(frame.end);
+            }
+        }
+        script
+    }
+
+    fn images<'a>(&self, tiles: &'a [usize]) -> Images<'a> {
+        Images {
+            tiles: tiles.iter(),
+            tokens_per_tile: self.settings.tokens_per_tile,
+        }
+    }
+
+    fn encode(&self, script: &Script) -> Result<Tokens> {
+        if self.settings.literal_special_tokens {
+            self.tokenizer.encode_pieces(&script.pieces)
+        } else {
+            self.tokenizer.encode_parsed(&script.text())
+        }
+    }
+
+    fn cut(&self, tokens: &Tokens, response_byte: usize, needed: usize) -> Result<Conversation> {
+        let in_response = |&start: &usize| start >= response_byte;
+        let first = tokens.starts.iter().position(in_response);
+        let response_start = first.unwrap_or(tokens.ids.len());
+        let image_tokens = self.image_tokens(&tokens.ids);
+        check_placeholders(&image_tokens, needed, response_start)?;
+        let length = tokens.ids.len().min(self.settings.max_length);
+        if image_tokens.last().is_some_and(|&last| last >= length) {
+            return Err(self.images_cut(needed));
+        }
+        Ok(Conversation {
+            ids: tokens.ids[..length].to_vec(),
+            response_start: response_start.min(length),
+            truncated: length < tokens.ids.len(),
+            image_tokens,
+        })
+    }
+
+    fn image_tokens(&self, ids: &[u32]) -> Vec<usize> {
+        let is_image = |(at, &id): (usize, &u32)| (id == self.image_context).then_some(at);
+        ids.iter().enumerate().filter_map(is_image).collect()
+    }
+}
+
+/// A conversation in pieces: the template's and the images' tokens, and text.
+#[derive(Default)]
+struct Script<'a> {
+    pieces: Vec<Piece<'a>>,
+    /// Where the last message begins.
+    response: usize,
+}
+
+impl Script<'_> {
+    fn text(&self) -> String {
+        self.pieces.iter().map(Piece::as_str).collect()
+    }
+
+    fn response_byte(&self) -> usize {
+        let before = &self.pieces[..self.response];
+        before.iter().map(|piece| piece.as_str().len()).sum()
+    }
+}
+
+/// The images that no tag has taken yet.
+struct Images<'a> {
+    tiles: slice::Iter<'a, usize>,
+    tokens_per_tile: usize,
+}
+
+impl Images<'_> {
+    /// Writes `text`, with an image for each tag as long as there are any.
+    fn write<'a>(&mut self, mut text: &'a str, pieces: &mut Vec<Piece<'a>>) {
+        while let Some((before, after)) = text.split_once(IMAGE_TAG)
+            && let Some(tiles) = self.tiles.next()
+        {
+            let context = Piece::Token(IMAGE_CONTEXT);
+            pieces.extend([Piece::Text(before), Piece::Token(IMAGE_START)]);
+            pieces.extend(std::iter::repeat_n(context, tiles * self.tokens_per_tile));
+            pieces.push(Piece::Token(IMAGE_END));
+            text = after;
+        }
+        pieces.push(Piece::Text(text));
+    }
+}
+
+/// The prompt with a tag for every image.
+fn user_message(prompt: &str, images: usize) -> Result<Cow<'_, str>> {
+    let tags = prompt.matches(IMAGE_TAG).count();
+    if images == 1 || tags == 0 {
+        let first = format!("{IMAGE_TAG}\n").repeat(images);
+        return Ok(Cow::Owned(first + prompt));
+    }
+    if tags != images {
+        return Err(Error::invalid(format!(
+            "expected one {IMAGE_TAG} in the prompt for each image, or none at all: got {tags} for {images} images"
+        )));
+    }
+    Ok(Cow::Borrowed(prompt))
+}
+
+fn check_sizes(settings: &PromptSettings) -> Result<()> {
+    let sizes = [
+        ("tokens_per_tile", settings.tokens_per_tile),
+        ("max_length", settings.max_length),
+    ];
+    match sizes.iter().find(|(_, size)| *size == 0) {
+        Some((name, _)) => Err(Error::invalid(format!(
+            "{name}: expected at least 1, got 0"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_tokens(tokenizer: &Tokenizer, template: Template) -> Result<()> {
+    let lacks = |token: &&str| !tokenizer.adds(token);
+    let vision: Vec<_> = VISION_TOKENS.into_iter().filter(lacks).collect();
+    if !vision.is_empty() {
+        let missing = vision.join(" ");
+        return Err(Error::invalid(format!(
+            "the tokenizer lacks the image tokens {missing}"
+        )));
+    }
+    match template.markup().tokens().find(lacks) {
+        Some(token) => Err(Error::invalid(format!(
+            "template {template} needs the token {token}, which the tokenizer lacks (is it another model's template?)"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Text may not add image tokens to those of the images.
+fn check_placeholders(found: &[usize], needed: usize, response_start: usize) -> Result<()> {
+    if found.len() == needed {
+        return Ok(());
+    }
+    let in_response = found.last().is_some_and(|&last| last >= response_start);
+    let place = if in_response { "response" } else { "prompt" };
+    Err(Error::invalid(format!(
+        "{place}: a literal {IMAGE_CONTEXT} would count as an image token (literal_special_tokens reads it as text)"
+    )))
 }
