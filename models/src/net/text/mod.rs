@@ -31,15 +31,12 @@ pub(super) fn embed<O: Ops>(ops: &mut O, config: &TextConfig, ids: &O::T) -> Res
 }
 
 /// Embeddings, images in place → hidden states after the last norm.
-pub(super) fn decode<O: Ops>(
+pub(super) fn decode<O: Ops + 'static>(
     ops: &mut O,
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
-) -> Result<O::T>
-where
-    O: 'static,
-{
+) -> Result<O::T> {
     match config.family {
         TextFamily::Qwen2 => qwen2::decode(ops, config, x, context),
     }
