@@ -1,0 +1,127 @@
+//! Bytes of a picture file → RGB, as Pillow's `convert("RGB")` sees it.
+//!
+//! Alpha is dropped, not composited: the colours hidden under transparent pixels appear. Palettes are resolved and their
+//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation the first frame counts. Where
+//! the published code fills in what a cut-off file lacks, this one reports an error.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+
+use super::{Rgb, check_not_empty, jpeg};
+use crate::{Error, Result};
+
+/// Most pixels that a picture may have unless the caller knows better: where Pillow too calls a picture a
+/// decompression bomb and refuses it. Just under 512 MiB of RGB.
+pub const DEFAULT_MAX_PIXELS: u64 = 178_956_970;
+
+/// Longest side of a picture, whatever its area. A side 16 times as long as JPEG can express serves no purpose but to
+/// blow up the memory of a resize that turns the other side, a pixel wide, into hundreds.
+pub const MAX_SIDE: u32 = 1 << 20;
+
+/// Width and height, read from the header alone.
+///
+/// # Errors
+/// Not a PNG, JPEG, WebP, GIF or BMP picture, or a broken header.
+pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32)> {
+    let (width, height) = open(bytes, format(bytes)?)?.dimensions();
+    check_not_empty(width, height)?;
+    Ok((width, height))
+}
+
+/// The picture in `bytes`: a PNG, JPEG, WebP, GIF or BMP file.
+///
+/// # Errors
+/// Another format; broken or cut-off content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
+/// memory is taken for them; a CMYK JPEG that does not say how its inks are coded.
+pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
+    let (width, height) = dimensions(bytes)?;
+    check_size(width, height, max_pixels)?;
+    let format = format(bytes)?;
+    if format == ImageFormat::Jpeg {
+        jpeg::check(bytes)?;
+    }
+    let picture = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
+    Rgb::new(
+        width,
+        height,
+        rgb_bytes(picture, is_gray16_png(bytes, format)),
+    )
+}
+
+fn format(bytes: &[u8]) -> Result<ImageFormat> {
+    match image::guess_format(bytes) {
+        Ok(format) if format.reading_enabled() => Ok(format),
+        _ => Err(Error::invalid(
+            "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP",
+        )),
+    }
+}
+
+fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
+    ImageReader::with_format(Cursor::new(bytes), format)
+        .into_decoder()
+        .map_err(invalid)
+}
+
+fn invalid(error: ImageError) -> Error {
+    Error::invalid(error)
+}
+
+fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<()> {
+    if width.max(height) > MAX_SIDE {
+        return Err(Error::invalid(format!(
+            "expected sides of at most {MAX_SIDE} pixels, got {width} x {height}"
+        )));
+    }
+    if u64::from(width) * u64::from(height) > max_pixels {
+        return Err(Error::invalid(format!(
+            "expected at most {max_pixels} pixels, got {width} x {height}"
+        )));
+    }
+    Ok(())
+}
+
+/// 16-bit grey without an alpha channel, by bit depth and colour type of the header: with a transparent grey value the
+/// decoder would hand it out like grey with alpha, which follows another rule.
+fn is_gray16_png(bytes: &[u8], format: ImageFormat) -> bool {
+    format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0])
+}
+
+/// The 8-bit colours of a decoded picture, its alpha channel dropped.
+fn rgb_bytes(picture: DynamicImage, is_gray16: bool) -> Vec<u8> {
+    let depth = if is_gray16 { clipped } else { high_byte };
+    match picture {
+        DynamicImage::ImageRgb8(image) => image.into_raw(),
+        DynamicImage::ImageRgba8(image) => colors::<_, 4>(&image, |value| value),
+        DynamicImage::ImageLuma8(image) => grays::<_, 1>(&image, |value| value),
+        DynamicImage::ImageLumaA8(image) => grays::<_, 2>(&image, |value| value),
+        DynamicImage::ImageLuma16(image) => grays::<_, 1>(&image, depth),
+        DynamicImage::ImageLumaA16(image) => grays::<_, 2>(&image, depth),
+        DynamicImage::ImageRgb16(image) => colors::<_, 3>(&image, high_byte),
+        DynamicImage::ImageRgba16(image) => colors::<_, 4>(&image, high_byte),
+        other => other.into_rgb8().into_raw(),
+    }
+}
+
+fn colors<T: Copy, const CHANNELS: usize>(samples: &[T], to_byte: fn(T) -> u8) -> Vec<u8> {
+    let pixels = samples.chunks_exact(CHANNELS);
+    pixels
+        .flat_map(|p| [p[0], p[1], p[2]].map(to_byte))
+        .collect()
+}
+
+fn grays<T: Copy, const CHANNELS: usize>(samples: &[T], to_byte: fn(T) -> u8) -> Vec<u8> {
+    let pixels = samples.chunks_exact(CHANNELS);
+    pixels.flat_map(|p| [to_byte(p[0]); 3]).collect()
+}
+
+/// Pillow takes 16-bit colour, and 16-bit grey with alpha, by the high byte.
+fn high_byte(value: u16) -> u8 {
+    (value >> 8) as u8
+}
+
+/// Pillow takes 16-bit grey as whole numbers and clips them: nearly all of such a picture is white.
+fn clipped(value: u16) -> u8 {
+    value.min(255) as u8
+}

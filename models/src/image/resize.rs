@@ -1,0 +1,212 @@
+//! Pillow's bicubic resize, to the bit.
+//!
+//! A horizontal pass, rounded and clipped to 8 bits, then a vertical one. The kernel is the cubic convolution with
+//! a = -0.5, stretched by the scale when the picture shrinks (antialiasing). Its weights are normalised in f64, rounded
+//! to 22 fractional bits and summed in integers from one half up: no sum depends on the order of its terms, so this
+//! code is free to go over the picture in whatever way is fast.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Rgb;
+
+const FRACTION_BITS: u32 = 22;
+const HALF: i32 = 1 << (FRACTION_BITS - 1);
+
+/// Rows that the horizontal pass takes together, so that its innermost loop runs over rows and not over taps.
+const BLOCK_ROWS: usize = 16;
+
+/// Bytes summed at a time: the accumulators stay in registers.
+const LANES: usize = BLOCK_ROWS * 3;
+
+/// Bytes that the horizontal pass may put down before the vertical pass picks them up: about a core's cache.
+const BAND_BYTES: usize = 1 << 20;
+
+/// The source positions that make one output position: `weights[i]` belongs to `first + i`.
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+impl Taps {
+    fn end(&self) -> usize {
+        self.first + self.weights.len()
+    }
+}
+
+/// `image` squeezed or stretched to `width` x `height`, both at least 1.
+pub(super) fn resize(image: &Rgb, width: u32, height: u32) -> Rgb {
+    if (width, height) == (image.width, image.height) {
+        return image.clone();
+    }
+    let columns = taps(image.width, width);
+    let rows = taps(image.height, height);
+    let stride = width as usize * 3;
+    let band = band_rows(image.height, height, stride);
+    let mut pixels = vec![0; stride * height as usize];
+    pixels
+        .par_chunks_mut(stride * band)
+        .zip(rows.par_chunks(band))
+        .for_each(|(out, rows)| resize_band(image, &columns, rows, out));
+    Rgb {
+        width,
+        height,
+        pixels,
+    }
+}
+
+/// Output rows per band, so that the source rows behind them, once resized horizontally, take about `BAND_BYTES`.
+fn band_rows(from: u32, to: u32, stride: usize) -> usize {
+    let rows = (BAND_BYTES / stride) as u64 * u64::from(to) / u64::from(from);
+    (rows as usize).clamp(1, to as usize)
+}
+
+/// Both passes for the output rows that `rows` describe.
+fn resize_band(image: &Rgb, columns: &[Taps], rows: &[Taps], out: &mut [u8]) {
+    let needed = source_rows(rows);
+    let stride = columns.len() * 3;
+    let squeezed = resize_rows(image, needed.clone(), columns);
+    for (taps, out) in rows.iter().zip(out.chunks_exact_mut(stride)) {
+        let from = (taps.first - needed.start) * stride;
+        weigh_rows(&squeezed[from..], stride, &taps.weights, out);
+    }
+}
+
+fn source_rows(rows: &[Taps]) -> Range<usize> {
+    let start = rows.iter().map(|taps| taps.first).min();
+    let end = rows.iter().map(Taps::end).max();
+    start.unwrap_or(0)..end.unwrap_or(0)
+}
+
+/// The horizontal pass over some rows; nothing to do where the width stays. `[rows, columns, 3]`.
+fn resize_rows<'a>(image: &'a Rgb, rows: Range<usize>, columns: &[Taps]) -> Cow<'a, [u8]> {
+    let from = image.stride();
+    let source = &image.pixels[rows.start * from..rows.end * from];
+    let to = columns.len() * 3;
+    if from == to {
+        return Cow::Borrowed(source);
+    }
+    let mut out = vec![0; rows.len() * to];
+    let mut block = vec![0; image.width as usize * LANES];
+    for (source, out) in source
+        .chunks(from * BLOCK_ROWS)
+        .zip(out.chunks_mut(to * BLOCK_ROWS))
+    {
+        turn(source, from, &mut block);
+        resize_block(&block, columns, out);
+    }
+    Cow::Owned(out)
+}
+
+/// Lays up to `BLOCK_ROWS` rows side by side: `[rows, columns, 3]` → `[columns, BLOCK_ROWS, 3]`.
+fn turn(source: &[u8], stride: usize, block: &mut [u8]) {
+    for (row, source) in source.chunks_exact(stride).enumerate() {
+        for (pixel, column) in source.chunks_exact(3).zip(block.chunks_exact_mut(LANES)) {
+            column[row * 3..row * 3 + 3].copy_from_slice(pixel);
+        }
+    }
+}
+
+/// `[columns, BLOCK_ROWS, 3]` → `[rows, columns, 3]` of the new width.
+fn resize_block(block: &[u8], columns: &[Taps], out: &mut [u8]) {
+    let mut column = [0; LANES];
+    for (x, taps) in columns.iter().enumerate() {
+        weigh_rows(
+            &block[taps.first * LANES..],
+            LANES,
+            &taps.weights,
+            &mut column,
+        );
+        for (out, pixel) in out
+            .chunks_exact_mut(columns.len() * 3)
+            .zip(column.chunks_exact(3))
+        {
+            out[x * 3..x * 3 + 3].copy_from_slice(pixel);
+        }
+    }
+}
+
+/// `out[i] = Σ weights[row] * rows[row * stride + i]`, rounded and clipped: the innermost loop of both passes.
+fn weigh_rows(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    for (chunk, out) in chunks.iter_mut().enumerate() {
+        weigh_chunk(&rows[chunk * LANES..], stride, weights, out);
+    }
+    let rows = &rows[chunks.len() * LANES..];
+    for (i, out) in rest.iter_mut().enumerate() {
+        let terms = rows[i..].iter().step_by(stride).zip(weights);
+        *out = clip(terms.fold(HALF, |sum, (&pixel, &weight)| {
+            sum + i32::from(pixel) * weight
+        }));
+    }
+}
+
+fn weigh_chunk(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8; LANES]) {
+    let mut sums = [HALF; LANES];
+    for (row, &weight) in rows.chunks(stride).zip(weights) {
+        for (sum, &pixel) in sums.iter_mut().zip(&row[..LANES]) {
+            *sum += i32::from(pixel) * weight;
+        }
+    }
+    *out = sums.map(clip);
+}
+
+fn clip(sum: i32) -> u8 {
+    (sum >> FRACTION_BITS).clamp(0, 255) as u8
+}
+
+/// The taps of every output position when `from` positions become `to`.
+fn taps(from: u32, to: u32) -> Vec<Taps> {
+    let scale = f64::from(from) / f64::from(to);
+    (0..to)
+        .map(|i| taps_at((f64::from(i) + 0.5) * scale, scale.max(1.0), from as usize))
+        .collect()
+}
+
+/// The taps around `center`, with the kernel stretched by `stretch`, in a row of `size` positions.
+fn taps_at(center: f64, stretch: f64, size: usize) -> Taps {
+    let support = 2.0 * stretch;
+    // A negative start becomes 0 in the conversion.
+    let first = (center - support + 0.5) as usize;
+    let end = ((center + support + 0.5) as usize).min(size);
+    let inverse = 1.0 / stretch;
+    let kernel: Vec<f64> = (first..end)
+        .map(|i| bicubic((i as f64 - center + 0.5) * inverse))
+        .collect();
+    let sum: f64 = kernel.iter().sum();
+    let weights = kernel.iter().map(|value| fixed_point(value / sum));
+    without_outer_zeros(first, weights.collect())
+}
+
+/// Zero weights add nothing: equal sizes come down to one tap each.
+fn without_outer_zeros(first: usize, mut weights: Vec<i32>) -> Taps {
+    let zeros = weights.iter().take_while(|&&weight| weight == 0).count();
+    weights.drain(..zeros);
+    while weights.last() == Some(&0) {
+        weights.pop();
+    }
+    Taps {
+        first: first + zeros,
+        weights,
+    }
+}
+
+/// Rounds half away from zero.
+fn fixed_point(weight: f64) -> i32 {
+    (weight * f64::from(1 << FRACTION_BITS) + 0.5_f64.copysign(weight)) as i32
+}
+
+/// Keys' cubic convolution kernel with a = -0.5, in the nesting that gives Pillow's last bits.
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}

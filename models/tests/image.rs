@@ -1,0 +1,441 @@
+//! Pictures against golden numbers of Pillow 9.5 and the published preprocessing, and against broken files.
+//!
+//! The golden file gives, as the first 16 hex digits of a sha256, the decoded RGB bytes of every picture and every tile
+//! of it under 18 settings.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use seeward_models::image::{
+    DEFAULT_MAX_PIXELS, MAX_SIDE, Normalization, Rgb, TileSettings, Tiles, decode, dimensions,
+    tile_count, tiles,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess/");
+
+/// Pictures whose pixels depend on the decoder's arithmetic (lossy WebP's do not), with the largest mean and single distance (in levels of
+/// 0..255) from libjpeg-turbo that were measured, rounded up.
+const JPEGS: [(&str, f64, u8); 8] = [
+    ("cmyk.jpg", 0.01, 1),
+    ("exif_orientation.jpg", 0.17, 5),
+    ("gray.jpg", 0.01, 1),
+    ("icc.jpg", 0.27, 6),
+    ("photo_420.jpg", 0.21, 4),
+    ("photo_422.jpg", 0.1, 4),
+    ("photo_444.jpg", 0.02, 3),
+    ("photo_progressive.jpg", 0.21, 4),
+];
+
+#[derive(Deserialize)]
+struct Golden {
+    images: Vec<GoldenImage>,
+    /// Width, height, min_tiles, max_tiles, image_size → columns, rows.
+    grid_cases: Vec<[u32; 7]>,
+}
+
+#[derive(Deserialize)]
+struct GoldenImage {
+    file: String,
+    width: u32,
+    height: u32,
+    decoded: String,
+    tilings: Vec<GoldenTiling>,
+}
+
+#[derive(Deserialize)]
+struct GoldenTiling {
+    settings: TileSettings,
+    grid: [usize; 2],
+    tiles: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct GoldenNormalization {
+    image: String,
+    image_size: u32,
+    normalize_type: Normalization,
+    /// `[channel, the first four pixels]`.
+    first_values: Vec<f32>,
+}
+
+fn golden<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&read(name)).unwrap()
+}
+
+fn read(name: &str) -> Vec<u8> {
+    fs::read(format!("{GOLDEN}{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn read_image(name: &str) -> Rgb {
+    decode(&read(name), DEFAULT_MAX_PIXELS).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn is_jpeg(file: &str) -> bool {
+    file == "truncated.jpg" || JPEGS.iter().any(|(name, ..)| *name == file)
+}
+
+/// The picture as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of it.
+fn as_pillow_decodes(file: &str) -> Rgb {
+    if is_jpeg(file) {
+        read_image(&format!("decoded/{file}.png"))
+    } else {
+        read_image(&format!("images/{file}"))
+    }
+}
+
+fn settings(image_size: u32, max_tiles: u32) -> TileSettings {
+    TileSettings {
+        image_size,
+        dynamic: true,
+        use_thumbnail: true,
+        min_tiles: 1,
+        max_tiles,
+        pad2square: false,
+    }
+}
+
+fn tile_hashes(tiles: &Tiles) -> Vec<String> {
+    let bytes = tiles.size as usize * tiles.size as usize * 3;
+    tiles.pixels.chunks(bytes).map(hash).collect()
+}
+
+#[test]
+fn every_file_but_jpeg_decodes_to_pillows_pixels() {
+    let golden: Golden = golden("golden.json");
+    let exact: Vec<_> = golden
+        .images
+        .iter()
+        .filter(|image| !is_jpeg(&image.file))
+        .collect();
+    assert_eq!(exact.len(), 26);
+    for image in exact {
+        let decoded = read_image(&format!("images/{}", image.file));
+        assert_eq!(
+            (decoded.width(), decoded.height()),
+            (image.width, image.height),
+            "{}",
+            image.file
+        );
+        assert_eq!(hash(decoded.pixels()), image.decoded, "{}", image.file);
+    }
+}
+
+#[test]
+fn every_header_tells_the_size() {
+    let golden: Golden = golden("golden.json");
+    for image in golden.images {
+        let size = dimensions(&read(&format!("images/{}", image.file))).unwrap();
+        assert_eq!(size, (image.width, image.height), "{}", image.file);
+    }
+}
+
+#[test]
+fn jpegs_decode_close_to_pillows_pixels() {
+    for (file, mean_bound, max_bound) in JPEGS {
+        let ours = read_image(&format!("images/{file}"));
+        let pillows = read_image(&format!("decoded/{file}.png"));
+        let (mean, max) = distance(&ours, &pillows);
+        assert!(
+            mean <= mean_bound && max <= max_bound,
+            "{file}: mean {mean}, largest {max}"
+        );
+    }
+}
+
+/// Mean and largest distance between the samples of two pictures of one size.
+fn distance(a: &Rgb, b: &Rgb) -> (f64, u8) {
+    assert_eq!((a.width(), a.height()), (b.width(), b.height()));
+    let distances = a
+        .pixels()
+        .iter()
+        .zip(b.pixels())
+        .map(|(a, b)| a.abs_diff(*b));
+    let sum: u64 = distances.clone().map(u64::from).sum();
+    (
+        sum as f64 / a.pixels().len() as f64,
+        distances.max().unwrap(),
+    )
+}
+
+#[test]
+fn every_picture_is_tiled_as_published() {
+    let golden: Golden = golden("golden.json");
+    for image in golden.images {
+        let picture = as_pillow_decodes(&image.file);
+        assert_eq!(hash(picture.pixels()), image.decoded, "{}", image.file);
+        for tiling in image.tilings {
+            check_tiling(&image.file, &picture, &tiling);
+        }
+    }
+}
+
+fn check_tiling(file: &str, picture: &Rgb, tiling: &GoldenTiling) {
+    let place = format!("{file} {:?}", tiling.settings);
+    let tiles = tiles(picture, &tiling.settings).unwrap();
+    assert_eq!(tile_hashes(&tiles), tiling.tiles, "{place}");
+    assert_eq!(tiles.count, tiling.tiles.len(), "{place}");
+    assert_eq!(tiles.size, tiling.settings.image_size, "{place}");
+    let thumbnails = tiles.count - tiling.grid[0] * tiling.grid[1];
+    let expected = tiling.settings.dynamic && tiling.settings.use_thumbnail && tiles.count > 1;
+    assert_eq!(thumbnails, usize::from(expected), "{place}");
+}
+
+#[test]
+fn every_grid_has_the_published_number_of_tiles() {
+    let golden: Golden = golden("golden.json");
+    assert_eq!(golden.grid_cases.len(), 850);
+    for case in golden.grid_cases {
+        let [
+            width,
+            height,
+            min_tiles,
+            max_tiles,
+            image_size,
+            columns,
+            rows,
+        ] = case;
+        let plain = TileSettings {
+            min_tiles,
+            use_thumbnail: false,
+            ..settings(image_size, max_tiles)
+        };
+        let grid = (columns * rows) as usize;
+        assert_eq!(tile_count(width, height, &plain), grid, "{case:?}");
+        let with_thumbnail = TileSettings {
+            use_thumbnail: true,
+            ..plain
+        };
+        let expected = grid + usize::from(grid > 1);
+        assert_eq!(
+            tile_count(width, height, &with_thumbnail),
+            expected,
+            "{case:?}"
+        );
+    }
+}
+
+#[test]
+fn normalised_pixels_are_the_published_ones() {
+    for case in golden::<Vec<GoldenNormalization>>("normalize.json") {
+        let whole = settings(case.image_size, 1).one_tile();
+        let pixels = tiles(&read_image(&case.image), &whole).unwrap().pixels;
+        let (mean, std) = (case.normalize_type.mean(), case.normalize_type.std());
+        for (i, expected) in case.first_values.iter().enumerate() {
+            let (channel, pixel) = (i / 4, i % 4);
+            let value = f32::from(pixels[pixel * 3 + channel]) / 255.0;
+            let value = (value - mean[channel]) / std[channel];
+            assert_eq!(
+                value, *expected,
+                "{:?}, channel {channel}",
+                case.normalize_type
+            );
+        }
+    }
+}
+
+#[test]
+fn normalizations_are_written_in_lower_case() {
+    assert_eq!(
+        serde_json::to_string(&Normalization::Siglip).unwrap(),
+        r#""siglip""#
+    );
+}
+
+#[test]
+fn the_white_picture_stays_white_and_one_tile() {
+    let one = settings(448, 12).one_tile();
+    let tiles = tiles(&Rgb::white(), &one).unwrap();
+    assert_eq!((tiles.count, tiles.pixels.len()), (1, 448 * 448 * 3));
+    assert!(tiles.pixels.iter().all(|&value| value == 255));
+}
+
+#[test]
+fn a_picture_as_large_as_its_tile_is_copied() {
+    let picture = read_image("images/rgb.png");
+    let tiles = tiles(&picture, &settings(256, 1)).unwrap();
+    assert_eq!(tiles.pixels, picture.pixels());
+}
+
+#[test]
+fn extreme_pictures_are_squeezed() {
+    for (width, height) in [(MAX_SIDE, 1), (1, MAX_SIDE)] {
+        let mut pixels = vec![9; MAX_SIDE as usize * 3];
+        pixels[0] = 10;
+        let picture = Rgb::new(width, height, pixels).unwrap();
+        let tiles = tiles(&picture, &settings(28, 12)).unwrap();
+        assert_eq!(tiles.count, 13);
+        assert!(tiles.pixels.iter().all(|&value| value == 9));
+    }
+}
+
+#[test]
+fn settings_that_would_take_all_memory_are_refused() {
+    let picture = Rgb::white();
+    for (image_size, max_tiles, problem) in [
+        (0, 1, "image_size"),
+        (5000, 1, "image_size"),
+        (448, 2000, "max_tiles"),
+    ] {
+        let error = tiles(&picture, &settings(image_size, max_tiles)).unwrap_err();
+        assert!(error.to_string().starts_with(problem), "{error}");
+    }
+    let strip = Rgb::new(20_000, 1, vec![0; 60_000]).unwrap();
+    let padded = TileSettings {
+        pad2square: true,
+        ..settings(56, 1).one_tile()
+    };
+    let error = tiles(&strip, &padded).unwrap_err().to_string();
+    assert!(
+        error.starts_with("pad2square: a square around 20000 x 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn rgb_has_as_many_bytes_as_pixels() {
+    assert!(Rgb::new(2, 3, vec![0; 18]).is_ok());
+    let error = Rgb::new(2, 3, vec![0; 17]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a picture of 2 x 3 RGB pixels takes 18 bytes, got 17"
+    );
+    let error = Rgb::new(0, 3, vec![]).unwrap_err().to_string();
+    assert_eq!(error, "expected a picture of at least one pixel, got 0 x 3");
+}
+
+fn decode_error(bytes: &[u8]) -> String {
+    decode(bytes, DEFAULT_MAX_PIXELS).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_no_picture_is_refused() {
+    let tiff = b"II*\0\x08\0\0\0\0\0\0\0\0\0\0\0";
+    for bytes in [&b""[..], b"no picture at all", tiff] {
+        let expected = "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP";
+        assert_eq!(decode_error(bytes), expected);
+        assert_eq!(dimensions(bytes).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_cut_off_jpeg_is_refused() {
+    let expected = "the JPEG ends before its end marker: the file was cut off";
+    assert_eq!(decode_error(&read("images/truncated.jpg")), expected);
+    let whole = read("images/photo_progressive.jpg");
+    assert_eq!(decode_error(&whole[..whole.len() - 2]), expected);
+}
+
+#[test]
+fn an_end_marker_inside_a_segment_does_not_end_a_jpeg() {
+    let whole = read("images/photo_444.jpg");
+    let thumbnail = [
+        &whole[..2],
+        b"\xFF\xE1\x00\x06\xFF\xD8\xFF\xD9",
+        &whole[2..],
+    ]
+    .concat();
+    assert!(decode(&thumbnail, DEFAULT_MAX_PIXELS).is_ok());
+    assert!(decode(&thumbnail[..thumbnail.len() / 2], DEFAULT_MAX_PIXELS).is_err());
+}
+
+#[test]
+fn cmyk_without_the_adobe_marker_is_refused() {
+    let mut bytes = read("images/cmyk.jpg");
+    let adobe = bytes.windows(5).position(|word| word == b"Adobe").unwrap();
+    bytes[adobe] = b'a';
+    let error = decode_error(&bytes);
+    assert!(
+        error.starts_with("a JPEG of four components without the Adobe marker"),
+        "{error}"
+    );
+}
+
+#[test]
+fn cut_off_files_of_other_formats_are_refused() {
+    for file in [
+        "rgb.png",
+        "interlaced.png",
+        "rgb24.bmp",
+        "photo_lossless.webp",
+        "animated.gif",
+    ] {
+        let whole = read(&format!("images/{file}"));
+        let first_quarter = &whole[..whole.len() / 4];
+        assert!(decode(first_quarter, DEFAULT_MAX_PIXELS).is_err(), "{file}");
+    }
+}
+
+/// The PNG with another size in its header; the checksum is right, so that the size itself is what is judged.
+fn png_claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = read("images/tiny_1x1.png");
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let checksum = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn sizes_are_judged_by_the_header() {
+    assert_eq!(
+        dimensions(&png_claiming(70_000, 60_000)).unwrap(),
+        (70_000, 60_000)
+    );
+    let error = decode_error(&png_claiming(70_000, 60_000));
+    assert_eq!(
+        error,
+        "expected at most 178956970 pixels, got 70000 x 60000"
+    );
+    let error = decode_error(&png_claiming(MAX_SIDE + 1, 1));
+    assert_eq!(
+        error,
+        "expected sides of at most 1048576 pixels, got 1048577 x 1"
+    );
+    assert!(dimensions(&png_claiming(0, 5)).is_err());
+    let error = decode(&read("images/rgb.png"), 256 * 256 - 1)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "expected at most 65535 pixels, got 256 x 256");
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let golden: Golden = golden("golden.json");
+    for image in golden
+        .images
+        .iter()
+        .filter(|image| image.width * image.height < 100_000)
+    {
+        let bytes = read(&format!("images/{}", image.file));
+        for i in 0..12 {
+            let at = bytes.len() * i / 12;
+            let _ = decode(&bytes[..at], 1 << 20);
+            let mut damaged = bytes.clone();
+            damaged[at..]
+                .iter_mut()
+                .step_by(97)
+                .for_each(|byte| *byte ^= 0x5A);
+            let _ = decode(&damaged, 1 << 20);
+        }
+    }
+}
