@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess/");
 
-/// Pictures whose pixels depend on the decoder's arithmetic (lossy WebP's do not), with the largest mean and single distance (in levels of
-/// 0..255) from libjpeg-turbo that were measured, rounded up.
+/// The only pictures whose pixels depend on the decoder's arithmetic, each with its mean and largest distance from what
+/// libjpeg-turbo made of it, in levels of 0..255: as measured, the mean rounded up.
 const JPEGS: [(&str, f64, u8); 8] = [
     ("cmyk.jpg", 0.01, 1),
     ("exif_orientation.jpg", 0.17, 5),
@@ -86,7 +86,7 @@ fn is_jpeg(file: &str) -> bool {
     file == "truncated.jpg" || JPEGS.iter().any(|(name, ..)| *name == file)
 }
 
-/// The picture as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of it.
+/// The picture as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of a JPEG.
 fn as_pillow_decodes(file: &str) -> Rgb {
     if is_jpeg(file) {
         read_image(&format!("decoded/{file}.png"))

@@ -1,8 +1,10 @@
 //! Bytes of a picture file → RGB, as Pillow's `convert("RGB")` sees it.
 //!
 //! Alpha is dropped, not composited: the colours hidden under transparent pixels appear. Palettes are resolved and their
-//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation the first frame counts. Where
-//! the published code fills in what a cut-off file lacks, this one reports an error.
+//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation the first frame counts.
+//!
+//! Two differences: a cut-off file, which the published code fills up with grey, is an error; and where a GIF's first
+//! frame leaves part of its screen free, that part is black, not the palette's first or transparent colour.
 
 use std::io::Cursor;
 
