@@ -1,0 +1,24 @@
+# The only entry a newcomer needs. Everything fetched goes to third_party/, everything built to target/.
+
+DEVICE ?= cpu
+
+.PHONY: help setup build test lint
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: ## fetch LibTorch, ONNX Runtime and the demo and test material into third_party/
+	@command -v python3 >/dev/null || { echo "setup: error: python3 is missing; on Debian and Ubuntu: sudo apt install python3 python3-pip" >&2; exit 2; }
+	@python3 scripts/setup --device $(DEVICE)
+
+build: setup ## build every program, optimised
+	cargo build --workspace --release
+
+test: setup ## every test of every crate
+	cargo test --workspace
+
+lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "lint: cargo-deny is not installed, so licences, bans and sources were not checked (cargo install cargo-deny --locked)" >&2; fi

@@ -1,0 +1,214 @@
+//! The arrows between the crates, and what each may link: the README's invariants, read off `cargo metadata`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Every workspace member and the members it may depend on, in whatever kind of dependency.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("seeward-models", &[]),
+    ("seeward-train", &["seeward-models"]),
+    ("seeward-export", &["seeward-models"]),
+    ("seeward-runtime", &["seeward-models"]),
+    ("seeward-cli", &["seeward-models", "seeward-runtime"]),
+    (
+        "seeward-tests",
+        &[
+            "seeward-cli",
+            "seeward-export",
+            "seeward-models",
+            "seeward-runtime",
+            "seeward-train",
+        ],
+    ),
+];
+
+/// A third-party crate (by the start of its name) and the members whose trees may hold it.
+const ADMITTED: [(&str, &[&str]); 9] = [
+    ("tch", &["seeward-train", "seeward-tests"]),
+    ("torch-sys", &["seeward-train", "seeward-tests"]),
+    ("ort", &["seeward-runtime", "seeward-cli", "seeward-tests"]),
+    // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
+    ("clap", PROGRAMS),
+    ("indicatif", PROGRAMS),
+    ("plotters", PROGRAMS),
+    // `models` is pure Rust: nothing in its tree, or in the tree of what serves it, compiles C.
+    ("cc", &["seeward-train", "seeward-tests"]),
+    ("cmake", &[]),
+    ("bindgen", &[]),
+];
+
+const PROGRAMS: &[&str] = &[
+    "seeward-train",
+    "seeward-export",
+    "seeward-cli",
+    "seeward-tests",
+];
+
+struct Package {
+    name: String,
+    manifest: PathBuf,
+    /// Names of the packages it names as dependencies, dev and build dependencies included.
+    declared: BTreeSet<String>,
+    /// Identifiers of what it is built from: its resolved normal and build dependencies.
+    built_from: Vec<String>,
+}
+
+struct Workspace {
+    packages: BTreeMap<String, Package>,
+    members: Vec<String>,
+}
+
+impl Workspace {
+    fn load() -> Self {
+        let metadata = cargo_metadata();
+        let edges = resolved_edges(&metadata["resolve"]["nodes"]);
+        let packages = list(&metadata["packages"])
+            .map(|package| (text(&package["id"]), read_package(package, &edges)))
+            .collect();
+        let members = list(&metadata["workspace_members"]).map(text).collect();
+        Self { packages, members }
+    }
+
+    fn members(&self) -> impl Iterator<Item = (&str, &Package)> {
+        let packages = self.members.iter().map(|id| (id, &self.packages[id]));
+        packages.map(|(id, package)| (id.as_str(), package))
+    }
+
+    /// The names of everything that is built into the package, itself left out.
+    fn tree(&self, id: &str) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let next = self.packages[id].built_from.iter().map(String::as_str);
+            open.extend(next.filter(|&id| seen.insert(id)));
+        }
+        let names = seen.into_iter().map(|id| self.packages[id].name.as_str());
+        names.collect()
+    }
+}
+
+/// Only this platform's packages: the others need not be on the machine.
+fn cargo_metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
+        ])
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo metadata: {message}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().unwrap().iter()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn resolved_edges(nodes: &Value) -> BTreeMap<String, Vec<String>> {
+    list(nodes)
+        .map(|node| {
+            let built_from = list(&node["deps"]).filter(|dependency| is_built(dependency));
+            let ids = built_from.map(|dependency| text(&dependency["pkg"]));
+            (text(&node["id"]), ids.collect())
+        })
+        .collect()
+}
+
+fn is_built(dependency: &Value) -> bool {
+    list(&dependency["dep_kinds"]).any(|kind| kind["kind"] != "dev")
+}
+
+fn read_package(package: &Value, edges: &BTreeMap<String, Vec<String>>) -> Package {
+    let declared = list(&package["dependencies"]).map(|dependency| text(&dependency["name"]));
+    Package {
+        name: text(&package["name"]),
+        manifest: text(&package["manifest_path"]).into(),
+        declared: declared.collect(),
+        built_from: edges
+            .get(package["id"].as_str().unwrap())
+            .cloned()
+            .unwrap_or_default(),
+    }
+}
+
+/// `ort` covers `ort-sys`, `clap` covers `clap_builder`; `cc` does not cover `ccc`.
+fn belongs_to(package: &str, family: &str) -> bool {
+    match package.strip_prefix(family) {
+        Some(rest) => rest.is_empty() || rest.starts_with(['-', '_']),
+        None => false,
+    }
+}
+
+#[test]
+fn the_members_are_those_of_the_design() {
+    let workspace = Workspace::load();
+    let found: BTreeSet<&str> = workspace.members().map(|(_, p)| p.name.as_str()).collect();
+    let expected: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn members_depend_on_each_other_only_along_the_arrows() {
+    let workspace = Workspace::load();
+    for (name, allowed) in ARROWS {
+        let mut members = workspace.members();
+        let (_, package) = members.find(|(_, package)| package.name == name).unwrap();
+        let ours = |dependency: &&String| ARROWS.iter().any(|(member, _)| dependency == member);
+        for dependency in package.declared.iter().filter(ours) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn engines_and_terminals_stay_where_they_belong() {
+    let workspace = Workspace::load();
+    for (id, member) in workspace.members() {
+        let tree = workspace.tree(id);
+        for (family, admitted) in ADMITTED {
+            let found = tree.iter().find(|package| belongs_to(package, family));
+            let is_admitted = admitted.contains(&member.name.as_str());
+            assert!(
+                is_admitted || found.is_none(),
+                "{} must not reach {}",
+                member.name,
+                found.unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_tree_of_a_member_is_transitive() {
+    let workspace = Workspace::load();
+    let mut members = workspace.members();
+    let (id, _) = members.find(|(_, p)| p.name == "seeward-tests").unwrap();
+    let tree = workspace.tree(id);
+    for engine in ["tch", "torch-sys", "ort", "seeward-models", "serde"] {
+        assert!(tree.contains(engine), "{engine}");
+    }
+}
+
+#[test]
+fn every_member_takes_the_workspace_lints() {
+    for (_, member) in Workspace::load().members() {
+        let manifest = std::fs::read_to_string(&member.manifest).unwrap();
+        let path = member.manifest.display();
+        assert!(manifest.contains("\n[lints]\nworkspace = true\n"), "{path}");
+    }
+}
