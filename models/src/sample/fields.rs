@@ -100,10 +100,9 @@ impl<'de> Visitor<'de> for InOrder {
 
 fn list(value: &RawValue, expected: &str) -> Result<Vec<String>> {
     let items: Vec<Box<RawValue>> = typed(value, expected)?;
-    let item = |(index, item): (usize, &Box<RawValue>)| {
-        typed(item, "a string").map_err(|e| e.at(format!("[{index}]")))
-    };
-    items.iter().enumerate().map(item).collect()
+    let item = |(index, item)| typed(item, "a string").map_err(|e| e.at(format!("[{index}]")));
+    let items = items.iter().map(AsRef::as_ref);
+    items.enumerate().map(item).collect()
 }
 
 /// `value` as a `T`, which a message calls `expected`.
