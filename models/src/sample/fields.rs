@@ -1,0 +1,221 @@
+//! The keys of one row, each value kept as it was written.
+//!
+//! Values stay raw so that what a row carries through (numbers above all) comes out byte for byte as it went in.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::{Error, Result};
+
+/// A row's keys and raw values in the row's order; of a key given twice the last value counts, as in Python.
+#[derive(Debug)]
+pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl Fields {
+    /// Reads a row: one JSON object.
+    pub(super) fn parse(row: &str) -> Result<Self> {
+        serde_json::from_str(row).map_err(|e| not_an_object(row, &e))
+    }
+
+    /// The raw value of `key`; `null` is as good as absent.
+    pub(super) fn get(&self, key: &str) -> Option<&RawValue> {
+        let (_, value) = self.0.iter().find(|(name, _)| name == key)?;
+        Some(&**value).filter(|value| value.get() != "null")
+    }
+
+    /// Whether `key` has a value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The string that `key` must have.
+    pub(super) fn string(&self, key: &str) -> Result<String> {
+        let value = self.get(key).ok_or_else(|| missing(key, "a string"))?;
+        typed(value, "a string").map_err(|e| e.at(key))
+    }
+
+    /// The list of strings that `key` must have.
+    pub(super) fn strings(&self, key: &str) -> Result<Vec<String>> {
+        let value = self
+            .get(key)
+            .ok_or_else(|| missing(key, "a list of strings"))?;
+        list(value, "a list of strings").map_err(|e| e.at(key))
+    }
+
+    /// Image paths: a string, a list of strings, or nothing.
+    pub(super) fn images(&self, key: &str) -> Result<Vec<String>> {
+        let paths = match self.get(key) {
+            None => Vec::new(),
+            Some(value) if value.get().starts_with('"') => vec![self.string(key)?],
+            Some(value) => list(value, "a string or a list of strings").map_err(|e| e.at(key))?,
+        };
+        match paths.iter().any(String::is_empty) {
+            true => Err(Error::invalid("expected a path, got an empty string").at(key)),
+            false => Ok(paths),
+        }
+    }
+
+    /// The keys and values that are not `ours`.
+    pub(super) fn without(self, ours: &[&str]) -> Vec<(String, Box<RawValue>)> {
+        let mut rest = self.0;
+        rest.retain(|(name, _)| !ours.contains(&name.as_str()));
+        rest
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
+        input.deserialize_map(InOrder)
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Fields, M::Error> {
+        let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+        let mut known = HashMap::new();
+        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            match known.insert(name.clone(), fields.len()) {
+                None => fields.push((name, value)),
+                Some(index) => {
+                    fields[index].1 = value;
+                    known.insert(name, index);
+                }
+            }
+        }
+        Ok(Fields(fields))
+    }
+}
+
+fn list(value: &RawValue, expected: &str) -> Result<Vec<String>> {
+    let items: Vec<Box<RawValue>> = typed(value, expected)?;
+    let item = |(index, item)| typed(item, "a string").map_err(|e| e.at(format!("[{index}]")));
+    let items = items.iter().map(AsRef::as_ref);
+    items.enumerate().map(item).collect()
+}
+
+/// `value` as a `T`, which a message calls `expected`.
+pub(super) fn typed<T: DeserializeOwned>(value: &RawValue, expected: &str) -> Result<T> {
+    serde_json::from_str(value.get()).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data => {
+            Error::invalid(format!("expected {expected}, got {}", kind(value.get())))
+        }
+        _ => not_json(&e),
+    })
+}
+
+pub(super) fn missing(key: &str, expected: &str) -> Error {
+    Error::invalid(format!("expected {expected}, got nothing")).at(key)
+}
+
+fn not_an_object(row: &str, e: &serde_json::Error) -> Error {
+    match e.classify() {
+        serde_json::error::Category::Data => {
+            Error::invalid(format!("expected an object, got {}", kind(row)))
+        }
+        _ => not_json(e),
+    }
+}
+
+/// A row is one line, so of serde's "at line 1 column 5" the column alone tells something.
+fn not_json(e: &serde_json::Error) -> Error {
+    let place = format!(" at line {} column {}", e.line(), e.column());
+    let problem = e.to_string();
+    let problem = problem.strip_suffix(&place).unwrap_or(&problem);
+    Error::invalid(format!("not JSON: column {}: {problem}", e.column()))
+}
+
+/// What a JSON text is, by its first character.
+fn kind(json: &str) -> &'static str {
+    match json.trim_start().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn message<T: fmt::Debug>(result: Result<T>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for (row, expected) in [
+            ("[1]", "expected an object, got a list"),
+            ("3", "expected an object, got a number"),
+            ("{\"a\":1} x", "not JSON: column 9: trailing characters"),
+            ("{\"a\":", "not JSON: column 5: EOF while parsing a value"),
+            ("{'a':1}", "not JSON: column 2: key must be a string"),
+            ("{\"a\":NaN}", "not JSON: column 6: expected value"),
+        ] {
+            assert_eq!(message(Fields::parse(row)), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn values_are_asked_for_by_type() {
+        let row =
+            r#"{"s":"a\u00e9","n":5,"z":null,"l":["x",2],"o":{},"e":"","surrogate":"\ud800"}"#;
+        let fields = Fields::parse(row).unwrap();
+        assert_eq!(fields.string("s").unwrap(), "aé");
+        assert_eq!(
+            message(fields.string("n")),
+            "n: expected a string, got a number"
+        );
+        assert_eq!(
+            message(fields.string("z")),
+            "z: expected a string, got nothing"
+        );
+        assert_eq!(
+            message(fields.strings("l")),
+            "l: [1]: expected a string, got a number"
+        );
+        assert_eq!(fields.images("z").unwrap(), [""; 0]);
+        assert_eq!(fields.images("absent").unwrap(), [""; 0]);
+        assert_eq!(fields.images("s").unwrap(), ["aé"]);
+        assert_eq!(
+            message(fields.images("o")),
+            "o: expected a string or a list of strings, got an object"
+        );
+        assert_eq!(
+            message(fields.images("e")),
+            "e: expected a path, got an empty string"
+        );
+        assert!(message(fields.string("surrogate")).starts_with("surrogate: not JSON: "));
+    }
+
+    #[test]
+    fn depth_is_carried_but_never_descended_into() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let fields = Fields::parse(&format!("{{\"a\":{deep}}}")).unwrap();
+        let error = typed::<serde_json::Value>(fields.get("a").unwrap(), "a list");
+        assert!(message(error).contains("recursion limit"));
+        assert_eq!(fields.without(&[])[0].1.get(), deep);
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts() {
+        let fields = Fields::parse(r#"{"a":"1","b":"2","a":"3"}"#).unwrap();
+        assert_eq!(fields.string("a").unwrap(), "3");
+        assert_eq!(fields.without(&["b"]).len(), 1);
+    }
+}

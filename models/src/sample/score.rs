@@ -1,0 +1,265 @@
+//! Scoring rows: responses in, one line per response out.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use super::fields::Fields;
+use crate::{Error, Result};
+
+/// The keys that an output line adds: a row that already carries one cannot be scored.
+const ADDED: [&str; 3] = ["response", "score", "truncated"];
+/// The keys that a row is read by: the rest is carried.
+const READ: [&str; 3] = ["prompt", "img_path", "responses"];
+
+/// A row to score: `{"prompt", "img_path", "responses": […]}` and whatever else it carries.
+#[derive(Debug)]
+pub struct ScoreRow {
+    /// What the user asks, without the conversation template.
+    pub prompt: String,
+    /// The images, in order, as written.
+    pub images: Vec<String>,
+    /// The responses to score: at least one.
+    pub responses: Vec<String>,
+    /// `img_path` as written, `None` where there is none.
+    img_path: Option<Box<RawValue>>,
+    /// Every other key, in the row's order, its value as written.
+    carried: Vec<(String, Box<RawValue>)>,
+}
+
+/// The reward of one response.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// The reward.
+    pub score: f32,
+    /// Whether the maximal length cut the response.
+    pub truncated: bool,
+}
+
+impl ScoreRow {
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// Not JSON, a key missing or of the wrong type, no responses, or a carried key that the output has itself.
+    pub fn parse(row: &str) -> Result<Self> {
+        let fields = Fields::parse(row)?;
+        let responses = fields.strings("responses")?;
+        if responses.is_empty() {
+            return Err(Error::invalid("expected at least one").at("responses"));
+        }
+        let row = Self {
+            prompt: fields.string("prompt")?,
+            images: fields.images("img_path")?,
+            responses,
+            img_path: fields.get("img_path").map(ToOwned::to_owned),
+            carried: fields.without(&READ),
+        };
+        row.reserve()?;
+        Ok(row)
+    }
+
+    /// The keys that are carried through, in the row's order, with their values as JSON text.
+    pub fn carried(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.carried
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.get()))
+    }
+
+    /// The output lines of the row, one per response, each with its newline: `{"prompt", "img_path", "response",
+    /// "score", …carried}`, and `"truncated": true` where it is. A score is the shortest decimal that reads back as
+    /// the same `f32`.
+    ///
+    /// # Errors
+    /// Not one score per response, or a score that JSON cannot hold (NaN, infinite): the row is then a failed one, no
+    /// line of it is written.
+    pub fn lines(&self, scores: &[Scored]) -> Result<String> {
+        if scores.len() != self.responses.len() {
+            return Err(Error::invalid(format!(
+                "expected {} scores, got {}",
+                self.responses.len(),
+                scores.len()
+            )));
+        }
+        let mut lines = String::new();
+        for (index, (response, scored)) in self.responses.iter().zip(scores).enumerate() {
+            let line = self.line(response, *scored);
+            lines += &line.map_err(|e| e.at(format!("responses: [{index}]")))?;
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
+
+    fn line(&self, response: &str, scored: Scored) -> Result<String> {
+        if !scored.score.is_finite() {
+            let problem = format!("expected a finite score, got {}", scored.score);
+            return Err(Error::invalid(problem));
+        }
+        let line = OutputLine {
+            row: self,
+            response,
+            scored,
+        };
+        serde_json::to_string(&line).map_err(Error::invalid)
+    }
+
+    fn reserve(&self) -> Result<()> {
+        match self
+            .carried
+            .iter()
+            .find(|(name, _)| ADDED.contains(&name.as_str()))
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::invalid(format!(
+                "{name}: the output has this key itself: rename it"
+            ))),
+        }
+    }
+}
+
+struct OutputLine<'a> {
+    row: &'a ScoreRow,
+    response: &'a str,
+    scored: Scored,
+}
+
+impl Serialize for OutputLine<'_> {
+    fn serialize<S: Serializer>(&self, output: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut line = output.serialize_map(None)?;
+        line.serialize_entry("prompt", &self.row.prompt)?;
+        line.serialize_entry("img_path", &self.row.img_path)?;
+        line.serialize_entry("response", self.response)?;
+        line.serialize_entry("score", &self.scored.score)?;
+        for (name, value) in &self.row.carried {
+            line.serialize_entry(name, value)?;
+        }
+        if self.scored.truncated {
+            line.serialize_entry("truncated", &true)?;
+        }
+        line.end()
+    }
+}
+
+/// The line of the errors file for a bad row, with its newline: `{"line", "error"}`.
+pub fn error_line(line: u64, error: &Error) -> String {
+    let object = serde_json::json!({ "line": line, "error": error.to_string() });
+    format!("{object}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ROW: &str = r#"{"id": 12345678901234567890123, "prompt": "p\u00e9", "w": 0.30000000000000004, "img_path": ["a.png"], "responses": ["x", ""], "meta": {"b" : 1.0, "a": null}}"#;
+
+    fn scored(score: f32, truncated: bool) -> Scored {
+        Scored { score, truncated }
+    }
+
+    #[test]
+    fn lines_carry_what_the_row_carried_as_written() {
+        let row = ScoreRow::parse(ROW).unwrap();
+        assert_eq!(row.images, ["a.png"]);
+        let carried: Vec<_> = row.carried().map(|(name, _)| name).collect();
+        assert_eq!(carried, ["id", "w", "meta"]);
+        let lines = row
+            .lines(&[scored(0.1, false), scored(-3.0, true)])
+            .unwrap();
+        assert_eq!(
+            lines,
+            r#"{"prompt":"pé","img_path":["a.png"],"response":"x","score":0.1,"id":12345678901234567890123,"w":0.30000000000000004,"meta":{"b" : 1.0, "a": null}}
+{"prompt":"pé","img_path":["a.png"],"response":"","score":-3.0,"id":12345678901234567890123,"w":0.30000000000000004,"meta":{"b" : 1.0, "a": null},"truncated":true}
+"#
+        );
+    }
+
+    #[test]
+    fn a_row_of_text_alone_has_a_null_path() {
+        let row = ScoreRow::parse(r#"{"prompt":"p","responses":["x"]}"#).unwrap();
+        let line = row.lines(&[scored(1.0, false)]).unwrap();
+        assert_eq!(
+            line,
+            "{\"prompt\":\"p\",\"img_path\":null,\"response\":\"x\",\"score\":1.0}\n"
+        );
+    }
+
+    #[test]
+    fn scores_read_back_as_the_same_float() {
+        let row = ScoreRow::parse(r#"{"prompt":"p","responses":["x"]}"#).unwrap();
+        let mut bits = 1u32;
+        for _ in 0..2000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let score = f32::from_bits(bits);
+            let Ok(line) = row.lines(&[scored(score, false)]) else {
+                assert!(!score.is_finite());
+                continue;
+            };
+            let written = line.split("\"score\":").nth(1).unwrap();
+            let read: f32 = written.trim_end_matches("}\n").parse().unwrap();
+            assert_eq!(read.to_bits(), bits, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_score_that_json_cannot_hold_fails_the_row() {
+        let row = ScoreRow::parse(ROW).unwrap();
+        for (score, name) in [
+            (f32::NAN, "NaN"),
+            (f32::INFINITY, "inf"),
+            (f32::NEG_INFINITY, "-inf"),
+        ] {
+            let error = row.lines(&[scored(0.0, false), scored(score, false)]);
+            assert_eq!(
+                error.unwrap_err().to_string(),
+                format!("responses: [1]: expected a finite score, got {name}")
+            );
+        }
+        let error = row.lines(&[scored(0.0, false)]).unwrap_err();
+        assert_eq!(error.to_string(), "expected 2 scores, got 1");
+    }
+
+    #[test]
+    fn broken_rows_are_refused() {
+        for (row, expected) in [
+            (
+                r#"{"prompt":"p"}"#,
+                "responses: expected a list of strings, got nothing",
+            ),
+            (
+                r#"{"prompt":"p","responses":[]}"#,
+                "responses: expected at least one",
+            ),
+            (
+                r#"{"prompt":"p","responses":"x"}"#,
+                "responses: expected a list of strings, got a string",
+            ),
+            (
+                r#"{"prompt":"p","responses":["x",null]}"#,
+                "responses: [1]: expected a string, got null",
+            ),
+            (
+                r#"{"responses":["x"]}"#,
+                "prompt: expected a string, got nothing",
+            ),
+            (
+                r#"{"prompt":"p","responses":["x"],"score":1}"#,
+                "score: the output has this key itself: rename it",
+            ),
+            (
+                r#"{"prompt":"p","responses":["x"],"truncated":null}"#,
+                "truncated: the output has this key itself: rename it",
+            ),
+        ] {
+            let error = ScoreRow::parse(row).unwrap_err();
+            assert_eq!(error.to_string(), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn errors_are_written_with_their_line() {
+        let error = Error::invalid("got \"x\"").at("img_path");
+        assert_eq!(
+            error_line(7, &error),
+            "{\"line\":7,\"error\":\"img_path: got \\\"x\\\"\"}\n"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! What must hold between and within settings, beyond their types.
+
+use anyhow::{Result, bail, ensure};
+
+use super::{Algorithm, Config};
+
+/// Checks ranges and combinations, and returns what the user should know.
+pub(super) fn check(config: &Config) -> Result<Vec<String>> {
+    required(config)?;
+    counts(config)?;
+    fractions(config)?;
+    ranges(config)?;
+    combinations(config)?;
+    Ok(notices(config))
+}
+
+fn required(config: &Config) -> Result<()> {
+    ensure!(
+        !config.dataset_path.is_empty(),
+        "dataset_path: expected a JSONL file, got nothing"
+    );
+    ensure!(
+        !config.output_dir.is_empty(),
+        "output_dir: expected a folder, got nothing: give one with --set output_dir=…"
+    );
+    Ok(())
+}
+
+fn counts(config: &Config) -> Result<()> {
+    for (key, count) in [
+        ("max_length", Some(config.max_length)),
+        ("lora_r", Some(config.lora_r)),
+        (
+            "per_device_train_batch_size",
+            Some(config.per_device_train_batch_size),
+        ),
+        (
+            "per_device_eval_batch_size",
+            Some(config.per_device_eval_batch_size),
+        ),
+        (
+            "gradient_accumulation_steps",
+            Some(config.gradient_accumulation_steps),
+        ),
+        ("save_steps", Some(config.save_steps)),
+        ("save_total_limit", config.save_total_limit),
+        ("logging_steps", Some(config.logging_steps)),
+        ("eval_steps", config.eval_steps),
+        ("force_image_size", config.force_image_size),
+        ("min_dynamic_patch", config.min_dynamic_patch),
+        ("max_dynamic_patch", config.max_dynamic_patch),
+        ("threads", config.threads),
+    ] {
+        ensure!(count != Some(0), "{key}: expected at least 1, got 0");
+    }
+    Ok(())
+}
+
+/// Settings from 0 to 1.
+fn fractions(config: &Config) -> Result<()> {
+    for (key, value) in [
+        ("lora_dropout", config.lora_dropout),
+        ("warmup_ratio", config.warmup_ratio),
+        ("min_lr_ratio", config.min_lr_ratio),
+        ("max_bad_fraction", config.max_bad_fraction),
+    ] {
+        let within = (0.0..=1.0).contains(&value);
+        ensure!(within, "{key}: expected a number from 0 to 1, got {value}");
+    }
+    for (key, beta) in [
+        ("adam_beta1", config.adam_beta1),
+        ("adam_beta2", config.adam_beta2),
+    ] {
+        let within = (0.0..1.0).contains(&beta);
+        ensure!(
+            within,
+            "{key}: expected a number from 0 to below 1, got {beta}"
+        );
+    }
+    Ok(())
+}
+
+fn ranges(config: &Config) -> Result<()> {
+    for (key, value) in [
+        ("learning_rate", config.learning_rate),
+        ("weight_decay", config.weight_decay),
+        ("max_grad_norm", config.max_grad_norm),
+    ] {
+        ensure!(value >= 0.0, "{key}: expected zero or more, got {value}");
+    }
+    for (key, value) in [
+        ("adam_epsilon", config.adam_epsilon),
+        ("down_sample_ratio", config.down_sample_ratio.unwrap_or(1.0)),
+    ] {
+        ensure!(value > 0.0, "{key}: expected more than zero, got {value}");
+    }
+    let (steps, epochs) = (config.max_steps, config.num_train_epochs);
+    ensure!(
+        steps > 0 || epochs > 0.0,
+        "num_train_epochs: expected more than zero where max_steps gives no number, got {epochs}"
+    );
+    Ok(())
+}
+
+fn combinations(config: &Config) -> Result<()> {
+    if let (Some(min), Some(max)) = (config.min_dynamic_patch, config.max_dynamic_patch) {
+        ensure!(
+            min <= max,
+            "min_dynamic_patch: expected at most max_dynamic_patch ({max}), got {min}"
+        );
+    }
+    if config.use_text_only && config.use_image_only {
+        bail!("use_text_only: nothing is left to train on with use_image_only");
+    }
+    let ablated = config.use_text_only || config.use_image_only;
+    if ablated && config.algorithm == Algorithm::ShortcutAware {
+        bail!(
+            "algorithm: shortcut_aware needs image and text: leave use_text_only and use_image_only off"
+        );
+    }
+    Ok(())
+}
+
+fn notices(config: &Config) -> Vec<String> {
+    let mut notices = Vec::new();
+    if config.algorithm != Algorithm::ShortcutAware {
+        let algorithm = config.algorithm.name();
+        if config.bias_model_path.is_some() {
+            notices.push(format!(
+                "bias_model_path: not used by algorithm {algorithm}"
+            ));
+        }
+        if config.text_branch_warmup_steps > 0 {
+            notices.push(format!(
+                "text_branch_warmup_steps: not used by algorithm {algorithm}"
+            ));
+        }
+    }
+    let unknown = |name: &&String| !["all", "none", "tensorboard"].contains(&name.as_str());
+    if let Some(name) = config.report_to.iter().find(unknown) {
+        notices.push(format!(
+            "report_to: {name} is not written to, only metrics.jsonl and tensorboard are"
+        ));
+    }
+    notices
+}

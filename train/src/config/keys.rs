@@ -1,0 +1,245 @@
+//! Every key of the config: its name, type and default, and what it means. The one table of them.
+//!
+//! Names and defaults are those of the published argument classes (InternVL's model and data arguments as the
+//! shortcut-aware code has them, and the Hugging Face trainer's); those at the end are Seeward's own.
+
+use std::collections::BTreeMap;
+
+use serde_norway::{Mapping, Value};
+
+use super::setting::{Choice, Setting, shown};
+
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr;)+) => {
+        /// The settings of a training run, complete and checked. `None` in a key that the checkpoint's `config.json`
+        /// also has stands for the checkpoint's value.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $key: $kind,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl Config {
+            /// The names of all keys, in the order of the resolved config.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+
+            /// Sets one key, or says what it expected; `None` if there is no such key.
+            pub(super) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), String>> {
+                Some(match key {
+                    $(stringify!($key) => read(value).map(|value| self.$key = value),)+
+                    _ => return None,
+                })
+            }
+
+            /// Every key with its value.
+            pub(super) fn to_mapping(&self) -> Mapping {
+                let entries = [$((Value::from(stringify!($key)), self.$key.yaml())),+];
+                entries.into_iter().collect()
+            }
+        }
+    };
+}
+
+fn read<T: Setting>(value: &Value) -> Result<T, String> {
+    T::read(value).ok_or_else(|| format!("expected {}, got {}", T::expected(), shown(value)))
+}
+
+keys! {
+    /// Checkpoint folder or hub id to start from.
+    model_name_or_path: String = "OpenGVLab/InternVL2-8B".into();
+    /// Checkpoint folder or hub id that the text-only branch starts from; `None` leaves it to the main one.
+    bias_model_path: Option<String> = None;
+    /// The training rows: a JSONL file.
+    dataset_path: String = String::new();
+    /// The folder of checkpoints, metrics and the resolved config.
+    output_dir: String = String::new();
+
+    /// The name of the conversation template.
+    conv_style: Option<String> = None;
+    /// The longest conversation, in tokens; the rest is cut off on the right.
+    max_length: usize = 8192;
+    /// Keeps the language model as it is.
+    freeze_llm: bool = false;
+    /// Keeps the vision model as it is.
+    freeze_backbone: bool = false;
+    /// Keeps the projector as it is.
+    freeze_mlp: bool = false;
+    /// Trains a low-rank addition to the vision model.
+    use_backbone_lora: bool = false;
+    /// Trains a low-rank addition to the language model.
+    use_llm_lora: bool = false;
+    /// Rank of the low-rank additions.
+    lora_r: usize = 64;
+    /// Their scale is this divided by the rank.
+    lora_alpha: f64 = 16.0;
+    /// The share of their inputs that training drops.
+    lora_dropout: f64 = 0.05;
+    /// Recomputes activations in the backward pass instead of keeping them.
+    grad_checkpoint: bool = false;
+    /// The rate at which the deepest block of a trained vision model is skipped.
+    drop_path_rate: f64 = 0.0;
+    /// Width and height of a tile, in pixels.
+    force_image_size: Option<usize> = None;
+    /// Scale of the pixel shuffle.
+    down_sample_ratio: Option<f64> = None;
+    /// Cuts images into tiles.
+    dynamic_image_size: Option<bool> = None;
+    /// Adds a thumbnail where there is more than one tile.
+    use_thumbnail: Option<bool> = None;
+    /// The least number of tiles.
+    min_dynamic_patch: Option<usize> = None;
+    /// The greatest number of tiles, the thumbnail not counted.
+    max_dynamic_patch: Option<usize> = None;
+    /// Pads an image that is not tiled to a square.
+    pad2square: Option<bool> = None;
+    /// Mean and deviation of the pixel normalisation.
+    normalize_type: Option<Normalization> = None;
+    /// Version of the pixel shuffle.
+    ps_version: Option<PixelShuffle> = None;
+    /// The vision layer whose output is used: an index into [embeddings, layer 1, …], from the end if negative.
+    vision_select_layer: Option<i64> = None;
+    /// Replaces every image by the white one.
+    use_text_only: bool = false;
+    /// Replaces every prompt by the empty one.
+    use_image_only: bool = false;
+
+    /// Passes over the data; overridden by `max_steps`.
+    num_train_epochs: f64 = 3.0;
+    /// Optimizer steps; -1 leaves it to `num_train_epochs`.
+    max_steps: i64 = -1;
+    /// Pairs of one forward and backward pass.
+    per_device_train_batch_size: usize = 8;
+    /// Pairs of one forward pass of an evaluation.
+    per_device_eval_batch_size: usize = 8;
+    /// Passes of one optimizer step.
+    gradient_accumulation_steps: usize = 1;
+    /// The peak of the learning rate.
+    learning_rate: f64 = 5e-5;
+    /// Decoupled weight decay of tensors of two or more dimensions.
+    weight_decay: f64 = 0.0;
+    /// Decay of AdamW's first moment.
+    adam_beta1: f64 = 0.9;
+    /// Decay of AdamW's second moment.
+    adam_beta2: f64 = 0.999;
+    /// AdamW's epsilon.
+    adam_epsilon: f64 = 1e-8;
+    /// Gradients are scaled down to this norm; 0 leaves them.
+    max_grad_norm: f64 = 1.0;
+    /// The shape of the learning rate behind its ramp.
+    lr_scheduler_type: SchedulerKind = SchedulerKind::Linear;
+    /// The ramp's share of all steps; overridden by `warmup_steps`.
+    warmup_ratio: f64 = 0.0;
+    /// The ramp's steps; 0 leaves it to `warmup_ratio`.
+    warmup_steps: usize = 0;
+    /// When checkpoints are saved.
+    save_strategy: SaveStrategy = SaveStrategy::Steps;
+    /// Steps between checkpoints.
+    save_steps: usize = 500;
+    /// How many checkpoints are kept; `None` keeps all.
+    save_total_limit: Option<usize> = None;
+    /// Steps between lines of the metrics.
+    logging_steps: usize = 500;
+    /// Logs the first step too.
+    logging_first_step: bool = false;
+    /// Steps between evaluations; `None` takes `logging_steps`.
+    eval_steps: Option<usize> = None;
+    /// Computes in bfloat16.
+    bf16: bool = false;
+    /// The seed of all randomness.
+    seed: usize = 42;
+    /// Where metrics go besides `metrics.jsonl`: `tensorboard`, `all` (the same) or `none`.
+    report_to: Vec<String> = vec!["all".into()];
+
+    /// What is trained; where it is absent, shortcut-aware if `bias_model_path` is set, else standard.
+    algorithm: Algorithm = Algorithm::Standard;
+    /// Steps that the text-only branch takes alone before step 0.
+    text_branch_warmup_steps: usize = 0;
+    /// The floor of the learning rate behind its ramp, as a share of the peak.
+    min_lr_ratio: f64 = 0.0;
+    /// Shuffles the rows of each epoch.
+    shuffle: bool = true;
+    /// The folder that relative image paths start from; `None` takes that of the JSONL file.
+    image_root: Option<String> = None;
+    /// Evaluation sets by name: JSONL files of pairs.
+    eval_data: BTreeMap<String, String> = BTreeMap::new();
+    /// The share of rows that may be unreadable before training refuses the file.
+    max_bad_fraction: f64 = 0.0;
+    /// Takes special tokens that a text spells out for plain text.
+    literal_special_tokens: bool = false;
+    /// Starts afresh in a folder that is not empty.
+    overwrite_output_dir: bool = false;
+    /// Processor threads of the computation; `None` leaves it to LibTorch.
+    threads: Option<usize> = None;
+}
+
+macro_rules! choices {
+    ($($(#[doc = $doc:literal])+ $kind:ident { $($(#[doc = $what:literal])+ $choice:ident = $name:literal,)+ })+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $kind { $($(#[doc = $what])+ $choice,)+ }
+
+        impl Choice for $kind {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$choice)),+];
+        }
+
+        impl $kind {
+            /// Its name in the config.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$choice => $name,)+ }
+            }
+        }
+    )+};
+}
+
+choices! {
+    /// What is trained.
+    Algorithm {
+        /// One branch on the pairs.
+        Standard = "standard",
+        /// The main branch, its pairs weighted by the failures of a text-only one.
+        ShortcutAware = "shortcut_aware",
+        /// Next-token training on the response.
+        Sft = "sft",
+    }
+    /// The shape of the learning rate.
+    SchedulerKind {
+        /// A straight line down to the floor.
+        Linear = "linear",
+        /// Half a cosine down to the floor.
+        Cosine = "cosine",
+        /// The peak throughout, without a ramp.
+        Constant = "constant",
+        /// The peak behind the ramp.
+        ConstantWithWarmup = "constant_with_warmup",
+    }
+    /// When checkpoints are saved; the last one always is.
+    SaveStrategy {
+        /// At the end alone.
+        No = "no",
+        /// Every `save_steps`.
+        Steps = "steps",
+        /// After every epoch.
+        Epoch = "epoch",
+    }
+    /// Mean and deviation of the pixel normalisation.
+    Normalization {
+        /// ImageNet's.
+        ImageNet = "imagenet",
+        /// CLIP's.
+        Clip = "clip",
+        /// SigLIP's: one half.
+        Siglip = "siglip",
+    }
+    /// Version of the pixel shuffle.
+    PixelShuffle {
+        /// The first, which transposes the image.
+        V1 = "v1",
+        /// The corrected one.
+        V2 = "v2",
+    }
+}
