@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bundle::InputMode;
 use crate::image::{Normalization, TileSettings};
 use crate::prompt::Template;
 use crate::{Error, Result};
@@ -25,6 +27,29 @@ pub struct Config {
     /// Side of the pixel-shuffle window (1 / `downsample_ratio`).
     pub shuffle: usize,
     raw: Value,
+}
+
+/// The `seeward` section of a `config.json`: what training decided and serving must repeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Longest conversation in tokens; the rest is cut off.
+    pub max_length: usize,
+    /// What of a request the model was trained to see.
+    pub input_mode: InputMode,
+    /// Whether special tokens written in a text are read as text.
+    pub literal_special_tokens: bool,
+}
+
+impl Default for Serving {
+    /// Of a checkpoint trained elsewhere: the published limit, everything seen, special tokens parsed.
+    fn default() -> Self {
+        Self {
+            max_length: 4096,
+            input_mode: InputMode::Full,
+            literal_special_tokens: false,
+        }
+    }
 }
 
 /// The vision encoder: InternViT in the 300M style.
@@ -141,6 +166,16 @@ impl Config {
         }
     }
 
+    /// What training decided for serving; the default where it was not our training.
+    pub fn serving(&self) -> Result<Serving> {
+        match self.raw.get("seeward") {
+            None | Some(Value::Null) => Ok(Serving::default()),
+            Some(section) => {
+                serde_json::from_value(section.clone()).map_err(|e| Error::invalid(e).at("seeward"))
+            }
+        }
+    }
+
     /// The JSON this was read from, every key kept.
     pub fn json(&self) -> &Value {
         &self.raw
@@ -254,14 +289,16 @@ fn tile_settings(root: &Fields, image_size: usize) -> Result<TileSettings> {
             "force_image_size {forced} differs from vision_config.image_size {image_size}: resizing the position embedding is not supported"
         )));
     }
-    Ok(TileSettings {
+    let settings = TileSettings {
         image_size: forced as u32,
         dynamic: root.flag_or("dynamic_image_size", false)?,
         use_thumbnail: root.flag_or("use_thumbnail", false)?,
         min_tiles: root.size_or("min_dynamic_patch", 1)? as u32,
         max_tiles: root.size_or("max_dynamic_patch", 12)? as u32,
         pad2square: root.flag_or("pad2square", false)?,
-    })
+    };
+    settings.validate()?;
+    Ok(settings)
 }
 
 fn shuffle_side(ratio: f64) -> Result<usize> {
