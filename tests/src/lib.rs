@@ -1,1 +1,4 @@
-//! placeholder
+//! What the tests across crates share: golden files and the comparison of floats.
+
+pub mod compare;
+pub mod golden;

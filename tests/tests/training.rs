@@ -1,0 +1,303 @@
+//! Training against the published implementation: losses, rewards, shortcut-failure coefficients and gradients of one
+//! batch, and six optimizer steps of both algorithms.
+//!
+//! Tolerances: fp32 noise of 1e-7 on the weights moves the golden losses by up to 2e-6 relative and the gradient norms
+//! by 3e-6, so 2e-4 (trajectories) and 1e-3 (one batch) are far above rounding and far below any wrong formula.
+
+use std::path::Path;
+
+use seeward_models::sample::Pair;
+use seeward_tests::compare::{Tolerance, assert_close};
+use seeward_tests::golden::{self, number, numbers};
+use seeward_train::config::{Algorithm, Config, SchedulerKind};
+use seeward_train::data::{Row, Rows};
+use seeward_train::loader::{Batch, Views, prepare};
+use seeward_train::plan::Plan;
+use seeward_train::schedule::Schedule;
+use seeward_train::setup::Start;
+use seeward_train::trainer::{Measures, Rates, Trainer};
+use serde_json::Value;
+use tch::{Device, Tensor};
+
+const ONE_BATCH: Tolerance = Tolerance {
+    absolute: 1e-6,
+    relative: 1e-3,
+};
+const TRAJECTORY: Tolerance = Tolerance {
+    absolute: 0.0,
+    relative: 2e-4,
+};
+
+struct Training {
+    config: Config,
+    rows: Rows,
+    start: Option<Start>,
+}
+
+/// The golden run's settings on the model of `name`.
+fn training(name: &str, algorithm: Algorithm, settings: impl FnOnce(&mut Config)) -> Training {
+    tch::set_num_threads(1);
+    let folder = golden::path(&format!("models/{name}"))
+        .display()
+        .to_string();
+    let mut config = Config {
+        bias_model_path: (algorithm == Algorithm::ShortcutAware && name == "qwen2")
+            .then(|| folder.clone()),
+        model_name_or_path: folder,
+        dataset_path: golden::path("train/pairwise.jsonl").display().to_string(),
+        algorithm,
+        freeze_backbone: true,
+        max_length: 4096,
+        max_steps: 6,
+        per_device_train_batch_size: 4,
+        shuffle: false,
+        learning_rate: 1e-3,
+        weight_decay: 0.05,
+        adam_beta2: 0.98,
+        warmup_ratio: 0.34,
+        lr_scheduler_type: SchedulerKind::Cosine,
+        ..Config::default()
+    };
+    settings(&mut config);
+    let rows = Rows::pairs(Path::new(&config.dataset_path), None).expect("golden rows");
+    let start = Some(Start::load(&config, None, Device::Cpu).expect("golden model"));
+    Training {
+        config,
+        rows,
+        start,
+    }
+}
+
+impl Training {
+    fn batches(&self, start: &Start, numbers: &[Vec<usize>]) -> Vec<Batch> {
+        let views = Views {
+            main: Some(&start.views.main),
+            text: start.views.text.as_ref(),
+        };
+        numbers
+            .iter()
+            .map(|numbers| prepare(&self.rows, views, numbers).expect("golden batch"))
+            .collect()
+    }
+
+    fn run(&mut self, steps: usize, after: impl Fn(usize, &Trainer, &[Batch], &Measures)) {
+        let start = self.start.take().expect("unused");
+        let plan = Plan::new(&self.config, self.rows.count());
+        let schedule = Schedule::new(&self.config, plan.total_steps);
+        let batches: Vec<_> = (0..steps)
+            .map(|step| self.batches(&start, &plan.step(step)))
+            .collect();
+        let mut trainer = Trainer::new(&self.config, start.models, start.parameters);
+        for (step, batches) in batches.iter().enumerate() {
+            let rate = schedule.rate(step);
+            let measures = trainer
+                .step(
+                    batches,
+                    Rates {
+                        main: rate,
+                        text: rate,
+                    },
+                )
+                .expect("finite");
+            after(step, &trainer, batches, &measures);
+        }
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    Vec::try_from(tensor.to_kind(tch::Kind::Double)).expect("one dimension")
+}
+
+fn one_batch(golden: &Value, mut training: Training, main: &str) {
+    // The first step's rate is 0: weights stay, so rewards can be read afterwards.
+    training.run(1, |_, trainer, batches, measures| {
+        assert_close(
+            "loss",
+            &[measures.loss],
+            &[number(&golden["loss"])],
+            ONE_BATCH,
+        );
+        if let Some(total) = golden.get("total_grad_norm") {
+            assert_close(
+                "total_grad_norm",
+                &[measures.grad_norm.expect("trained")],
+                &[number(total)],
+                ONE_BATCH,
+            );
+        }
+        if let Some(weights) = golden.get("shortcut_weights") {
+            let weights = numbers(weights);
+            let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+            assert_close(
+                "sfc",
+                &[measures.sfc_mean.expect("shortcut-aware")],
+                &[mean],
+                ONE_BATCH,
+            );
+        }
+        if golden
+            .get("rewards_chosen")
+            .or(golden.get("rewards_chosen_main"))
+            .is_some()
+        {
+            rewards(
+                golden,
+                &trainer
+                    .models
+                    .main
+                    .rewards(batches[0].main.as_ref().expect("main"))
+                    .expect("runs"),
+                main,
+            );
+        }
+        if let (Some(text), Some(inputs)) = (&trainer.models.text, &batches[0].text) {
+            rewards_of(golden, &text.rewards(inputs).expect("runs"), "_bias");
+        }
+        gradients(&golden["grad_norms"], trainer);
+    });
+}
+
+fn rewards(golden: &Value, got: &Tensor, suffix: &str) {
+    rewards_of(golden, got, suffix);
+}
+
+fn rewards_of(golden: &Value, got: &Tensor, suffix: &str) {
+    for (side, name) in ["chosen", "rejected"].iter().enumerate() {
+        let Some(expected) = golden.get(format!("rewards_{name}{suffix}")) else {
+            continue;
+        };
+        let got = values(&got.view([-1, 2]).select(1, side as i64));
+        assert_close(
+            &format!("rewards_{name}{suffix}"),
+            &got,
+            &numbers(expected),
+            Tolerance {
+                absolute: 1e-4,
+                relative: 1e-4,
+            },
+        );
+    }
+}
+
+/// Every golden tensor has its norm, and nothing else trains.
+fn gradients(golden: &Value, trainer: &Trainer) {
+    let golden = golden.as_object().expect("norms by name");
+    let trained: Vec<&str> = trainer
+        .parameters
+        .trainable()
+        .map(|(name, _)| name)
+        .collect();
+    let mut expected: Vec<&str> = golden.keys().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert_eq!(trained, expected, "trainable tensors");
+    for (name, tensor) in trainer.parameters.trainable() {
+        let norm = tensor.grad().norm().double_value(&[]);
+        assert_close(name, &[norm], &[number(&golden[name])], ONE_BATCH);
+    }
+}
+
+fn trajectory(file: &str, mut training: Training, main: &str) {
+    let golden = golden::json(file);
+    let golden = &golden["trajectory"];
+    training.run(6, |step, trainer, _, measures| {
+        let expected = &golden["steps"][step];
+        assert_close(
+            &format!("loss of step {step}"),
+            &[measures.loss],
+            &[number(&expected["loss"])],
+            TRAJECTORY,
+        );
+        let norm = measures.grad_norm.expect("trained");
+        assert_close(
+            &format!("grad_norm of step {step}"),
+            &[norm],
+            &[number(&expected["grad_norm"])],
+            TRAJECTORY,
+        );
+        if step == 5 {
+            for (name, tensor) in trainer.parameters.trainable() {
+                let expected = number(&golden["param_norms_after"][name]);
+                assert_close(
+                    name,
+                    &[tensor.norm().double_value(&[])],
+                    &[expected],
+                    TRAJECTORY,
+                );
+            }
+            let first = Views {
+                main: None,
+                text: None,
+            };
+            let _ = (first, main);
+        }
+    });
+}
+
+#[test]
+fn standard_one_batch() {
+    let golden = golden::json("train/qwen2/standard.json");
+    one_batch(
+        &golden["one_batch"],
+        training("qwen2", Algorithm::Standard, |_| {}),
+        "",
+    );
+}
+
+#[test]
+fn standard_one_batch_nothing_frozen() {
+    let golden = golden::json("train/qwen2/standard.json");
+    let all = training("qwen2", Algorithm::Standard, |config| {
+        config.freeze_backbone = false
+    });
+    one_batch(&golden["one_batch_all_trainable"], all, "");
+}
+
+#[test]
+fn shortcut_aware_one_batch() {
+    let golden = golden::json("train/qwen2/robust.json");
+    one_batch(
+        &golden["one_batch"],
+        training("qwen2", Algorithm::ShortcutAware, |_| {}),
+        "_main",
+    );
+}
+
+#[test]
+fn shortcut_aware_one_batch_nothing_frozen() {
+    let golden = golden::json("train/qwen2/robust.json");
+    let all = training("qwen2", Algorithm::ShortcutAware, |config| {
+        config.freeze_backbone = false
+    });
+    one_batch(&golden["one_batch_all_trainable"], all, "_main");
+}
+
+#[test]
+fn shortcut_aware_one_batch_of_a_checkpoint_with_both_branches() {
+    let golden = golden::json("train/qwen2_dual/robust.json");
+    one_batch(
+        &golden["one_batch"],
+        training("qwen2_dual", Algorithm::ShortcutAware, |_| {}),
+        "_main",
+    );
+}
+
+#[test]
+fn standard_trajectory() {
+    trajectory(
+        "train/qwen2/standard.json",
+        training("qwen2", Algorithm::Standard, |_| {}),
+        "",
+    );
+}
+
+#[test]
+fn shortcut_aware_trajectory() {
+    trajectory(
+        "train/qwen2/robust.json",
+        training("qwen2", Algorithm::ShortcutAware, |_| {}),
+        "_main",
+    );
+}
+
+#[allow(dead_code)]
+fn unused(_: &Row<Pair>) {}

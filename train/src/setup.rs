@@ -1,0 +1,292 @@
+//! From the config to branches that are ready to train: checkpoints read strictly, score heads drawn where there are
+//! none, weights frozen by name.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use seeward_models::bundle::InputMode;
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::config::{Config as ModelConfig, Serving};
+use seeward_models::net::{self, Branch, SCORE_HEAD};
+use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::batch::View;
+use crate::config::{Algorithm, Config};
+use crate::model::Model;
+use crate::parameters::Parameters;
+use crate::random::Stream;
+
+/// Something that each branch has.
+pub struct Branches<T> {
+    /// Of the branch that is deployed.
+    pub main: T,
+    /// Of the shortcut proxy of the shortcut-aware algorithm.
+    pub text: Option<T>,
+}
+
+/// Everything that a run starts from.
+pub struct Start {
+    /// The networks.
+    pub models: Branches<Model>,
+    /// How they see rows.
+    pub views: Branches<View>,
+    /// The weights of both, by their names in the checkpoint.
+    pub parameters: Rc<Parameters>,
+    /// The tokenizer's files, to be copied into checkpoints.
+    pub tokenizer_files: Vec<PathBuf>,
+    /// What the user should know.
+    pub notices: Vec<String>,
+}
+
+/// One branch as it is read: where from, and under which names.
+struct Source {
+    folder: PathBuf,
+    stored: Branch,
+    branch: Branch,
+    config: ModelConfig,
+}
+
+impl Start {
+    /// Reads the checkpoints that `config` names; `resumed` is the run's own checkpoint to go on from, instead.
+    pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
+        let mut notices = Vec::new();
+        let sources = sources(config, resumed, &mut notices)?;
+        let mut parameters = Parameters::default();
+        for source in sources.each() {
+            source.load(&mut parameters, device)?;
+            prepare_head(&mut parameters, config, source, device, &mut notices)?;
+        }
+        parameters.train_where(|name| trains(config, &sources, name));
+        let parameters = Rc::new(parameters);
+        let tokenizer_files = Tokenizer::open(&sources.main.folder)?.files().to_vec();
+        let views = sources.map(|source| source.view(config))?;
+        let models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        Ok(Self {
+            models,
+            views,
+            parameters,
+            tokenizer_files,
+            notices,
+        })
+    }
+}
+
+impl<T> Branches<T> {
+    fn each(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.main).chain(&self.text)
+    }
+
+    fn map<U>(&self, f: impl Fn(&T) -> Result<U>) -> Result<Branches<U>> {
+        Ok(Branches {
+            main: f(&self.main)?,
+            text: self.text.as_ref().map(f).transpose()?,
+        })
+    }
+}
+
+fn sources(
+    config: &Config,
+    resumed: Option<&Path>,
+    notices: &mut Vec<String>,
+) -> Result<Branches<Source>> {
+    let folder = resumed.unwrap_or(Path::new(&config.model_name_or_path));
+    let main = Source::open(config, folder, Branch::Main, Branch::Main)?;
+    let stored = net::branches(&Checkpoint::open(folder)?, &main.config)?;
+    let has_text = stored.contains(&Branch::TextOnly);
+    if config.algorithm != Algorithm::ShortcutAware {
+        if has_text {
+            notices.push(format!(
+                "{}: its text-only branch is left out",
+                folder.display()
+            ));
+        }
+        return Ok(Branches { main, text: None });
+    }
+    let text = match &config.bias_model_path {
+        Some(path) if resumed.is_none() => {
+            Source::open(config, Path::new(path), Branch::Main, Branch::TextOnly)?
+        }
+        _ if has_text => Source::open(config, folder, Branch::TextOnly, Branch::TextOnly)?,
+        _ => bail!(
+            "{}: it has no text-only branch; set bias_model_path",
+            folder.display()
+        ),
+    };
+    Ok(Branches {
+        main,
+        text: Some(text),
+    })
+}
+
+impl Source {
+    fn open(config: &Config, folder: &Path, stored: Branch, branch: Branch) -> Result<Self> {
+        if !folder.is_dir() {
+            bail!("{}: no such checkpoint folder", folder.display());
+        }
+        let read = ModelConfig::open(folder)?;
+        let own = if stored == Branch::TextOnly {
+            read.text_only_branch()?
+        } else {
+            read
+        };
+        let changed = own
+            .with(overrides(config, &own))
+            .map_err(|e| e.at(folder.display()))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            stored,
+            branch,
+            config: changed,
+        })
+    }
+
+    fn load(&self, parameters: &mut Parameters, device: Device) -> Result<()> {
+        let checkpoint = Checkpoint::open(&self.folder)?;
+        net::branches(&checkpoint, &self.config)?;
+        let names = (self.stored.prefix(), self.branch.prefix());
+        let wanted = net::parameters(&self.config, self.stored);
+        Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
+    }
+
+    fn model(&self, parameters: &Rc<Parameters>, device: Device) -> Model {
+        Model {
+            branch: self.branch,
+            config: self.config.clone(),
+            device,
+            parameters: parameters.clone(),
+        }
+    }
+
+    fn view(&self, config: &Config) -> Result<View> {
+        let Some(template) = self.config.template else {
+            bail!(
+                "{}: its config.json names no template; set conv_style",
+                self.folder.display()
+            );
+        };
+        let settings = PromptSettings {
+            template,
+            tokens_per_tile: self.config.tokens_per_tile(),
+            max_length: config.max_length,
+            literal_special_tokens: config.literal_special_tokens,
+        };
+        let mode = if self.branch == Branch::TextOnly {
+            InputMode::TextOnly
+        } else {
+            input_mode(config)
+        };
+        let prompter = Prompter::new(Tokenizer::open(&self.folder)?, settings)?;
+        Ok(View {
+            prompter,
+            tiles: self.config.tiles,
+            mode,
+        })
+    }
+}
+
+fn input_mode(config: &Config) -> InputMode {
+    match (config.use_text_only, config.use_image_only) {
+        (true, _) => InputMode::TextOnly,
+        (_, true) => InputMode::ImageOnly,
+        _ => InputMode::Full,
+    }
+}
+
+/// The keys of config.json that the run decides, so that what was trained is what is exported.
+fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> {
+    let mut keys = Vec::new();
+    let mut set =
+        |key: &str, value: Option<Value>| keys.extend(value.map(|value| (key.to_owned(), value)));
+    set("template", config.conv_style.as_ref().map(|v| json!(v)));
+    set(
+        "force_image_size",
+        config.force_image_size.map(|v| json!(v)),
+    );
+    set(
+        "downsample_ratio",
+        config.down_sample_ratio.map(|v| json!(v)),
+    );
+    set(
+        "dynamic_image_size",
+        config.dynamic_image_size.map(|v| json!(v)),
+    );
+    set("use_thumbnail", config.use_thumbnail.map(|v| json!(v)));
+    set(
+        "min_dynamic_patch",
+        config.min_dynamic_patch.map(|v| json!(v)),
+    );
+    set(
+        "max_dynamic_patch",
+        config.max_dynamic_patch.map(|v| json!(v)),
+    );
+    set("pad2square", config.pad2square.map(|v| json!(v)));
+    set(
+        "normalize_type",
+        config.normalize_type.map(|v| json!(v.name())),
+    );
+    set("ps_version", config.ps_version.map(|v| json!(v.name())));
+    set("select_layer", config.vision_select_layer.map(|v| json!(v)));
+    let serving = Serving {
+        max_length: config.max_length,
+        input_mode: input_mode(config),
+        literal_special_tokens: config.literal_special_tokens,
+    };
+    keys.push(("seeward".to_owned(), json!(serving)));
+    if config.algorithm != Algorithm::ShortcutAware
+        && checkpoint.json().get("bias_reward_config").is_some()
+    {
+        keys.push(("bias_reward_config".to_owned(), Value::Null));
+    }
+    keys
+}
+
+/// Next-token training has no score head; the others keep the checkpoint's or draw one: N(0, 1/(hidden + 1)) as
+/// published, for each branch its own.
+fn prepare_head(
+    parameters: &mut Parameters,
+    config: &Config,
+    source: &Source,
+    device: Device,
+    notices: &mut Vec<String>,
+) -> Result<()> {
+    let name = format!("{}{SCORE_HEAD}", source.branch.prefix());
+    if config.algorithm == Algorithm::Sft {
+        parameters.remove(&name);
+    } else if !parameters.contains(&name) {
+        let hidden = source.config.text.hidden as i64;
+        let seed = Stream::new(config.seed as u64, &name, 0).next();
+        tch::manual_seed((seed >> 1) as i64);
+        let head = Tensor::f_randn([1, hidden], (Kind::Float, Device::Cpu))? / (hidden + 1) as f64;
+        parameters.insert(name.clone(), head.to_device(device));
+        notices.push(format!(
+            "{}: no {SCORE_HEAD}: {name} starts from the published initialisation",
+            source.folder.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a tensor trains: its part is not frozen, and the loss can reach it. The output projection does not see the
+/// reward; a tied one is the embedding table and is never a tensor of its own.
+fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
+    let text_prefix = Branch::TextOnly.prefix();
+    let (local, source) = match (name.strip_prefix(&text_prefix), &sources.text) {
+        (Some(local), Some(text)) => (local, text),
+        _ => (name, &sources.main),
+    };
+    match local.split('.').next() {
+        Some("vision_model") => !config.freeze_backbone,
+        Some("mlp1") => !config.freeze_mlp,
+        Some("language_model") if local.contains(".lm_head.") => {
+            config.algorithm == Algorithm::Sft
+                && !config.freeze_llm
+                && !source.config.text.tied_embeddings
+        }
+        Some("language_model") => !config.freeze_llm,
+        _ => true,
+    }
+}

@@ -1,0 +1,314 @@
+//! The network as LibTorch operations that differentiate.
+
+use std::rc::Rc;
+
+use seeward_models::image::Normalization;
+use seeward_models::net::{Activation, Bias, Ops};
+use seeward_models::{Error, Result};
+use tch::{Kind, TchError, Tensor};
+
+use crate::parameters::Parameters;
+
+/// A tensor that may be held in several places; a clone shares the storage.
+pub struct Value(pub Tensor);
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+/// Interprets the network over a set of parameters.
+pub struct Torch {
+    parameters: Rc<Parameters>,
+    scopes: Vec<String>,
+}
+
+impl Torch {
+    /// An interpreter whose names are relative to the checkpoint's root.
+    pub fn new(parameters: Rc<Parameters>) -> Self {
+        Self {
+            parameters,
+            scopes: Vec::new(),
+        }
+    }
+
+    fn weight(&self, name: &str) -> Result<Tensor> {
+        let mut path = self.scopes.concat();
+        path.push_str(name);
+        self.parameters.get(&path).map(Tensor::shallow_clone)
+    }
+
+    fn layer_weight(&self, name: &str) -> Result<Tensor> {
+        self.weight(&format!("{name}.weight"))
+    }
+
+    fn layer_bias(&self, name: &str) -> Result<Tensor> {
+        self.weight(&format!("{name}.bias"))
+    }
+}
+
+fn torch<T>(result: std::result::Result<T, TchError>) -> Result<T> {
+    result.map_err(Error::invalid)
+}
+
+fn value(result: std::result::Result<Tensor, TchError>) -> Result<Value> {
+    torch(result).map(Value)
+}
+
+fn sizes3(x: &Tensor) -> Result<(i64, i64, i64)> {
+    torch(x.size3())
+}
+
+/// [rows, tokens, heads·head] → [rows, heads, tokens, head].
+fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, tokens, width) = sizes3(x)?;
+    let heads = heads as i64;
+    torch(
+        x.f_view([rows, tokens, heads, width / heads])
+            .and_then(|x| x.f_transpose(1, 2)),
+    )
+}
+
+impl Ops for Torch {
+    type T = Value;
+    type Mask = Value;
+    type Rope = (Value, Value);
+
+    fn enter(&mut self, scope: &str) {
+        self.scopes.push(format!("{scope}."));
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn embedding(&mut self, name: &str, ids: &Value) -> Result<Value> {
+        value(Tensor::f_embedding(
+            &self.layer_weight(name)?,
+            &ids.0,
+            -1,
+            false,
+            false,
+        ))
+    }
+
+    fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
+        let weight = self.layer_weight(name)?;
+        let bias = if bias == Bias::Yes {
+            Some(self.layer_bias(name)?)
+        } else {
+            None
+        };
+        value(
+            x.0.f_to_kind(weight.kind())
+                .and_then(|x| x.f_linear(&weight, bias)),
+        )
+    }
+
+    fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        let (weight, bias) = (self.layer_weight(name)?, self.layer_bias(name)?);
+        let width = weight.size();
+        in_f32(&x.0, |x| {
+            x.f_layer_norm(
+                &width[..],
+                Some(weight.f_to_kind(Kind::Float)?),
+                Some(bias.f_to_kind(Kind::Float)?),
+                epsilon,
+                false,
+            )
+        })
+    }
+
+    fn rms_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        let weight = self.layer_weight(name)?;
+        let width = weight.size();
+        in_f32(&x.0, |x| {
+            x.f_rms_norm(&width[..], Some(weight.f_to_kind(Kind::Float)?), epsilon)
+        })
+    }
+
+    fn patch_embedding(
+        &mut self,
+        name: &str,
+        pixels: &Value,
+        patch: usize,
+        n: Normalization,
+    ) -> Result<Value> {
+        let (weight, bias) = (self.layer_weight(name)?, self.layer_bias(name)?);
+        let side = patch as i64;
+        let patches = || {
+            let x = pixels.0.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+            let mean = Tensor::from_slice(&n.mean()).f_to_device(x.device())?;
+            let std = Tensor::from_slice(&n.std()).f_to_device(x.device())?;
+            let x = x
+                .f_sub(&mean)?
+                .f_div(&std)?
+                .f_permute([0, 3, 1, 2])?
+                .f_to_kind(weight.kind())?;
+            let x = x.f_conv2d(&weight, Some(&bias), [side, side], [0, 0], [1, 1], 1)?;
+            x.f_flatten(2, 3)?.f_transpose(1, 2)
+        };
+        value(patches())
+    }
+
+    fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        let parameter = self.weight(name)?;
+        let (rows, _, width) = sizes3(&x.0)?;
+        value(
+            parameter
+                .f_expand([rows, 1, width], false)
+                .and_then(|first| Tensor::f_cat(&[&first, &x.0], 1)),
+        )
+    }
+
+    fn add_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        value(x.0.f_add(&self.weight(name)?))
+    }
+
+    fn mul_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        value(x.0.f_mul(&self.weight(name)?))
+    }
+
+    fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
+        value(match kind {
+            Activation::Gelu => x.0.f_gelu("none"),
+            Activation::Silu => x.0.f_silu(),
+        })
+    }
+
+    fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        value(x.0.f_add(&y.0))
+    }
+
+    fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        value(x.0.f_mul(&y.0))
+    }
+
+    fn split(&mut self, x: &Value, groups: usize, sizes: &[usize]) -> Result<Vec<Value>> {
+        let (rows, tokens, width) = sizes3(&x.0)?;
+        let groups = groups as i64;
+        let lengths: Vec<i64> = sizes.iter().map(|&size| size as i64).collect();
+        let grouped = torch(x.0.f_view([rows, tokens, groups, width / groups]))?;
+        let parts = torch(grouped.f_split_with_sizes(&lengths[..], 3))?;
+        parts
+            .into_iter()
+            .map(|part| value(part.f_reshape([rows, tokens, -1])))
+            .collect()
+    }
+
+    fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
+        let (_, tokens, _) = sizes3(&x.0)?;
+        value(x.0.f_narrow(1, count as i64, tokens - count as i64))
+    }
+
+    fn pixel_shuffle(&mut self, x: &Value, side: usize, window: usize) -> Result<Value> {
+        let (tiles, _, width) = sizes3(&x.0)?;
+        let (n, w) = ((side / window) as i64, window as i64);
+        let shuffled = || {
+            let windows = x.0.f_reshape([tiles, n, w, n, w, width])?;
+            // Token (row, column); inside it the window's rows, then columns, then channels.
+            windows
+                .f_permute([0, 1, 3, 2, 4, 5])?
+                .f_reshape([tiles, n * n, w * w * width])
+        };
+        value(shuffled())
+    }
+
+    fn squeeze_last(&mut self, x: &Value) -> Result<Value> {
+        value(x.0.f_squeeze_dim(-1))
+    }
+
+    fn scatter_rows(&mut self, x: &Value, source: &Value, at: &Value) -> Result<Value> {
+        let shape = x.0.size();
+        let scattered = || {
+            let flat = x.0.f_flatten(0, 1)?;
+            flat.f_index_copy(0, &at.0, &source.0.f_to_kind(x.0.kind())?)?
+                .f_view(&shape[..])
+        };
+        value(scattered())
+    }
+
+    fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
+        value(
+            x.0.f_flatten(0, -2)
+                .and_then(|flat| flat.f_index_select(0, &at.0)),
+        )
+    }
+
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Value> {
+        let mask = || {
+            let same = |x: &Tensor| x.f_unsqueeze(2)?.f_eq_tensor(&x.f_unsqueeze(1)?);
+            let shared = branches.0.f_eq(0)?.f_unsqueeze(1)?;
+            let reachable = same(&branches.0)?.f_logical_or(&shared)?;
+            same(&documents.0)?
+                .f_logical_and(&reachable)?
+                .f_tril(0)?
+                .f_unsqueeze(1)
+        };
+        value(mask())
+    }
+
+    fn rope_table(
+        &mut self,
+        cos: &Value,
+        sin: &Value,
+        positions: &Value,
+    ) -> Result<(Value, Value)> {
+        let (rows, tokens) = torch(positions.0.size2())?;
+        let pick = |table: &Tensor| {
+            let picked = table.f_index_select(0, &positions.0.f_flatten(0, 1)?)?;
+            // One table serves all heads.
+            picked.f_view([rows, 1, tokens, -1])
+        };
+        Ok((value(pick(&cos.0))?, value(pick(&sin.0))?))
+    }
+
+    fn rope(&mut self, x: &Value, (cos, sin): &(Value, Value), heads: usize) -> Result<Value> {
+        let shape = x.0.size();
+        let heads = to_heads(&x.0, heads)?;
+        let rotated = || {
+            let halves = heads.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
+            let (a, b) = (&halves[0], &halves[1]);
+            let first = a.f_mul(&cos.0)?.f_sub(&b.f_mul(&sin.0)?)?;
+            let second = b.f_mul(&cos.0)?.f_add(&a.f_mul(&sin.0)?)?;
+            let joined = Tensor::f_cat(&[first, second], -1)?.f_to_kind(x.0.kind())?;
+            joined.f_transpose(1, 2)?.f_reshape(&shape[..])
+        };
+        value(rotated())
+    }
+
+    fn attention(
+        &mut self,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        heads: (usize, usize),
+    ) -> Result<Value> {
+        let shape = q.0.size();
+        let (query, key, value_) = (
+            to_heads(&q.0, heads.0)?,
+            to_heads(&k.0, heads.1)?,
+            to_heads(&v.0, heads.1)?,
+        );
+        let mask = mask.map(|mask| &mask.0);
+        let grouped = heads.0 != heads.1;
+        let mixed = Tensor::f_scaled_dot_product_attention(
+            &query, &key, &value_, mask, 0.0, false, None, grouped,
+        );
+        value(
+            mixed
+                .and_then(|x| x.f_transpose(1, 2))
+                .and_then(|x| x.f_reshape(&shape[..])),
+        )
+    }
+}
+
+fn in_f32(
+    x: &Tensor,
+    norm: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>,
+) -> Result<Value> {
+    let normed = || norm(&x.f_to_kind(Kind::Float)?)?.f_to_kind(x.kind());
+    value(normed())
+}

@@ -1,0 +1,210 @@
+//! One optimizer step, and the measures taken on the way.
+
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use tch::{Kind, Tensor, no_grad};
+
+use crate::config::{Algorithm, Config};
+use crate::loader::Batch;
+use crate::loss::{self, PairLoss};
+use crate::model::Model;
+use crate::optimizer::{AdamW, clip_factor, gradient_norm, zero_gradients};
+use crate::parameters::Parameters;
+use crate::setup::Branches;
+
+/// Branches, optimizer and what a step needs to know of the config.
+pub struct Trainer {
+    /// The networks.
+    pub models: Branches<Model>,
+    /// Their weights.
+    pub parameters: Rc<Parameters>,
+    /// Its optimizer.
+    pub optimizer: AdamW,
+    algorithm: Algorithm,
+    max_grad_norm: f64,
+}
+
+/// Learning rates of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Of the main branch.
+    pub main: f64,
+    /// Of the text-only branch.
+    pub text: f64,
+}
+
+/// What one optimizer step measured: means over its rows. `None` where the algorithm has no such measure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Measures {
+    /// The loss that was minimised.
+    pub loss: f64,
+    /// Norm of all gradients together, before clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
+    /// Share of pairs that the deployed branch orders as labelled; a tie is half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// The same of the text-only branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_text: Option<f64>,
+    /// Mean shortcut-failure coefficient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sfc_mean: Option<f64>,
+    /// Mean loss of the main branch, unweighted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_main: Option<f64>,
+    /// Mean loss of the text-only branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_text: Option<f64>,
+}
+
+/// Sums over rows, so that batches of different sizes weigh by their rows.
+#[derive(Default)]
+struct Sums {
+    total: Option<Tensor>,
+    main: Option<Tensor>,
+    text: Option<Tensor>,
+    sfc: Option<Tensor>,
+    correct: Option<Tensor>,
+    correct_text: Option<Tensor>,
+}
+
+impl Trainer {
+    /// A trainer at its first step.
+    pub fn new(config: &Config, models: Branches<Model>, parameters: Rc<Parameters>) -> Self {
+        let optimizer = AdamW::new(config);
+        Self {
+            models,
+            parameters,
+            optimizer,
+            algorithm: config.algorithm,
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
+
+    /// Forward and backward over the step's batches, one clip over both branches, one update.
+    pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
+        let rows: usize = batches.iter().map(|batch| batch.rows).sum();
+        zero_gradients(&self.parameters);
+        let mut sums = Sums::default();
+        for batch in batches {
+            let loss = self.forward(batch, &mut sums)?;
+            (loss / rows as f64).backward();
+        }
+        let norm = gradient_norm(&self.parameters);
+        let measures = Measures {
+            grad_norm: Some(norm),
+            ..sums.means(rows)
+        };
+        if !measures.loss.is_finite() || !norm.is_finite() {
+            bail!(
+                "the loss is {} and the gradient norm {norm}: training cannot go on",
+                measures.loss
+            );
+        }
+        let text = seeward_models::net::Branch::TextOnly.prefix();
+        let rate = |name: &str| {
+            if name.starts_with(&text) {
+                rates.text
+            } else {
+                rates.main
+            }
+        };
+        self.optimizer.step(
+            &self.parameters,
+            clip_factor(norm, self.max_grad_norm),
+            rate,
+        );
+        Ok(measures)
+    }
+
+    /// The measures of batches that are not trained on.
+    pub fn evaluate(&self, batches: impl Iterator<Item = Result<Batch>>) -> Result<Measures> {
+        let (mut sums, mut rows) = (Sums::default(), 0);
+        for batch in batches {
+            let batch = batch?;
+            rows += batch.rows;
+            no_grad(|| self.forward(&batch, &mut sums))?;
+        }
+        Ok(sums.means(rows))
+    }
+
+    /// The sum of the rows' losses.
+    fn forward(&self, batch: &Batch, sums: &mut Sums) -> Result<Tensor> {
+        if self.algorithm == Algorithm::Sft {
+            return self.next_token(batch, sums);
+        }
+        let main = batch
+            .main
+            .as_ref()
+            .map(|inputs| self.models.main.rewards(inputs))
+            .transpose()?;
+        let text = match (&self.models.text, &batch.text) {
+            (Some(model), Some(inputs)) => Some(model.rewards(inputs)?),
+            _ => None,
+        };
+        let loss = match (&main, &text) {
+            (Some(main), Some(text)) => loss::shortcut_aware(main, text),
+            (Some(alone), None) | (None, Some(alone)) => loss::standard(alone),
+            (None, None) => bail!("a batch without a branch"),
+        };
+        sums.add(&loss);
+        sums.count(main.as_ref(), text.as_ref());
+        Ok(loss.total.sum(Kind::Float))
+    }
+
+    fn next_token(&self, batch: &Batch, sums: &mut Sums) -> Result<Tensor> {
+        let Some(inputs) = &batch.main else {
+            bail!("a batch without a branch")
+        };
+        let logits = self.models.main.logits(inputs)?;
+        let targets = Tensor::from_slice(&inputs.targets.ids).to_device(logits.device());
+        let loss = loss::next_token(&logits, &targets) * batch.rows as f64;
+        accumulate(&mut sums.total, &loss);
+        Ok(loss)
+    }
+}
+
+impl Sums {
+    fn add(&mut self, loss: &PairLoss) {
+        accumulate(&mut self.total, &loss.total);
+        let Some(text) = &loss.text else { return };
+        accumulate(&mut self.main, &loss.main);
+        accumulate(&mut self.text, text);
+        loss.sfc
+            .iter()
+            .for_each(|sfc| accumulate(&mut self.sfc, sfc));
+    }
+
+    fn count(&mut self, main: Option<&Tensor>, text: Option<&Tensor>) {
+        let correct = |rewards: &Tensor| loss::preferred(&loss::margins(rewards));
+        main.iter()
+            .for_each(|main| accumulate(&mut self.correct, &correct(main)));
+        text.iter()
+            .for_each(|text| accumulate(&mut self.correct_text, &correct(text)));
+    }
+
+    fn means(&self, rows: usize) -> Measures {
+        let mean =
+            |sum: &Option<Tensor>| sum.as_ref().map(|sum| sum.double_value(&[]) / rows as f64);
+        Measures {
+            loss: mean(&self.total).unwrap_or(f64::NAN),
+            grad_norm: None,
+            accuracy: mean(&self.correct),
+            accuracy_text: mean(&self.correct_text),
+            sfc_mean: mean(&self.sfc),
+            loss_main: mean(&self.main),
+            loss_text: mean(&self.text),
+        }
+    }
+}
+
+fn accumulate(sum: &mut Option<Tensor>, values: &Tensor) {
+    let added = values.detach().sum(Kind::Double);
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + added,
+        None => added,
+    });
+}
