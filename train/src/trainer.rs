@@ -126,7 +126,7 @@ impl Trainer {
         for batch in batches {
             let batch = batch?;
             rows += batch.rows;
-            no_grad(|| self.forward(&batch, &mut sums))?;
+            let _ = no_grad(|| self.forward(&batch, &mut sums))?;
         }
         Ok(sums.means(rows))
     }
