@@ -1,0 +1,357 @@
+//! Training through the binary, as a user runs it: what it leaves behind, how it goes on, how it refuses.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::config::Config;
+use seeward_models::net::{Branch, branches};
+use serde_json::Value;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
+}
+
+/// A run's folder with its config; keys are YAML lines.
+struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    fn new(keys: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let base = format!(
+            "model_name_or_path: {}\ndataset_path: {}\noutput_dir: {}\n\
+             max_steps: 4\nper_device_train_batch_size: 4\nlearning_rate: 1.0e-3\nlogging_steps: 1\nthreads: 1\n",
+            golden("models/qwen2").display(),
+            golden("train/pairwise.jsonl").display(),
+            folder.path().join("out").display(),
+        );
+        let given: Vec<&str> = keys
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(key, _)| key)
+            .collect();
+        let kept = base
+            .lines()
+            .filter(|line| !given.iter().any(|key| line.starts_with(&format!("{key}:"))));
+        let config = kept.chain(keys.lines()).collect::<Vec<_>>().join("\n");
+        fs::write(folder.path().join("config.yaml"), config).unwrap();
+        Self { folder }
+    }
+
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn last(&self) -> PathBuf {
+        self.output().join("checkpoint-last")
+    }
+
+    fn train(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seeward-train"));
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("config.yaml"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn succeed(self) -> Self {
+        let output = self.train(&[]);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        self
+    }
+
+    /// The message of a run that must fail.
+    fn refuse(&self, arguments: &[&str]) -> String {
+        let output = self.train(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn metrics(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.output().join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// One value per logged step.
+    fn series(&self, key: &str) -> Vec<f64> {
+        self.metrics()
+            .iter()
+            .filter_map(|line| line.get(key))
+            .map(|value| value.as_f64().unwrap())
+            .collect()
+    }
+}
+
+fn weights(folder: &Path) -> BTreeMap<String, Vec<f32>> {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let floats = |name: &str| {
+        let bytes = checkpoint.read(name).unwrap();
+        bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
+    };
+    checkpoint
+        .tensors()
+        .map(|(name, _)| (name.to_owned(), floats(name)))
+        .collect()
+}
+
+fn largest_difference(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f32 {
+    assert!(a.keys().eq(b.keys()));
+    let pairs = a.values().flatten().zip(b.values().flatten());
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+const SHORTCUT_AWARE: &str = "algorithm: shortcut_aware\nbias_model_path: ";
+
+fn shortcut_aware(keys: &str) -> Run {
+    Run::new(&format!(
+        "{SHORTCUT_AWARE}{}\n{keys}",
+        golden("models/qwen2").display()
+    ))
+}
+
+#[test]
+fn a_checkpoint_is_a_model_again() {
+    let run = shortcut_aware("").succeed();
+    let config = Config::open(&run.last()).unwrap();
+    let checkpoint = Checkpoint::open(&run.last()).unwrap();
+    assert_eq!(
+        branches(&checkpoint, &config).unwrap(),
+        [Branch::Main, Branch::TextOnly]
+    );
+    assert!(
+        checkpoint.contains("score.weight")
+            && checkpoint.contains("bias_reward_model.score.weight")
+    );
+    assert!(
+        run.last().join("tokenizer.json").exists()
+            && run.last().join("config.resolved.yaml").exists()
+    );
+    let steps = run.metrics();
+    assert_eq!(steps.len(), 4);
+    for key in [
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "accuracy",
+        "sfc_mean",
+        "loss_main",
+        "loss_text",
+        "pairs_per_second",
+        "epoch",
+    ] {
+        assert!(steps.iter().all(|step| step[key].is_number()), "{key}");
+    }
+}
+
+#[test]
+fn it_learns_the_pairs() {
+    let run = Run::new(
+        "max_steps: 30\nlr_scheduler_type: constant\nshuffle: false\neval_data: {all: FILE}"
+            .replace(
+                "FILE",
+                &golden("train/pairwise.jsonl").display().to_string(),
+            )
+            .as_str(),
+    )
+    .succeed();
+    let loss = run.series("loss");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&loss[27..30]) < 0.2 * mean(&loss[0..3]), "{loss:?}");
+    let evaluations: Vec<f64> = run
+        .metrics()
+        .iter()
+        .filter_map(|line| line["eval"]["all"]["accuracy"].as_f64())
+        .collect();
+    assert_eq!(*evaluations.last().unwrap(), 1.0);
+}
+
+#[test]
+fn a_run_goes_on_bit_for_bit_from_its_checkpoint() {
+    let keys = "max_steps: 5\nsave_steps: 2\ntext_branch_warmup_steps: 2\nwarmup_steps: 2\nlr_scheduler_type: cosine\nweight_decay: 0.05";
+    let run = shortcut_aware(keys).succeed();
+    let (whole, losses) = (weights(&run.last()), run.series("loss"));
+    // As if it had been stopped between steps 4 and 5.
+    fs::remove_dir_all(run.last()).unwrap();
+    let run = run.succeed();
+    assert_eq!(whole, weights(&run.last()));
+    assert_eq!(run.series("loss")[5..], losses[4..]);
+}
+
+#[test]
+fn a_run_does_not_go_on_under_another_config() {
+    let run = Run::new("").succeed();
+    let message = run.refuse(&["--set", "learning_rate=2e-3"]);
+    assert!(
+        message.contains("another learning_rate") && message.contains("overwrite_output_dir"),
+        "{message}"
+    );
+    let started_afresh = run.train(&[
+        "--set",
+        "learning_rate=2e-3",
+        "--set",
+        "overwrite_output_dir=true",
+    ]);
+    assert!(started_afresh.status.success());
+}
+
+#[test]
+fn only_so_many_checkpoints_are_kept() {
+    let run = Run::new("max_steps: 4\nsave_steps: 1\nsave_total_limit: 2").succeed();
+    let mut names: Vec<_> = fs::read_dir(run.output())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.retain(|name| name.starts_with("checkpoint"));
+    names.sort();
+    assert_eq!(names, ["checkpoint-2", "checkpoint-3", "checkpoint-last"]);
+}
+
+#[test]
+fn accumulation_changes_nothing_but_rounding() {
+    let whole = Run::new("shuffle: false").succeed();
+    let halves =
+        Run::new("shuffle: false\nper_device_train_batch_size: 2\ngradient_accumulation_steps: 2")
+            .succeed();
+    // Adam divides by the root of the squared gradient, so that rounding of tiny gradients can move a weight by up to
+    // a step of 1e-3; the loss is the tighter measure.
+    for (a, b) in whole.series("loss").iter().zip(halves.series("loss")) {
+        assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
+    }
+    assert!(largest_difference(&weights(&whole.last()), &weights(&halves.last())) < 1e-3);
+}
+
+#[test]
+fn the_text_only_branch_warms_up_alone() {
+    let run = shortcut_aware(
+        "max_steps: 1\nwarmup_steps: 1\ntext_branch_warmup_steps: 3\nweight_decay: 0.05",
+    )
+    .succeed();
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
+    let text = |name: &str| format!("bias_reward_model.{name}");
+    // The joint ramp's first rate is 0, so only the text-only branch has moved.
+    for (name, weight) in &before {
+        assert_eq!(*weight, after[name], "{name}");
+    }
+    let head = "score.weight";
+    assert_ne!(before[head], after[&text(head)]);
+    assert_eq!(run.metrics().len(), 1);
+}
+
+#[test]
+fn frozen_parts_stay() {
+    let run = Run::new("freeze_backbone: true\nfreeze_mlp: true\nfreeze_llm: true").succeed();
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
+    let moved: Vec<_> = before
+        .keys()
+        .filter(|name| before[*name] != after[*name])
+        .collect();
+    assert_eq!(moved, ["score.weight"]);
+}
+
+#[test]
+fn sft_leaves_a_model_without_a_head_that_rewards_start_from() {
+    let sft = Run::new("algorithm: sft\nmax_steps: 20\nlr_scheduler_type: constant").succeed();
+    let loss = sft.series("loss");
+    assert!(loss[19] < 0.5 * loss[0], "{loss:?}");
+    assert!(
+        !Checkpoint::open(&sft.last())
+            .unwrap()
+            .contains("score.weight")
+    );
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&sft.last()));
+    assert_ne!(
+        before["language_model.lm_head.weight"],
+        after["language_model.lm_head.weight"]
+    );
+    let from = format!(
+        "model_name_or_path: {0}\nbias_model_path: {0}\nmax_steps: 1\nwarmup_steps: 1",
+        sft.last().display()
+    );
+    let reward = weights(&Run::new(&from).succeed().last());
+    assert_eq!(
+        after["language_model.lm_head.weight"],
+        reward["language_model.lm_head.weight"]
+    );
+    assert_ne!(
+        reward["score.weight"],
+        reward["bias_reward_model.score.weight"]
+    );
+    let scale = reward["score.weight"].iter().map(|w| w * w).sum::<f32>() / 64.0;
+    // N(0, 1/65) over 64 weights: the mean square is within a third of its expectation but for four deviations.
+    assert!((scale.sqrt() * 65.0 - 1.0).abs() < 0.35, "{scale}");
+}
+
+#[test]
+fn what_a_branch_may_see_is_written_down() {
+    for (key, mode) in [
+        ("use_text_only", "text_only"),
+        ("use_image_only", "image_only"),
+    ] {
+        let run = Run::new(&format!("{key}: true\nmax_steps: 1")).succeed();
+        let config: Value =
+            serde_json::from_str(&fs::read_to_string(run.last().join("config.json")).unwrap())
+                .unwrap();
+        assert_eq!(config["seeward"]["input_mode"], mode);
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let write = |run: &Run, text: &str| {
+        let path = run.folder.path().join("rows.jsonl");
+        fs::write(&path, text).unwrap();
+        format!("dataset_path={}", path.display())
+    };
+    let run = Run::new("");
+    let message = run.refuse(&[
+        "--set",
+        &write(
+            &run,
+            "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n{",
+        ),
+    ]);
+    assert!(message.contains("rows.jsonl:2: "), "{message}");
+    let row =
+        "{\"prompt\": \"p\", \"img_path\": \"none.png\", \"chosen\": \"a\", \"rejected\": \"b\"}";
+    let message = run.refuse(&["--set", &write(&run, row)]);
+    assert!(
+        message.contains("none.png") && message.contains("No such file"),
+        "{message}"
+    );
+    let message = run.refuse(&["--set", &write(&run, "\n")]);
+    assert!(message.contains("no training rows"), "{message}");
+    let message = run.refuse(&["--set", "model_name_or_path=/nowhere"]);
+    assert!(message.contains("/nowhere"), "{message}");
+    let message = run.refuse(&["--set", "learning_rat=1"]);
+    assert!(message.contains("learning_rate"), "{message}");
+}
+
+#[test]
+fn a_missing_cuda_device_is_said() {
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let message = Run::new("").refuse(&["--device", "cuda"]);
+    assert!(message.contains("no CUDA device"), "{message}");
+    assert!(
+        Run::new("")
+            .refuse(&["--device", "tpu"])
+            .contains("expected cpu, cuda or cuda:N")
+    );
+}
