@@ -1,0 +1,303 @@
+//! One ONNX graph in the making: inputs and outputs from its contract, nodes, constants, and weights in a file beside.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::rc::Rc;
+
+use prost::Message;
+use seeward_models::bundle::{Contract, Port};
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::{Error, Result};
+
+use crate::proto::{self, Attribute, DataType, StringPair};
+use crate::weights::{Layout, Weights};
+
+/// The operator set of every node; the first with `Attention`, `RotaryEmbedding` and `RMSNormalization`.
+pub(crate) const OPSET: u32 = 23;
+/// The file format that came with it.
+const IR_VERSION: i64 = 11;
+const PRODUCER: &str = "seeward";
+
+/// What flows along an edge.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Value {
+    pub(crate) name: String,
+    pub(crate) element: DataType,
+}
+
+/// An operator with its inputs and attributes, not yet in a graph.
+pub(crate) struct Node<'a> {
+    pub(crate) op: &'static str,
+    inputs: Vec<&'a Value>,
+    attributes: Vec<Attribute>,
+}
+
+impl<'a> Node<'a> {
+    pub(crate) fn new(op: &'static str, inputs: &[&'a Value]) -> Self {
+        Self {
+            op,
+            inputs: inputs.to_vec(),
+            attributes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn input(mut self, value: Option<&'a Value>) -> Self {
+        self.inputs.extend(value);
+        self
+    }
+
+    pub(crate) fn int(self, name: &str, value: usize) -> Self {
+        self.with(Attribute::int(name, value as i64))
+    }
+
+    pub(crate) fn axis(self, axis: i64) -> Self {
+        self.with(Attribute::int("axis", axis))
+    }
+
+    pub(crate) fn float(self, name: &str, value: f64) -> Self {
+        self.with(Attribute::float(name, value as f32))
+    }
+
+    pub(crate) fn ints(self, name: &str, values: &[usize]) -> Self {
+        let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
+        self.with(Attribute::ints(name, &values))
+    }
+
+    fn with(mut self, attribute: Attribute) -> Self {
+        self.attributes.push(attribute);
+        self
+    }
+}
+
+/// A graph being built. A name is given once: to an input, a constant, a weight or a node's output.
+pub(crate) struct Graph {
+    file: &'static str,
+    contract: Contract,
+    nodes: Vec<proto::Node>,
+    initializers: Vec<proto::Tensor>,
+    names: HashSet<String>,
+    weights: Weights,
+}
+
+impl Graph {
+    /// A graph for the file of that name, its weights beside it.
+    pub(crate) fn new(file: &'static str, contract: Contract, checkpoint: Rc<Checkpoint>) -> Self {
+        let ports = contract.inputs.iter().chain(&contract.outputs);
+        Self {
+            file,
+            names: ports.map(|port| port.name.to_owned()).collect(),
+            contract,
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            weights: Weights::new(checkpoint),
+        }
+    }
+
+    /// The input of that name.
+    pub(crate) fn input(&self, name: &str) -> Result<Value> {
+        let port = find(&self.contract.inputs, name)?;
+        Ok(Value {
+            name: port.name.to_owned(),
+            element: port.element.into(),
+        })
+    }
+
+    /// Adds a node and returns its `count` outputs of one element type.
+    pub(crate) fn node(
+        &mut self,
+        name: String,
+        node: Node,
+        element: DataType,
+        count: usize,
+    ) -> Result<Vec<Value>> {
+        let output = |index: usize| match count {
+            1 => name.clone(),
+            _ => format!("{name}:{index}"),
+        };
+        let outputs: Vec<String> = (0..count).map(output).collect();
+        outputs.iter().try_for_each(|output| self.claim(output))?;
+        let value = |name: &String| Value {
+            name: name.clone(),
+            element,
+        };
+        let values = outputs.iter().map(value).collect();
+        self.push(name, node, outputs);
+        Ok(values)
+    }
+
+    /// A small tensor inside the graph file; equal ones are one.
+    pub(crate) fn constant(&mut self, values: Constant) -> Value {
+        let value = Value {
+            name: values.name(),
+            element: values.element(),
+        };
+        if self.names.insert(value.name.clone()) {
+            self.initializers.push(proto::Tensor {
+                dims: vec![values.len() as i64],
+                raw_data: Some(values.bytes()),
+                ..tensor(&value)
+            });
+        }
+        value
+    }
+
+    /// A tensor of the checkpoint, in the data file.
+    pub(crate) fn weight(&mut self, tensor_name: &str, layout: Layout) -> Result<Value> {
+        let name = match layout {
+            Layout::Stored => tensor_name.to_owned(),
+            Layout::Transposed => format!("{tensor_name}.transposed"),
+        };
+        let value = Value {
+            name,
+            element: DataType::F32,
+        };
+        let dims = self.weights.dims(tensor_name, layout)?;
+        let location = self.data_file();
+        if let Some(place) = self.weights.place(tensor_name, layout)? {
+            self.initializers.push(proto::Tensor {
+                dims,
+                external_data: vec![
+                    StringPair::new("location", location),
+                    StringPair::new("offset", place.offset),
+                    StringPair::new("length", place.bytes),
+                ],
+                data_location: Some(proto::Tensor::EXTERNAL),
+                ..tensor(&value)
+            });
+            self.claim(&value.name)?;
+        }
+        Ok(value)
+    }
+
+    /// Gives `value` the name of the contract's only output.
+    pub(crate) fn finish(&mut self, value: &Value) -> Result<()> {
+        let [port] = &self.contract.outputs[..] else {
+            return Err(Error::invalid("expected a contract of one output").at(self.file));
+        };
+        let name = port.name.to_owned();
+        if value.element != port.element.into() {
+            let problem = format!("expected {:?}, got {:?}", port.element, value.element);
+            return Err(Error::invalid(problem).at(&name));
+        }
+        self.push(
+            format!("{name}/Identity"),
+            Node::new("Identity", &[value]),
+            vec![name],
+        );
+        Ok(())
+    }
+
+    /// Number and bytes of the weights.
+    pub(crate) fn weights(&self) -> (usize, u64) {
+        (self.weights.len(), self.weights.bytes())
+    }
+
+    /// Writes the graph and its weights into `folder`; `wrote` hears of every piece of weights.
+    pub(crate) fn write(&self, folder: &Path, wrote: &mut dyn FnMut(u64)) -> Result<()> {
+        self.weights.write(&folder.join(self.data_file()), wrote)?;
+        let path = folder.join(self.file);
+        std::fs::write(&path, self.model().encode_to_vec()).map_err(|e| Error::io(&path, e))
+    }
+
+    fn model(&self) -> proto::Model {
+        let opset = proto::OperatorSet {
+            domain: Some(String::new()),
+            version: Some(i64::from(OPSET)),
+        };
+        proto::Model {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some(PRODUCER.to_owned()),
+            graph: Some(self.graph()),
+            opset_import: vec![opset],
+        }
+    }
+
+    fn graph(&self) -> proto::Graph {
+        proto::Graph {
+            nodes: self.nodes.clone(),
+            name: Some(self.file.trim_end_matches(".onnx").to_owned()),
+            initializers: self.initializers.clone(),
+            inputs: self.contract.inputs.iter().map(Into::into).collect(),
+            outputs: self.contract.outputs.iter().map(Into::into).collect(),
+        }
+    }
+
+    fn data_file(&self) -> String {
+        format!("{}.data", self.file)
+    }
+
+    fn push(&mut self, name: String, node: Node, outputs: Vec<String>) {
+        self.nodes.push(proto::Node {
+            inputs: node.inputs.iter().map(|input| input.name.clone()).collect(),
+            outputs,
+            name: Some(name),
+            op_type: Some(node.op.to_owned()),
+            attributes: node.attributes,
+        });
+    }
+
+    fn claim(&mut self, name: &str) -> Result<()> {
+        if self.names.insert(name.to_owned()) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the name {name} is taken")).at(self.file))
+    }
+}
+
+fn find<'a>(ports: &'a [Port], name: &str) -> Result<&'a Port> {
+    let unknown = || Error::invalid(format!("the contract has no input {name}"));
+    ports
+        .iter()
+        .find(|port| port.name == name)
+        .ok_or_else(unknown)
+}
+
+fn tensor(value: &Value) -> proto::Tensor {
+    proto::Tensor {
+        name: Some(value.name.clone()),
+        data_type: Some(value.element as i32),
+        ..proto::Tensor::default()
+    }
+}
+
+/// Numbers that an operator takes as an input, [n].
+pub(crate) enum Constant<'a> {
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    F32(&'a [f32]),
+}
+
+impl Constant<'_> {
+    /// Type and numbers, so that equal constants have equal names.
+    fn name(&self) -> String {
+        match self {
+            Self::I64(values) => format!("i64{values:?}"),
+            Self::I32(values) => format!("i32{values:?}"),
+            Self::F32(values) => format!("f32{values:?}"),
+        }
+    }
+
+    fn element(&self) -> DataType {
+        match self {
+            Self::I64(_) => DataType::I64,
+            Self::I32(_) => DataType::I32,
+            Self::F32(_) => DataType::F32,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::I64(values) => values.len(),
+            Self::I32(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::I64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::I32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+}
