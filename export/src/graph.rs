@@ -301,3 +301,82 @@ impl Constant<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::borrow::Cow;
+
+    use seeward_models::bundle::{REWARD_GRAPH, reward_contract};
+    use seeward_models::checkpoint::{Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+
+    use super::*;
+
+    /// A graph over a checkpoint whose only tensor is `w`, zeros [2, 3].
+    fn graph() -> (tempfile::TempDir, Graph) {
+        let folder = tempfile::tempdir().unwrap();
+        let tensor = TensorData {
+            name: "w".to_owned(),
+            dtype: Dtype::F32,
+            shape: vec![2, 3],
+            bytes: Box::new(|| Cow::Owned(vec![0; 24])),
+        };
+        write_tensors(&folder.path().join(WEIGHTS_FILE), vec![tensor]).unwrap();
+        let checkpoint = Rc::new(Checkpoint::open(folder.path()).unwrap());
+        (
+            folder,
+            Graph::new(REWARD_GRAPH, reward_contract(8, 4), checkpoint),
+        )
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let (_folder, mut graph) = graph();
+        let ids = graph.input("input_ids").unwrap();
+        let mut add = |name: &str| {
+            let node = Node::new("Identity", &[&ids]);
+            graph.node(name.to_owned(), node, DataType::I64, 1)
+        };
+        assert_eq!(add("a").unwrap()[0].name, "a");
+        for taken in ["a", "input_ids", "rewards"] {
+            let text = add(taken).unwrap_err().to_string();
+            assert_eq!(text, format!("reward.onnx: the name {taken} is taken"));
+        }
+    }
+
+    #[test]
+    fn equal_initializers_are_one() {
+        let (_folder, mut graph) = graph();
+        let first = graph.constant(Constant::I64(&[0, -1]));
+        assert_eq!(graph.constant(Constant::I64(&[0, -1])), first);
+        assert_ne!(graph.constant(Constant::I32(&[0, -1])), first);
+        let stored = graph.weight("w", Layout::Stored).unwrap();
+        assert_eq!(graph.weight("w", Layout::Stored).unwrap(), stored);
+        assert_ne!(graph.weight("w", Layout::Transposed).unwrap(), stored);
+        let dims: Vec<_> = graph
+            .graph()
+            .initializers
+            .into_iter()
+            .map(|t| t.dims)
+            .collect();
+        assert_eq!(dims, [vec![2], vec![2], vec![2, 3], vec![3, 2]]);
+        assert_eq!(graph.weights(), (2, 48));
+    }
+
+    #[test]
+    fn inputs_and_output_are_those_of_the_contract() {
+        let (_folder, mut graph) = graph();
+        let text = graph.input("pixels").unwrap_err().to_string();
+        assert_eq!(text, "the contract has no input pixels");
+        let ids = graph.input("input_ids").unwrap();
+        let text = graph.finish(&ids).unwrap_err().to_string();
+        assert_eq!(text, "rewards: expected F32, got I64");
+        let cos = graph.input("rope_cos").unwrap();
+        graph.finish(&cos).unwrap();
+        let last = graph.graph().nodes.pop().unwrap();
+        assert_eq!(
+            (last.inputs, last.outputs),
+            (vec!["rope_cos".to_owned()], vec!["rewards".to_owned()])
+        );
+    }
+}

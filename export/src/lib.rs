@@ -216,7 +216,7 @@ fn manifest(options: &Options, source: &Source) -> Manifest {
         hidden_size: config.text.hidden,
         rope: RopeSettings::of(&config.text),
         prompt: source.prompter.settings().clone(),
-        tiles: config.tiles.clone(),
+        tiles: config.tiles,
         input_mode: source.input_mode,
         reward_mean: None,
         reward_std: None,
