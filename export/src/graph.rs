@@ -9,6 +9,7 @@ use seeward_models::bundle::{Contract, Port};
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::{Error, Result};
 
+use crate::constant::Constant;
 use crate::proto::{self, Attribute, DataType, StringPair};
 use crate::weights::{Layout, Weights};
 
@@ -257,48 +258,6 @@ fn tensor(value: &Value) -> proto::Tensor {
         name: Some(value.name.clone()),
         data_type: Some(value.element as i32),
         ..proto::Tensor::default()
-    }
-}
-
-/// Numbers that an operator takes as an input, [n].
-pub(crate) enum Constant<'a> {
-    I64(&'a [i64]),
-    I32(&'a [i32]),
-    F32(&'a [f32]),
-}
-
-impl Constant<'_> {
-    /// Type and numbers, so that equal constants have equal names.
-    fn name(&self) -> String {
-        match self {
-            Self::I64(values) => format!("i64{values:?}"),
-            Self::I32(values) => format!("i32{values:?}"),
-            Self::F32(values) => format!("f32{values:?}"),
-        }
-    }
-
-    fn element(&self) -> DataType {
-        match self {
-            Self::I64(_) => DataType::I64,
-            Self::I32(_) => DataType::I32,
-            Self::F32(_) => DataType::F32,
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::I64(values) => values.len(),
-            Self::I32(values) => values.len(),
-            Self::F32(values) => values.len(),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::I64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Self::I32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Self::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! The network is the one of [`seeward_models::net`], run over a graph builder instead of tensors. A graph is complete
 //! before its first weight is written; the weights are then streamed from the checkpoint by ranges.
 
+mod constant;
 mod graph;
 mod lower;
 mod offer;

@@ -6,38 +6,37 @@ use serde::Serialize;
 
 use Precision::{Bf16, Fp16, Fp32, Int4, Int8};
 
-const LEGAL: [(Target, &[Precision]); 4] = [
+/// Targets and the precisions of each.
+type Table = [(Target, &'static [Precision])];
+
+const LEGAL: &Table = &[
     (Target::Portable, &[Fp32, Fp16, Bf16]),
     (Target::Cpu, &[Fp32, Int8, Int4]),
     (Target::Cuda, &[Fp32, Fp16, Bf16, Int8, Int4]),
     (Target::Tensorrt, &[Fp32, Fp16, Bf16]),
 ];
-const BUILT: [(Target, &[Precision]); 1] = [(Target::Portable, &[Fp32])];
+const BUILT: &Table = &[(Target::Portable, &[Fp32])];
 
 /// # Errors
 /// A combination that no device could use, or one that this version does not write yet.
 pub(crate) fn check(target: Target, precision: Precision) -> Result<()> {
-    let (wanted, lists) = (
-        format!("{} {}", name(target), name(precision)),
-        |table: &[(Target, &[Precision])]| {
-            table
-                .iter()
-                .any(|(t, list)| *t == target && list.contains(&precision))
-        },
-    );
-    if !lists(&LEGAL) {
-        bail!(
-            "{wanted}: there is no such bundle (legal: {})",
-            listed(&LEGAL)
-        );
+    let wanted = format!("{} {}", name(target), name(precision));
+    if !has(LEGAL, target, precision) {
+        let legal = listed(LEGAL);
+        bail!("{wanted}: there is no such bundle (legal: {legal})");
     }
-    if !lists(&BUILT) {
-        bail!("{wanted}: not built yet (built: {})", listed(&BUILT));
+    if !has(BUILT, target, precision) {
+        bail!("{wanted}: not built yet (built: {})", listed(BUILT));
     }
     Ok(())
 }
 
-fn listed(table: &[(Target, &[Precision])]) -> String {
+fn has(table: &Table, target: Target, precision: Precision) -> bool {
+    let row = table.iter().find(|row| row.0 == target);
+    row.is_some_and(|row| row.1.contains(&precision))
+}
+
+fn listed(table: &Table) -> String {
     let line = |(target, precisions): &(Target, &[Precision])| {
         let precisions: Vec<String> = precisions.iter().map(name).collect();
         format!("{} {}", name(target), precisions.join(", "))
@@ -46,7 +45,7 @@ fn listed(table: &[(Target, &[Precision])]) -> String {
 }
 
 /// The name that the manifest and the command line use.
-pub(crate) fn name(value: impl Serialize) -> String {
+fn name(value: impl Serialize) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))

@@ -7,7 +7,8 @@ use seeward_models::image::Normalization;
 use seeward_models::net::{Activation, Bias, Ops};
 use seeward_models::{Error, Result};
 
-use crate::graph::{Constant, Graph, Node, Value};
+use crate::constant::Constant;
+use crate::graph::{Graph, Node, Value};
 use crate::lower::{attention, norm, patches, rope};
 use crate::proto::DataType;
 use crate::weights::Layout;
