@@ -1,1 +1,239 @@
-//! placeholder
+//! Turns a checkpoint into a bundle: `vision.onnx` and `reward.onnx` with their weights beside them, the tokenizer,
+//! and `reward_model.json`. Pure Rust: neither LibTorch nor ONNX Runtime is involved.
+//!
+//! The network is the one of [`seeward_models::net`], run over a graph builder instead of tensors. A graph is complete
+//! before its first weight is written; the weights are then streamed from the checkpoint by ranges.
+
+mod constant;
+mod graph;
+mod lower;
+mod offer;
+mod ops;
+mod proto;
+mod source;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use seeward_models::bundle::{self, Manifest, Precision, Target};
+use seeward_models::folder::replace_folder;
+use seeward_models::net::rope::RopeSettings;
+use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::{Error, config::Config};
+
+use graph::Graph;
+use ops::GraphOps;
+use source::Source;
+
+/// What to export, and as what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A checkpoint folder in the Hugging Face layout, with `score.weight`.
+    pub checkpoint: PathBuf,
+    /// The bundle's folder: new, empty, or a bundle, which is replaced.
+    pub output: PathBuf,
+    /// Which of a shortcut-aware checkpoint's two models.
+    pub branch: Branch,
+    /// What the graphs are made for.
+    pub target: Target,
+    /// Precision of the weights.
+    pub precision: Precision,
+    /// Tokens of a conversation; by default what the checkpoint was trained with.
+    pub max_length: Option<usize>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Weights, over both graphs.
+    pub tensors: usize,
+    /// Every file of the bundle and its bytes.
+    pub files: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().sum()
+    }
+}
+
+/// How far the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes written so far.
+    pub written: u64,
+    /// Bytes there are.
+    pub total: u64,
+}
+
+/// Writes the bundle. The same checkpoint, path and options give the same bytes; on an error the output folder is as
+/// it was.
+///
+/// # Errors
+/// A checkpoint that is no reward model or does not fit its configuration, a combination of target and precision that
+/// is not offered, or an output folder that holds something else.
+pub fn export(options: &Options) -> Result<Summary> {
+    export_with(options, |_| ())
+}
+
+/// As [`export`]; `progress` hears of every piece of weights.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Summary> {
+    offer::check(options.target, options.precision)?;
+    check_output(options)?;
+    let source = Source::open(options)?;
+    let graphs = [vision_graph(&source)?, reward_graph(&source)?];
+    let total = graphs.iter().map(|graph| graph.weights().1).sum();
+    let mut written = 0;
+    let mut wrote = |bytes| {
+        written += bytes;
+        progress(Progress { written, total });
+    };
+    replace_folder(&options.output, |folder| -> Result<()> {
+        for graph in &graphs {
+            graph.write(folder, &mut wrote)?;
+        }
+        copy_tokenizer(&source, folder)?;
+        Ok(bundle::write_manifest(folder, manifest(options, &source))?)
+    })?;
+    Ok(Summary {
+        tensors: graphs.iter().map(|graph| graph.weights().0).sum(),
+        files: file_sizes(&options.output)?,
+    })
+}
+
+/// The output folder is replaced whole, so it must hold nothing but a bundle.
+fn check_output(options: &Options) -> Result<()> {
+    let output = &options.output;
+    if !output.exists() {
+        return Ok(());
+    }
+    let place = output.display();
+    let resolved = |path: &Path| path.canonicalize().map_err(|e| Error::io(path, e));
+    if resolved(&options.checkpoint)?.starts_with(resolved(output)?) {
+        bail!("{place}: the checkpoint is in this folder, which the bundle would replace");
+    }
+    if !output.join(bundle::MANIFEST_FILE).is_file() && !file_sizes(output)?.is_empty() {
+        bail!(
+            "{place}: expected a new or empty folder, or a bundle to replace; there is something else (no {})",
+            bundle::MANIFEST_FILE
+        );
+    }
+    Ok(())
+}
+
+fn file_sizes(folder: &Path) -> Result<BTreeMap<String, u64>> {
+    let sizes = || -> std::io::Result<_> {
+        let size = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Ok((name, entry.metadata()?.len()))
+        };
+        std::fs::read_dir(folder)?.map(size).collect()
+    };
+    Ok(sizes().map_err(|e| Error::io(folder, e))?)
+}
+
+fn vision_graph(source: &Source) -> Result<Graph> {
+    let config = &source.config;
+    let contract = bundle::vision_contract(
+        config.vision.image_size,
+        config.tokens_per_tile(),
+        config.text.hidden,
+    );
+    let graph = Graph::new(bundle::VISION_GRAPH, contract, source.checkpoint.clone());
+    interpret(graph, source.branch, |ops| {
+        let pixels = ops.input("pixels")?;
+        net::image_embeddings(ops, config, &pixels)
+    })
+}
+
+fn reward_graph(source: &Source) -> Result<Graph> {
+    let config = &source.config;
+    let contract = bundle::reward_contract(config.text.hidden, config.text.head_dim());
+    let graph = Graph::new(bundle::REWARD_GRAPH, contract, source.checkpoint.clone());
+    interpret(graph, source.branch, |ops| {
+        let inputs = reward_inputs(ops)?;
+        net::rewards(ops, config, &inputs)
+    })
+}
+
+/// Runs `network` over the graph, its weights those of the branch.
+fn interpret(
+    graph: Graph,
+    branch: Branch,
+    network: impl FnOnce(&mut GraphOps) -> seeward_models::Result<graph::Value>,
+) -> Result<Graph> {
+    let mut ops = GraphOps::new(graph);
+    let output = match branch {
+        Branch::Main => network(&mut ops)?,
+        Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, network)?,
+    };
+    Ok(ops.finish(&output)?)
+}
+
+fn reward_inputs(ops: &GraphOps) -> seeward_models::Result<RewardInputs<graph::Value>> {
+    Ok(RewardInputs {
+        tokens: Tokens {
+            input_ids: ops.input("input_ids")?,
+            position_ids: ops.input("position_ids")?,
+            document_ids: ops.input("document_ids")?,
+            branch_ids: ops.input("branch_ids")?,
+            image_embeds: ops.input("image_embeds")?,
+            image_positions: ops.input("image_positions")?,
+            rope_cos: ops.input("rope_cos")?,
+            rope_sin: ops.input("rope_sin")?,
+        },
+        reward_positions: ops.input("reward_positions")?,
+    })
+}
+
+fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
+    for file in source.prompter.tokenizer().files() {
+        let copy = folder.join(file_name(file));
+        std::fs::copy(file, copy).map_err(|e| Error::io(file, e))?;
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn manifest(options: &Options, source: &Source) -> Manifest {
+    let config = &source.config;
+    Manifest {
+        format_version: bundle::FORMAT_VERSION,
+        family: family(config),
+        target: options.target,
+        precision: options.precision,
+        opset: graph::OPSET,
+        hidden_size: config.text.hidden,
+        rope: RopeSettings::of(&config.text),
+        prompt: source.prompter.settings().clone(),
+        tiles: config.tiles,
+        input_mode: source.input_mode,
+        reward_mean: None,
+        reward_std: None,
+        checkpoint: options.checkpoint.display().to_string(),
+        tokenizer: tokenizer_files(source),
+        files: BTreeMap::new(),
+    }
+}
+
+fn tokenizer_files(source: &Source) -> Vec<String> {
+    let files = source.prompter.tokenizer().files();
+    files.iter().map(|file| file_name(file)).collect()
+}
+
+/// The architecture's name in config.json, which [`Config`] has checked to be there.
+fn family(config: &Config) -> String {
+    let architecture = &config.json()["llm_config"]["architectures"][0];
+    architecture.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,45 @@
+//! Small tensors that live inside the graph file.
+
+use crate::proto::DataType;
+
+/// Numbers that an operator takes as an input, [n].
+pub(crate) enum Constant<'a> {
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    F32(&'a [f32]),
+}
+
+impl Constant<'_> {
+    /// Type and numbers, so that equal constants have equal names.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::I64(values) => format!("i64{values:?}"),
+            Self::I32(values) => format!("i32{values:?}"),
+            Self::F32(values) => format!("f32{values:?}"),
+        }
+    }
+
+    pub(crate) fn element(&self) -> DataType {
+        match self {
+            Self::I64(_) => DataType::I64,
+            Self::I32(_) => DataType::I32,
+            Self::F32(_) => DataType::F32,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::I64(values) => values.len(),
+            Self::I32(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::I64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::I32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `seeward-export`: the command line over [`seeward_export::export_with`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::{ProgressBar, ProgressStyle};
+use seeward_export::{Options, Progress, Summary, export_with};
+use seeward_models::bundle::{Precision, Target};
+use seeward_models::net::Branch;
+
+const EXAMPLES: &str = "\
+Examples:
+  seeward-export --checkpoint out/run/checkpoint-last --output bundles/mine
+  seeward-export --checkpoint out/run/checkpoint-last --output bundles/text_only --branch text_only
+  seeward-score --model bundles/mine --input pairs.jsonl --output scores.jsonl
+
+Exit status: 0 when the bundle is written, 2 on an error, which leaves the output folder as it was.";
+
+/// Turns a checkpoint into a bundle: ONNX graphs, tokenizer and reward_model.json.
+#[derive(Parser)]
+#[command(name = "seeward-export", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Checkpoint folder: config.json, safetensors and tokenizer files
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Bundle folder to write: new, empty, or a bundle, which is replaced
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// What the graphs are made for
+    #[arg(long, default_value = "portable", value_parser = one_of(&TARGETS))]
+    target: Target,
+    /// Precision of weights and computation
+    #[arg(long, default_value = "fp32", value_parser = one_of(&DTYPES))]
+    dtype: Precision,
+    /// Quantized weights instead of --dtype
+    #[arg(long, conflicts_with = "dtype", value_parser = one_of(&QUANTIZED))]
+    quantize: Option<Precision>,
+    /// Which model of a shortcut-aware checkpoint; text_only is the shortcut proxy
+    #[arg(long, default_value = "main", value_parser = one_of(&BRANCHES))]
+    branch: Branch,
+    /// Tokens of a conversation, prompt and image included [default: as trained, else 4096]
+    #[arg(long, value_name = "N")]
+    max_length: Option<usize>,
+}
+
+const TARGETS: [(&str, Target); 4] = [
+    ("portable", Target::Portable),
+    ("cpu", Target::Cpu),
+    ("cuda", Target::Cuda),
+    ("tensorrt", Target::Tensorrt),
+];
+const DTYPES: [(&str, Precision); 3] = [
+    ("fp32", Precision::Fp32),
+    ("fp16", Precision::Fp16),
+    ("bf16", Precision::Bf16),
+];
+const QUANTIZED: [(&str, Precision); 2] = [("int8", Precision::Int8), ("int4", Precision::Int4)];
+const BRANCHES: [(&str, Branch); 2] = [("main", Branch::Main), ("text_only", Branch::TextOnly)];
+
+/// A parser of the names in `choices`, which the help lists.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    choices: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(choices.iter().map(|choice| choice.0));
+    names.try_map(|name| {
+        let choice = choices.iter().find(|choice| choice.0 == name);
+        choice.map(|choice| choice.1).ok_or("unknown name")
+    })
+}
+
+impl From<Arguments> for Options {
+    fn from(arguments: Arguments) -> Self {
+        Self {
+            checkpoint: arguments.checkpoint,
+            output: arguments.output,
+            branch: arguments.branch,
+            target: arguments.target,
+            precision: arguments.quantize.unwrap_or(arguments.dtype),
+            max_length: arguments.max_length,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().into()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let bar = progress_bar()?;
+    let summary = export_with(options, |Progress { written, total }| {
+        bar.set_length(total);
+        bar.set_position(written);
+    });
+    bar.finish_and_clear();
+    report(options, &summary?);
+    Ok(())
+}
+
+/// On stderr, and only in a terminal.
+fn progress_bar() -> anyhow::Result<ProgressBar> {
+    let template = "weights {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?))
+}
+
+fn report(options: &Options, summary: &Summary) {
+    eprintln!(
+        "wrote {}: {} tensors, {:.1} MB in {} files",
+        options.output.display(),
+        summary.tensors,
+        summary.bytes() as f64 / 1e6,
+        summary.files.len()
+    );
+}

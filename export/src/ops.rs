@@ -1,0 +1,312 @@
+//! The network as ONNX nodes: [`seeward_models::net`] written over a graph instead of tensors. Shapes stay free: a
+//! reshape copies the leading axes (0) and leaves the last one open (-1).
+
+use std::collections::HashMap;
+
+use seeward_models::image::Normalization;
+use seeward_models::net::{Activation, Bias, Ops};
+use seeward_models::{Error, Result};
+
+use crate::constant::Constant;
+use crate::graph::{Graph, Node, Value};
+use crate::lower::{attention, norm, patches, rope};
+use crate::proto::DataType;
+use crate::weights::Layout;
+
+/// Builds a graph while the network runs over it. Node names are the open scopes and the operator.
+pub(crate) struct GraphOps {
+    graph: Graph,
+    scopes: Vec<String>,
+    named: HashMap<String, usize>,
+}
+
+impl GraphOps {
+    pub(crate) fn new(graph: Graph) -> Self {
+        Self {
+            graph,
+            scopes: Vec::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn input(&self, name: &str) -> Result<Value> {
+        self.graph.input(name)
+    }
+
+    /// The graph, whose output is `value`.
+    pub(crate) fn finish(mut self, value: &Value) -> Result<Graph> {
+        self.graph.finish(value)?;
+        Ok(self.graph)
+    }
+
+    /// The one output, of this element type, of a node of the layer `at` (empty: of the open scope itself).
+    pub(crate) fn node(&mut self, at: &str, node: Node, element: DataType) -> Result<Value> {
+        let name = self.node_name(at, node.op);
+        Ok(self.graph.node(name, node, element, 1)?.remove(0))
+    }
+
+    /// As [`Self::node`], with `count` outputs.
+    pub(crate) fn nodes(
+        &mut self,
+        node: Node,
+        element: DataType,
+        count: usize,
+    ) -> Result<Vec<Value>> {
+        let name = self.node_name("", node.op);
+        self.graph.node(name, node, element, count)
+    }
+
+    pub(crate) fn weight(&mut self, name: &str, layout: Layout) -> Result<Value> {
+        let tensor = self.path(name);
+        self.graph.weight(&tensor, layout)
+    }
+
+    pub(crate) fn i64s(&mut self, values: &[i64]) -> Value {
+        self.graph.constant(Constant::I64(values))
+    }
+
+    pub(crate) fn i32s(&mut self, values: &[i32]) -> Value {
+        self.graph.constant(Constant::I32(values))
+    }
+
+    pub(crate) fn f32s(&mut self, values: &[f32]) -> Value {
+        self.graph.constant(Constant::F32(values))
+    }
+
+    /// The same numbers as another element type.
+    pub(crate) fn cast(&mut self, at: &str, x: &Value, element: DataType) -> Result<Value> {
+        if x.element == element {
+            return Ok(x.clone());
+        }
+        self.node(
+            at,
+            Node::new("Cast", &[x]).int("to", element as usize),
+            element,
+        )
+    }
+
+    /// 0 keeps an axis of `x`, -1 is what remains.
+    pub(crate) fn reshape(&mut self, x: &Value, shape: &[i64]) -> Result<Value> {
+        let shape = self.i64s(shape);
+        self.node("", Node::new("Reshape", &[x, &shape]), x.element)
+    }
+
+    /// A new axis of one at `axis`.
+    pub(crate) fn unsqueeze(&mut self, x: &Value, axis: i64) -> Result<Value> {
+        let axis = self.i64s(&[axis]);
+        self.node("", Node::new("Unsqueeze", &[x, &axis]), x.element)
+    }
+
+    pub(crate) fn transpose(&mut self, x: &Value, order: &[usize]) -> Result<Value> {
+        self.node(
+            "",
+            Node::new("Transpose", &[x]).ints("perm", order),
+            x.element,
+        )
+    }
+
+    /// [.., width] → [rows, width].
+    fn rows(&mut self, x: &Value) -> Result<Value> {
+        self.node("", Node::new("Flatten", &[x]).axis(-1), x.element)
+    }
+
+    /// Elementwise, in x's element type.
+    pub(crate) fn both(
+        &mut self,
+        op: &'static str,
+        at: &str,
+        x: &Value,
+        y: &Value,
+    ) -> Result<Value> {
+        if x.element != y.element {
+            let problem = format!(
+                "expected one element type, got {:?} and {:?}",
+                x.element, y.element
+            );
+            return Err(Error::invalid(problem).at(self.path(op)));
+        }
+        self.node(at, Node::new(op, &[x, y]), x.element)
+    }
+
+    fn with_parameter(&mut self, op: &'static str, name: &str, x: &Value) -> Result<Value> {
+        let parameter = self.weight(name, Layout::Stored)?;
+        self.both(op, name, x, &parameter)
+    }
+
+    fn path(&self, name: &str) -> String {
+        let scopes = self.scopes.iter().map(String::as_str);
+        let parts: Vec<&str> = scopes
+            .chain([name])
+            .filter(|part| !part.is_empty())
+            .collect();
+        parts.join(".")
+    }
+
+    /// The second node of a kind at one place is `…_1`.
+    fn node_name(&mut self, at: &str, op: &str) -> String {
+        let name = format!("{}/{op}", self.path(at));
+        let count = self.named.entry(name.clone()).or_default();
+        *count += 1;
+        match *count {
+            1 => name,
+            n => format!("{name}_{}", n - 1),
+        }
+    }
+}
+
+impl Ops for GraphOps {
+    type T = Value;
+    /// bool [rows, 1, tokens, tokens].
+    type Mask = Value;
+    /// Cosines and sines [rows, tokens, head/2].
+    type Rope = (Value, Value);
+
+    fn enter(&mut self, scope: &str) {
+        self.scopes.push(scope.to_owned());
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn embedding(&mut self, name: &str, ids: &Value) -> Result<Value> {
+        let table = self.weight(&format!("{name}.weight"), Layout::Stored)?;
+        self.node(name, Node::new("Gather", &[&table, ids]), table.element)
+    }
+
+    fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
+        let weight = self.weight(&format!("{name}.weight"), Layout::Transposed)?;
+        let x = self.cast(name, x, weight.element)?;
+        let product = self.both("MatMul", name, &x, &weight)?;
+        match bias {
+            Bias::No => Ok(product),
+            Bias::Yes => {
+                let bias = self.weight(&format!("{name}.bias"), Layout::Stored)?;
+                self.both("Add", name, &product, &bias)
+            }
+        }
+    }
+
+    fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        norm::layer(self, name, x, epsilon)
+    }
+
+    fn rms_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        norm::rms(self, name, x, epsilon)
+    }
+
+    fn patch_embedding(
+        &mut self,
+        name: &str,
+        pixels: &Value,
+        patch: usize,
+        n: Normalization,
+    ) -> Result<Value> {
+        patches::embedding(self, name, pixels, patch, n)
+    }
+
+    fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        patches::prepend(self, name, x)
+    }
+
+    fn add_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        self.with_parameter("Add", name, x)
+    }
+
+    fn mul_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        self.with_parameter("Mul", name, x)
+    }
+
+    fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
+        match kind {
+            Activation::Gelu => self.node("", Node::new("Gelu", &[x]), x.element),
+            Activation::Silu => {
+                let gate = self.node("", Node::new("Sigmoid", &[x]), x.element)?;
+                self.mul(x, &gate)
+            }
+        }
+    }
+
+    fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        self.both("Add", "", x, y)
+    }
+
+    fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        self.both("Mul", "", x, y)
+    }
+
+    fn split(&mut self, x: &Value, groups: usize, sizes: &[usize]) -> Result<Vec<Value>> {
+        let lengths: Vec<i64> = sizes.iter().map(|&size| size as i64).collect();
+        let run = lengths.iter().sum();
+        let grouped = if groups == 1 {
+            x.clone()
+        } else {
+            self.reshape(x, &[0, 0, groups as i64, run])?
+        };
+        let lengths = self.i64s(&lengths);
+        let cut = Node::new("Split", &[&grouped, &lengths]).axis(-1);
+        let parts = self.nodes(cut, x.element, sizes.len())?;
+        if groups == 1 {
+            return Ok(parts);
+        }
+        parts
+            .iter()
+            .map(|part| self.reshape(part, &[0, 0, -1]))
+            .collect()
+    }
+
+    fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
+        let [start, end, axis] = [count as i64, i64::MAX, 1].map(|number| self.i64s(&[number]));
+        self.node("", Node::new("Slice", &[x, &start, &end, &axis]), x.element)
+    }
+
+    fn pixel_shuffle(&mut self, x: &Value, side: usize, window: usize) -> Result<Value> {
+        patches::pixel_shuffle(self, x, side, window)
+    }
+
+    fn squeeze_last(&mut self, x: &Value) -> Result<Value> {
+        let axis = self.i64s(&[-1]);
+        self.node("", Node::new("Squeeze", &[x, &axis]), x.element)
+    }
+
+    fn scatter_rows(&mut self, x: &Value, source: &Value, at: &Value) -> Result<Value> {
+        let source = self.cast("", source, x.element)?;
+        let rows = self.rows(x)?;
+        let at = self.unsqueeze(at, 1)?;
+        let placed = self.node(
+            "",
+            Node::new("ScatterND", &[&rows, &at, &source]),
+            x.element,
+        )?;
+        let shape = self.node("", Node::new("Shape", &[x]), DataType::I64)?;
+        self.node("", Node::new("Reshape", &[&placed, &shape]), x.element)
+    }
+
+    fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
+        let rows = self.rows(x)?;
+        self.node("", Node::new("Gather", &[&rows, at]), x.element)
+    }
+
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Value> {
+        attention::tree_mask(self, documents, branches)
+    }
+
+    fn rope_table(&mut self, cos: &Value, sin: &Value, positions: &Value) -> Result<Self::Rope> {
+        rope::table(self, cos, sin, positions)
+    }
+
+    fn rope(&mut self, x: &Value, table: &Self::Rope, heads: usize) -> Result<Value> {
+        rope::rotate(self, x, table, heads)
+    }
+
+    fn attention(
+        &mut self,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        heads: (usize, usize),
+    ) -> Result<Value> {
+        attention::attend(self, [q, k, v], mask, heads)
+    }
+}

@@ -1,0 +1,96 @@
+//! The checkpoint that is exported: opened, checked, and narrowed down to one branch.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use seeward_models::bundle::InputMode;
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::config::{Config, Serving};
+use seeward_models::net::{self, Branch};
+use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::tokenizer::Tokenizer;
+
+use crate::Options;
+
+/// One branch of a checkpoint, and how it is to be served.
+pub(crate) struct Source {
+    pub(crate) checkpoint: Rc<Checkpoint>,
+    pub(crate) branch: Branch,
+    pub(crate) config: Config,
+    pub(crate) prompter: Prompter,
+    pub(crate) input_mode: InputMode,
+}
+
+impl Source {
+    pub(crate) fn open(options: &Options) -> Result<Self> {
+        let folder = &options.checkpoint;
+        let whole = Config::open(folder)?;
+        let checkpoint = Checkpoint::open(folder)?;
+        check_branch(folder, &checkpoint, &whole, options.branch)?;
+        let serving = whole.serving().map_err(|e| e.at(folder.display()))?;
+        let (config, input_mode) = match options.branch {
+            Branch::Main => (whole, serving.input_mode),
+            Branch::TextOnly => (whole.text_only_branch()?, InputMode::TextOnly),
+        };
+        Ok(Self {
+            prompter: prompter(folder, &config, &serving, options.max_length)?,
+            checkpoint: Rc::new(checkpoint),
+            branch: options.branch,
+            config,
+            input_mode,
+        })
+    }
+}
+
+fn check_branch(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    config: &Config,
+    branch: Branch,
+) -> Result<()> {
+    let (place, prefix) = (folder.display(), branch.prefix());
+    if !net::branches(checkpoint, config)?.contains(&branch) {
+        bail!(
+            "{place}: there is no text-only branch (no tensor {prefix}*); shortcut-aware training makes checkpoints that have one"
+        );
+    }
+    if !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
+        bail!(
+            "{place}: no tensor {prefix}{}: this checkpoint has no reward head; train it as a reward model first",
+            net::SCORE_HEAD
+        );
+    }
+    Ok(())
+}
+
+/// The checkpoint's prompts as the runtime will make them, so that a tokenizer which does not fit is found out here.
+fn prompter(
+    folder: &Path,
+    config: &Config,
+    serving: &Serving,
+    max_length: Option<usize>,
+) -> Result<Prompter> {
+    let Some(template) = config.template else {
+        bail!(
+            "{}: config.json names no conversation template; add \"template\": \"…\" with the one that the model was trained with",
+            folder.display()
+        );
+    };
+    let tokenizer = Tokenizer::open(folder)?;
+    if tokenizer.vocabulary() > config.text.vocabulary {
+        bail!(
+            "{}: the tokenizer has ids up to {}, the embedding table only {} rows",
+            folder.display(),
+            tokenizer.vocabulary() - 1,
+            config.text.vocabulary
+        );
+    }
+    let settings = PromptSettings {
+        template,
+        tokens_per_tile: config.tokens_per_tile(),
+        max_length: max_length.unwrap_or(serving.max_length),
+        literal_special_tokens: serving.literal_special_tokens,
+    };
+    Ok(Prompter::new(tokenizer, settings).map_err(|e| e.at(folder.display()))?)
+}

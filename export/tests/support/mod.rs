@@ -1,0 +1,84 @@
+//! Checkpoints to export: the golden ones, and copies of them with something changed.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use seeward_export::Options;
+use seeward_models::bundle::{Precision, Target};
+use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::net::Branch;
+use serde_json::Value;
+
+/// Name of a golden checkpoint, branch.
+pub(crate) const GOLDEN: [(&str, Branch); 4] = [
+    ("qwen2", Branch::Main),
+    ("qwen2_tied", Branch::Main),
+    ("qwen2_dual", Branch::Main),
+    ("qwen2_dual", Branch::TextOnly),
+];
+
+pub(crate) fn golden(name: &str) -> PathBuf {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
+    Path::new(models).join(name)
+}
+
+pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Options {
+    Options {
+        checkpoint: checkpoint.to_owned(),
+        output: output.to_owned(),
+        branch,
+        target: Target::Portable,
+        precision: Precision::Fp32,
+        max_length: None,
+    }
+}
+
+/// A tensor of a checkpoint.
+pub(crate) struct Tensor {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A copy of a golden checkpoint in which every tensor has become what `change` makes of it.
+pub(crate) fn altered(
+    name: &str,
+    into: &Path,
+    change: impl Fn(&str, Tensor) -> Option<Tensor>,
+) -> PathBuf {
+    let folder = into.join("checkpoint");
+    std::fs::create_dir_all(&folder).unwrap();
+    for entry in std::fs::read_dir(golden(name)).unwrap() {
+        let file = entry.unwrap();
+        std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let source = Checkpoint::open(&golden(name)).unwrap();
+    let tensors = source.tensors().filter_map(|(name, info)| {
+        let tensor = Tensor {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes: source.read(name).unwrap(),
+        };
+        change(name, tensor).map(|tensor| data(name, tensor))
+    });
+    write_tensors(&folder.join(WEIGHTS_FILE), tensors.collect()).unwrap();
+    folder
+}
+
+fn data(name: &str, tensor: Tensor) -> TensorData<'static> {
+    TensorData {
+        name: name.to_owned(),
+        dtype: tensor.dtype,
+        shape: tensor.shape,
+        bytes: Box::new(move || Cow::Owned(tensor.bytes.clone())),
+    }
+}
+
+/// Changes `config.json` of a copy.
+pub(crate) fn reconfigured(checkpoint: &Path, change: impl FnOnce(&mut Value)) {
+    let path = checkpoint.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(path, config.to_string()).unwrap();
+}
