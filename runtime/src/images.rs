@@ -50,8 +50,10 @@ impl<'a> Gallery<'a> {
     pub(crate) fn read(requests: &'a [Request]) -> Self {
         let read: Vec<_> = requests.par_iter().map(read_images).collect();
         let mut distinct = Distinct::default();
-        let index = |contents: Vec<_>| contents.into_iter().map(|c| distinct.index(c)).collect();
-        let shown = read.into_iter().map(|r| r.map(index)).collect();
+        let mut shown = Vec::with_capacity(requests.len());
+        for images in read {
+            shown.push(images.map(|contents| distinct.indices(contents)));
+        }
         Self {
             contents: distinct.in_order(),
             shown,
@@ -63,6 +65,13 @@ impl<'a> Gallery<'a> {
 struct Distinct<'a>(HashMap<Content<'a>, usize>);
 
 impl<'a> Distinct<'a> {
+    fn indices(&mut self, contents: Vec<Content<'a>>) -> Vec<usize> {
+        contents
+            .into_iter()
+            .map(|content| self.index(content))
+            .collect()
+    }
+
     fn index(&mut self, content: Content<'a>) -> usize {
         let next = self.0.len();
         *self.0.entry(content).or_insert(next)

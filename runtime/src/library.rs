@@ -48,9 +48,8 @@ fn find(asked: Option<&Path>, variable: Option<PathBuf>) -> Result<PathBuf> {
         (None, None) => usual_places(),
     };
     match places.iter().find(|place| place.is_file()) {
-        Some(place) => {
-            std::path::absolute(place).map_err(|e| missing(&[place.clone()], &e.to_string()))
-        }
+        Some(place) => std::path::absolute(place)
+            .map_err(|e| missing(std::slice::from_ref(place), &e.to_string())),
         None => Err(missing(&places, "no such file")),
     }
 }

@@ -91,12 +91,9 @@ impl RewardModel {
         let shown = self.pool.install(|| self.show(requests, &mut usage))?;
         let prepared = self.pool.install(|| self.prepare(requests, shown.images));
         let rewards = self.rewards(&prepared, &shown.embeddings, &mut usage)?;
-        let mut rewards = rewards.into_iter();
-        let scores = |p: Prepared| scores(&p, rewards.next().unwrap_or_default(), &mut usage);
-        let results = prepared
-            .into_iter()
-            .map(|p| p.map(scores))
-            .collect::<Vec<_>>();
+        let mut rewards = rewards.into_iter().flatten();
+        let mut scores = |p: &Prepared| scores(p, &mut rewards, &mut usage);
+        let results = prepared.into_iter().map(|p| Ok(scores(&p?))).collect();
         Ok(Scored { results, usage })
     }
 
@@ -347,8 +344,14 @@ fn document(prepared: &Prepared) -> Document<'_> {
     }
 }
 
-fn scores(prepared: &Prepared, rewards: Vec<f32>, usage: &mut Usage) -> Scores {
+/// Takes the request's rewards off the front of `rewards`.
+fn scores(
+    prepared: &Prepared,
+    rewards: &mut impl Iterator<Item = f32>,
+    usage: &mut Usage,
+) -> Scores {
     let conversations = &prepared.conversations;
+    let rewards: Vec<f32> = rewards.take(conversations.len()).collect();
     let tokens = conversations.iter().map(|c| c.ids.len()).sum::<usize>();
     let truncated: Vec<bool> = conversations.iter().map(|c| c.truncated).collect();
     usage.tokens_without_sharing += tokens as u64;
