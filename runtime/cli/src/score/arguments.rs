@@ -1,8 +1,8 @@
 //! The command line: as typed, then as what the program does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
 
@@ -90,11 +90,7 @@ impl Arguments {
         let (Some(input), Some(output)) = (self.input, self.output) else {
             return Ok(Task::Check(Check { model: self.model }));
         };
-        if let (Ok(a), Ok(b)) = (input.canonicalize(), output.canonicalize())
-            && a == b
-        {
-            bail!("{}: --output would replace the input", output.display());
-        }
+        check_files(&input, &output)?;
         Ok(Task::Score(Box::new(Job {
             images: ImageFolder::new(self.image_root, self.allow_outside_root, &input)?,
             model: self.model,
@@ -123,6 +119,16 @@ impl Arguments {
     }
 }
 
+/// Before anything is written: the input is there, and the output is another file.
+fn check_files(input: &Path, output: &Path) -> Result<()> {
+    let file = input.canonicalize();
+    let file = file.with_context(|| input.display().to_string())?;
+    if output.canonicalize().is_ok_and(|output| output == file) {
+        bail!("{}: --output would replace the input", output.display());
+    }
+    Ok(())
+}
+
 fn device(text: &str) -> Result<Device> {
     if text.contains(',') {
         bail!("--device {text}: several devices at once are not supported");
@@ -135,6 +141,12 @@ fn device(text: &str) -> Result<Device> {
 mod tests {
     use super::*;
 
+    const FILES: &str = concat!(
+        "--model b --output o.jsonl --input ",
+        env!("CARGO_MANIFEST_DIR"),
+        "/Cargo.toml"
+    );
+
     fn parse(arguments: &str) -> Result<Task> {
         let arguments = arguments.split_whitespace();
         Arguments::try_parse_from(["seeward-score"].into_iter().chain(arguments))?.validate()
@@ -145,8 +157,7 @@ mod tests {
         assert!(parse("--model b --input i.jsonl").is_err());
         assert!(parse("--model b --check --input i.jsonl").is_err());
         assert!(matches!(parse("--model b --check"), Ok(Task::Check(_))));
-        let Ok(Task::Score(job)) = parse("--model b --input i.jsonl --output o.jsonl --image-only")
-        else {
+        let Ok(Task::Score(job)) = parse(&format!("{FILES} --image-only")) else {
             panic!("expected a job");
         };
         assert!(job.resume && job.options.input == InputMode::ImageOnly);
@@ -155,12 +166,14 @@ mod tests {
 
     #[test]
     fn contradictions_and_unknown_devices_are_refused() {
-        let files = "--model b --input i --output o";
-        assert!(parse(&format!("{files} --text-only --image-only")).is_err());
-        let refused = |device: &str| match parse(&format!("{files} --device {device}")) {
+        assert!(parse(&format!("{FILES} --text-only --image-only")).is_err());
+        let refused = |device: &str| match parse(&format!("{FILES} --device {device}")) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("{device} is accepted"),
         };
+        let message = |arguments: &str| parse(arguments).err().unwrap().to_string();
+        assert!(message("--model b --output o --input no/such").starts_with("no/such"));
+        assert!(message(&FILES.replace("o.jsonl", "Cargo.toml")).contains("replace the input"));
         assert!(refused("gpu").contains("expected cpu, cuda[:N]"));
         assert!(refused("cuda:0,cuda:1").contains("several devices"));
     }
