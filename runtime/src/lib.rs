@@ -31,6 +31,7 @@ mod library;
 mod model;
 mod options;
 mod request;
+mod vision;
 
 pub use device::Device;
 pub use error::{Error, Result};

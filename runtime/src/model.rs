@@ -1,20 +1,17 @@
 //! A loaded bundle: requests → pictures → conversations → forests → rewards.
 
 use std::path::Path;
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use seeward_models::bundle::{
-    Bundle, InputMode, Manifest, REWARD_GRAPH, VISION_GRAPH, reward_contract, vision_contract,
-};
+use seeward_models::bundle::{Bundle, InputMode, Manifest, REWARD_GRAPH, reward_contract};
 use seeward_models::forest::{self, Document, Forest};
-use seeward_models::image::{Rgb, Tiles};
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 
 use crate::graph::{Graph, Inputs};
-use crate::images::{Content, Decoder, Embeddings, Encoded, Gallery, bad_image};
+use crate::images::{Embeddings, Encoded};
+use crate::vision::{Shown, Vision};
 use crate::{Device, Error, Options, Request, Result, Scored, Scores, Usage, library};
 
 /// A reward model in an engine. Threads may share it; their runs take turns.
@@ -23,10 +20,8 @@ pub struct RewardModel {
     options: Options,
     input: InputMode,
     prompter: Prompter,
-    vision: Option<Graph>,
+    vision: Option<Vision>,
     reward: Graph,
-    /// The embeddings of the white picture, and its tiles, once they have been needed.
-    white: OnceLock<(Vec<f32>, usize)>,
     pool: ThreadPool,
 }
 
@@ -34,12 +29,6 @@ pub struct RewardModel {
 struct Prepared {
     conversations: Vec<Conversation>,
     image_rows: Vec<i64>,
-}
-
-/// What the requests of a call show: embeddings, and for each request its pictures among them.
-struct Shown {
-    embeddings: Embeddings,
-    images: Vec<Result<Vec<Encoded>>>,
 }
 
 impl RewardModel {
@@ -56,10 +45,9 @@ impl RewardModel {
         let prompter = Prompter::new(tokenizer, manifest.prompt.clone()).map_err(Error::Bundle)?;
         Ok(Self {
             input: options.input_mode(manifest.input_mode)?,
-            vision: open_vision(&bundle, &options)?,
+            vision: Vision::open(&bundle, &options)?,
             reward: open_reward(&bundle, &options)?,
             pool: pool(&options)?,
-            white: OnceLock::new(),
             prompter,
             options,
             bundle,
@@ -105,11 +93,12 @@ impl RewardModel {
     fn show(&self, requests: &[Request], usage: &mut Usage) -> Result<Shown> {
         match (&self.vision, self.input) {
             (None, mode) => Ok(self.show_nothing(requests, mode)),
-            (Some(vision), InputMode::TextOnly) => self.show_white(vision, requests.len(), usage),
-            (Some(vision), _) => self.show_images(vision, requests, usage),
+            (Some(vision), InputMode::TextOnly) => vision.white(requests.len(), usage),
+            (Some(vision), _) => vision.images(requests, usage),
         }
     }
 
+    /// A model without vision; asked for the text alone, it has no need of the images.
     fn show_nothing(&self, requests: &[Request], mode: InputMode) -> Shown {
         let show = |request: &Request| match request.images.len() {
             images if images > 0 && mode != InputMode::TextOnly => Err(Error::NoVision { images }),
@@ -119,92 +108,6 @@ impl RewardModel {
             embeddings: Embeddings::new(self.manifest().hidden_size),
             images: requests.iter().map(show).collect(),
         }
-    }
-
-    /// One white tile for every request, whatever its images.
-    fn show_white(&self, vision: &Graph, requests: usize, usage: &mut Usage) -> Result<Shown> {
-        let (values, tiles) = self.white(vision, usage)?;
-        let mut embeddings = Embeddings::new(self.manifest().hidden_size);
-        let white = embeddings.push(values, *tiles);
-        Ok(Shown {
-            embeddings,
-            images: (0..requests).map(|_| Ok(vec![white.clone()])).collect(),
-        })
-    }
-
-    fn white(&self, vision: &Graph, usage: &mut Usage) -> Result<&(Vec<f32>, usize)> {
-        if let Some(white) = self.white.get() {
-            return Ok(white);
-        }
-        let settings = self.manifest().tiles.one_tile();
-        let tiles =
-            seeward_models::image::tiles(&Rgb::white(), &settings).map_err(Error::Bundle)?;
-        let values = self.encode(vision, &tiles, usage)?;
-        Ok(self.white.get_or_init(|| (values, tiles.count)))
-    }
-
-    fn show_images(
-        &self,
-        vision: &Graph,
-        requests: &[Request],
-        usage: &mut Usage,
-    ) -> Result<Shown> {
-        let gallery = Gallery::read(requests);
-        let mut embeddings = Embeddings::new(self.manifest().hidden_size);
-        let pictures = self.encode_all(vision, &gallery.contents, &mut embeddings, usage)?;
-        let images = requests
-            .iter()
-            .zip(gallery.shown)
-            .map(|(request, shown)| pick(request, &shown?, &pictures))
-            .collect();
-        Ok(Shown { embeddings, images })
-    }
-
-    /// Encodes pictures, or says what is wrong with each.
-    fn encode_all(
-        &self,
-        vision: &Graph,
-        contents: &[Content],
-        embeddings: &mut Embeddings,
-        usage: &mut Usage,
-    ) -> Result<Vec<Result<Encoded, String>>> {
-        let decoder = Decoder {
-            settings: self.manifest().tiles,
-            max_pixels: self.options.max_image_pixels,
-        };
-        let mut pictures = Vec::with_capacity(contents.len());
-        // Pixels take more memory than what is kept of them: only some pictures are decoded at a time.
-        for some in contents.chunks(2 * self.pool.current_num_threads()) {
-            for tiles in decoder.all(some) {
-                pictures.push(match tiles {
-                    Ok(tiles) => {
-                        Ok(embeddings.push(&self.encode(vision, &tiles, usage)?, tiles.count))
-                    }
-                    Err(problem) => Err(problem),
-                });
-            }
-        }
-        Ok(pictures)
-    }
-
-    /// One run of the vision graph: a picture is never computed together with another.
-    fn encode(&self, vision: &Graph, tiles: &Tiles, usage: &mut Usage) -> Result<Vec<f32>> {
-        let side = tiles.size as usize;
-        let inputs = Inputs::default().with([tiles.count, side, side, 3], &tiles.pixels);
-        let (values, seconds) = vision.run(inputs)?;
-        usage.engine += seconds;
-        usage.images_encoded += 1;
-        usage.tiles += tiles.count as u64;
-        let expected =
-            tiles.count * self.manifest().prompt.tokens_per_tile * self.manifest().hidden_size;
-        if values.len() != expected {
-            let problem = format!(
-                "expected {expected} numbers of output, got {}",
-                values.len()
-            );
-            return Err(vision.error(problem));
-        }
-        Ok(values)
     }
 
     fn prepare(
@@ -289,20 +192,6 @@ impl RewardModel {
     }
 }
 
-fn open_vision(bundle: &Bundle, options: &Options) -> Result<Option<Graph>> {
-    let Some(path) = bundle.vision_graph() else {
-        return Ok(None);
-    };
-    let manifest = bundle.manifest();
-    let contract = vision_contract(
-        manifest.tiles.image_size as usize,
-        manifest.prompt.tokens_per_tile,
-        manifest.hidden_size,
-    );
-    let environment = library::environment(options.library.as_deref())?;
-    Graph::open(VISION_GRAPH, &path, &contract, &environment, options).map(Some)
-}
-
 fn open_reward(bundle: &Bundle, options: &Options) -> Result<Graph> {
     let manifest = bundle.manifest();
     let contract = reward_contract(manifest.hidden_size, manifest.rope.head_dim);
@@ -321,20 +210,6 @@ fn pool(options: &Options) -> Result<ThreadPool> {
     builder
         .build()
         .map_err(|e| Error::Options(format!("threads: {e}")))
-}
-
-/// The request's pictures among the encoded ones.
-fn pick(
-    request: &Request,
-    shown: &[usize],
-    pictures: &[Result<Encoded, String>],
-) -> Result<Vec<Encoded>> {
-    let images = request.images.iter().zip(shown).enumerate();
-    let encoded = images.map(|(index, (image, &picture))| match &pictures[picture] {
-        Ok(encoded) => Ok(encoded.clone()),
-        Err(problem) => Err(bad_image(image, index, problem.clone())),
-    });
-    encoded.collect()
 }
 
 fn document(prepared: &Prepared) -> Document<'_> {
