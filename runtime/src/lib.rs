@@ -1,1 +1,42 @@
-//! placeholder
+//! Scores responses with an exported reward model, through ONNX Runtime.
+//!
+//! ```
+//! use seeward_runtime::{Image, Options, Request, RewardModel};
+//!
+//! # const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/bundles/qwen2");
+//! # const PHOTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/images/vqa0.png");
+//! let model = RewardModel::load(BUNDLE, Options::default())?;
+//! let request = Request {
+//!     prompt: "what color is the shape?".to_owned(),
+//!     images: vec![Image::Path(PHOTO.into())],
+//!     responses: vec!["The shape is blue.".to_owned(), "It is a yellow circle, I think.".to_owned()],
+//! };
+//! for result in model.score(&[request])?.results {
+//!     println!("{:?}", result?.rewards); // one number for each response
+//! }
+//! # Ok::<(), seeward_runtime::Error>(())
+//! ```
+//!
+//! The responses of a request share its images and its prompt: both are computed once. Requests of one call fill the
+//! engine's runs together, so many requests in a call are faster than many calls; equal pictures are encoded once.
+//!
+//! ONNX Runtime is a shared library, found at run time: [`Options::library`], else the file that `ORT_DYLIB_PATH` names,
+//! else beside the executable, else `third_party/onnxruntime/` under the current folder.
+
+mod device;
+mod error;
+mod graph;
+mod images;
+mod library;
+mod model;
+mod options;
+mod request;
+mod vision;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use model::RewardModel;
+pub use options::{DEFAULT_BATCH_TOKENS, Options};
+pub use request::{Image, Request, Scored, Scores, Usage};
+pub use seeward_models::bundle::{Bundle, InputMode};
+pub use seeward_models::image::Rgb;

@@ -1,1 +1,4 @@
-//! placeholder
+//! The programs over the runtime: one module each, and what they share at the terminal.
+
+pub mod score;
+mod terminal;

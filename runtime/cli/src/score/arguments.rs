@@ -1,0 +1,180 @@
+//! The command line: as typed, then as what the program does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
+
+use super::image_folder::ImageFolder;
+
+/// Scores the responses of a JSONL file with a reward model bundle.
+///
+/// Input rows are {"prompt", "img_path", "responses": […]}; every response becomes a line {"prompt", "img_path",
+/// "response", "score", …}. Rows that cannot be scored go to OUT.errors. A run that was cut off goes on where it was.
+#[derive(Debug, Parser)]
+#[command(name = super::PROGRAM, version)]
+pub(super) struct Arguments {
+    /// Bundle to score with
+    #[arg(long, value_name = "BUNDLE")]
+    model: PathBuf,
+    /// Rows to score
+    #[arg(long, value_name = "IN.jsonl", required_unless_present = "check")]
+    input: Option<PathBuf>,
+    /// File to write; its errors and progress go beside it
+    #[arg(long, value_name = "OUT.jsonl", required_unless_present = "check")]
+    output: Option<PathBuf>,
+    /// Recompute the bundle's probes and say how far apart they are
+    #[arg(long, conflicts_with_all = ["input", "output"])]
+    check: bool,
+    /// Where the model runs: cpu, cuda[:N] or tensorrt[:N]
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Folder that img_path is relative to; paths may not lead out of it [default: the input's folder]
+    #[arg(long, value_name = "DIR")]
+    image_root: Option<PathBuf>,
+    /// Let absolute paths and `..` lead out of the image root
+    #[arg(long)]
+    allow_outside_root: bool,
+    /// Show the model the white image instead of the row's
+    #[arg(long, conflicts_with = "image_only")]
+    text_only: bool,
+    /// Show the model the empty prompt instead of the row's
+    #[arg(long)]
+    image_only: bool,
+    /// Most tokens of one run of the model
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH_TOKENS)]
+    batch_tokens: usize,
+    /// Threads of the engine and of picture decoding [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder where TensorRT keeps the engines that it builds
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Most pixels of a picture
+    #[arg(long, value_name = "N", default_value_t = Options::default().max_image_pixels)]
+    max_image_pixels: u64,
+    /// Start afresh instead of going on where an earlier run stopped
+    #[arg(long)]
+    no_resume: bool,
+    /// File to write what the run took
+    #[arg(long, value_name = "FILE.json")]
+    stats: Option<PathBuf>,
+}
+
+/// What to do.
+pub(super) enum Task {
+    Check(Check),
+    Score(Box<Job>),
+}
+
+/// A bundle to check.
+pub(super) struct Check {
+    pub(super) model: PathBuf,
+}
+
+/// A file to score.
+pub(super) struct Job {
+    pub(super) model: PathBuf,
+    pub(super) input: PathBuf,
+    pub(super) output: PathBuf,
+    pub(super) options: Options,
+    pub(super) images: ImageFolder,
+    pub(super) resume: bool,
+    pub(super) stats: Option<PathBuf>,
+}
+
+impl Arguments {
+    pub(super) fn validate(self) -> Result<Task> {
+        let options = self.options()?;
+        let (Some(input), Some(output)) = (self.input, self.output) else {
+            return Ok(Task::Check(Check { model: self.model }));
+        };
+        check_files(&input, &output)?;
+        Ok(Task::Score(Box::new(Job {
+            images: ImageFolder::new(self.image_root, self.allow_outside_root, &input)?,
+            model: self.model,
+            input,
+            output,
+            options,
+            resume: !self.no_resume,
+            stats: self.stats,
+        })))
+    }
+
+    fn options(&self) -> Result<Options> {
+        Ok(Options {
+            device: device(&self.device)?,
+            threads: self.threads,
+            batch_tokens: self.batch_tokens,
+            max_image_pixels: self.max_image_pixels,
+            input: match (self.text_only, self.image_only) {
+                (true, _) => InputMode::TextOnly,
+                (_, true) => InputMode::ImageOnly,
+                _ => InputMode::Full,
+            },
+            library: None,
+            cache_dir: self.cache_dir.clone(),
+        })
+    }
+}
+
+/// Before anything is written: the input is there, and the output is another file.
+fn check_files(input: &Path, output: &Path) -> Result<()> {
+    let file = input.canonicalize();
+    let file = file.with_context(|| input.display().to_string())?;
+    if output.canonicalize().is_ok_and(|output| output == file) {
+        bail!("{}: --output would replace the input", output.display());
+    }
+    Ok(())
+}
+
+fn device(text: &str) -> Result<Device> {
+    if text.contains(',') {
+        bail!("--device {text}: several devices at once are not supported");
+    }
+    Ok(text.parse()?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const FILES: &str = concat!(
+        "--model b --output o.jsonl --input ",
+        env!("CARGO_MANIFEST_DIR"),
+        "/Cargo.toml"
+    );
+
+    fn parse(arguments: &str) -> Result<Task> {
+        let arguments = arguments.split_whitespace();
+        Arguments::try_parse_from(["seeward-score"].into_iter().chain(arguments))?.validate()
+    }
+
+    #[test]
+    fn a_job_needs_its_files_and_a_check_none() {
+        assert!(parse("--model b --input i.jsonl").is_err());
+        assert!(parse("--model b --check --input i.jsonl").is_err());
+        assert!(matches!(parse("--model b --check"), Ok(Task::Check(_))));
+        let Ok(Task::Score(job)) = parse(&format!("{FILES} --image-only")) else {
+            panic!("expected a job");
+        };
+        assert!(job.resume && job.options.input == InputMode::ImageOnly);
+        assert_eq!(job.options.device, Device::Cpu);
+    }
+
+    #[test]
+    fn contradictions_and_unknown_devices_are_refused() {
+        assert!(parse(&format!("{FILES} --text-only --image-only")).is_err());
+        let refused = |device: &str| match parse(&format!("{FILES} --device {device}")) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{device} is accepted"),
+        };
+        let message = |arguments: &str| parse(arguments).err().unwrap().to_string();
+        assert!(message("--model b --output o --input no/such").starts_with("no/such"));
+        assert!(message(&FILES.replace("o.jsonl", "Cargo.toml")).contains("replace the input"));
+        assert!(refused("gpu").contains("expected cpu, cuda[:N]"));
+        assert!(refused("cuda:0,cuda:1").contains("several devices"));
+    }
+}

@@ -1,0 +1,212 @@
+//! The input file: its rows by windows, and how much of it has been read.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use seeward_models::sample::Lines;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A row and the number of its line, counted from 1.
+pub(super) type Row = (u64, seeward_models::Result<String>);
+
+/// How much of the input has been read, and what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Position {
+    /// Bytes.
+    pub(super) offset: u64,
+    /// Lines that ended.
+    pub(super) lines: u64,
+    /// sha256 of the bytes.
+    pub(super) sha256: String,
+}
+
+impl Position {
+    pub(super) fn start() -> Self {
+        Counted::new(io::empty()).position()
+    }
+}
+
+/// The input, from some position on.
+pub(super) struct Input {
+    path: PathBuf,
+    reader: Counted<BufReader<File>>,
+    length: u64,
+}
+
+impl Input {
+    /// Opens `path` at `position`.
+    ///
+    /// # Errors
+    /// What lies before `position` is not what it was.
+    pub(super) fn open(path: &Path, position: &Position) -> Result<Self> {
+        let context = || path.display().to_string();
+        let file = File::open(path).with_context(context)?;
+        let length = file.metadata().with_context(context)?.len();
+        let mut reader = Counted::new(BufReader::with_capacity(1 << 16, file));
+        reader.skip(position.offset).with_context(context)?;
+        if reader.position() != *position || reader.is_inside_a_line().with_context(context)? {
+            bail!(
+                "{}: the input has changed since the run that is to go on (--no-resume starts afresh)",
+                path.display()
+            );
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            length,
+        })
+    }
+
+    /// The next so many rows; fewer at the end, then none.
+    pub(super) fn window(&mut self, rows: usize) -> Result<Vec<Row>> {
+        let (lines, offset) = (self.reader.lines, self.reader.offset);
+        let rows = Lines::resume(&mut self.reader, lines, offset).take(rows);
+        let rows = rows.map(|row| row.map(|(line, text)| (line.number, text)));
+        let rows: io::Result<Vec<_>> = rows.collect();
+        rows.with_context(|| self.path.display().to_string())
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.reader.position()
+    }
+
+    /// Bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// A reader that knows how much was read from it, and the hash of that.
+struct Counted<R> {
+    inner: R,
+    offset: u64,
+    lines: u64,
+    last: u8,
+    hasher: Sha256,
+}
+
+impl<R: BufRead> Counted<R> {
+    fn new(inner: R) -> Self {
+        Self {
+            inner,
+            offset: 0,
+            lines: 0,
+            last: b'\n',
+            hasher: Sha256::new(),
+        }
+    }
+
+    fn position(&self) -> Position {
+        let hash = self.hasher.clone().finalize();
+        Position {
+            offset: self.offset,
+            lines: self.lines,
+            sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+
+    /// Reads over so many bytes, or to the end.
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        io::copy(&mut self.take(bytes), &mut io::sink()).map(|_| ())
+    }
+
+    /// Whether the next byte goes on a line that was taken for a whole one.
+    fn is_inside_a_line(&mut self) -> io::Result<bool> {
+        let next = self.inner.fill_buf()?.first().copied();
+        Ok(self.last != b'\n' && next.is_some_and(|byte| !b"\r\n".contains(&byte)))
+    }
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What is consumed has been filled, so this reads nothing and cannot fail.
+        let filled = self.inner.fill_buf().unwrap_or_default();
+        let taken = &filled[..amount];
+        self.hasher.update(taken);
+        self.offset += amount as u64;
+        self.lines += taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.last = taken.last().copied().unwrap_or(self.last);
+        self.inner.consume(amount);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, content).unwrap();
+        file
+    }
+
+    fn texts(rows: Vec<Row>) -> Vec<(u64, String)> {
+        rows.into_iter().map(|(n, row)| (n, row.unwrap())).collect()
+    }
+
+    #[test]
+    fn windows_resume_at_every_border() {
+        let file = file("one\n\ntwo\r\nthree\n\n\nfour\nfive");
+        let mut whole = Input::open(file.path(), &Position::start()).unwrap();
+        let mut borders = vec![];
+        loop {
+            let rows = texts(whole.window(2).unwrap());
+            if rows.is_empty() {
+                break;
+            }
+            borders.push((rows, whole.position()));
+        }
+        assert_eq!(borders.len(), 3);
+        assert_eq!(
+            borders[1].0,
+            [(4, "three".to_owned()), (7, "four".to_owned())]
+        );
+        for pair in borders.windows(2) {
+            let mut resumed = Input::open(file.path(), &pair[0].1).unwrap();
+            assert_eq!(texts(resumed.window(2).unwrap()), pair[1].0);
+            assert_eq!(resumed.position(), pair[1].1);
+        }
+    }
+
+    #[test]
+    fn a_changed_input_is_refused_and_a_longer_one_is_not() {
+        let before = file("one\ntwo\n");
+        let mut input = Input::open(before.path(), &Position::start()).unwrap();
+        input.window(9).unwrap();
+        let position = input.position();
+        for changed in ["one\ntwO\n", "one\n", "", "uno\ntwo\nthree\n"] {
+            let error = Input::open(file(changed).path(), &position).err().unwrap();
+            assert!(error.to_string().contains("has changed"), "{changed}");
+        }
+        let mut longer = Input::open(file("one\ntwo\nthree").path(), &position).unwrap();
+        assert_eq!(texts(longer.window(9).unwrap()), [(3, "three".to_owned())]);
+    }
+
+    #[test]
+    fn a_last_line_that_goes_on_is_a_change() {
+        let before = file("one");
+        let mut input = Input::open(before.path(), &Position::start()).unwrap();
+        input.window(9).unwrap();
+        let position = input.position();
+        assert!(Input::open(file("oneself").path(), &position).is_err());
+        let mut longer = Input::open(file("one\ntwo").path(), &position).unwrap();
+        assert_eq!(texts(longer.window(9).unwrap()), [(2, "two".to_owned())]);
+    }
+}

@@ -1,0 +1,104 @@
+//! `seeward-score`: scores the responses of a JSONL file's rows, window by window.
+//!
+//! A window of rows is scored together, its lines and errors are appended and synced, and then the progress file is
+//! replaced. So a run that was cut off goes on from the last whole window, and what it writes is byte for byte what
+//! an uninterrupted run does.
+
+mod arguments;
+mod image_folder;
+mod input;
+mod journal;
+mod stats;
+mod window;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use indicatif::ProgressBar;
+use seeward_runtime::{Bundle, RewardModel};
+
+use crate::terminal::{self, Ending};
+use arguments::{Arguments, Check, Job, Task};
+use input::Input;
+use journal::{Identity, Journal};
+use stats::Tally;
+
+const PROGRAM: &str = "seeward-score";
+
+/// Input rows that are scored together. Part of what decides the bytes of the output: batches do not cross windows.
+const WINDOW_ROWS: usize = 32;
+
+/// The program.
+pub fn main() -> ExitCode {
+    terminal::exit(PROGRAM, run(Arguments::parse()))
+}
+
+fn run(arguments: Arguments) -> Result<Ending> {
+    match arguments.validate()? {
+        Task::Check(check) => self::check(&check),
+        Task::Score(job) => score(&job),
+    }
+}
+
+/// Recomputes the bundle's probes, which no exporter writes yet.
+fn check(check: &Check) -> Result<Ending> {
+    let bundle = Bundle::open(&check.model)?;
+    bundle.verify()?;
+    bail!(
+        "{}: every file has its hash, but this bundle has no probes to recompute",
+        check.model.display()
+    )
+}
+
+fn score(job: &Job) -> Result<Ending> {
+    let model = RewardModel::load(&job.model, job.options.clone())
+        .with_context(|| format!("bundle {}", job.model.display()))?;
+    let mut journal = Journal::open(&job.output, Identity::new(job, &model)?, job.resume)?;
+    let mut input = Input::open(&job.input, journal.position())?;
+    let tally = score_windows(job, &model, &mut input, &mut journal)?;
+    if let Some(path) = &job.stats {
+        stats::write(path, &tally, &model)?;
+    }
+    report(job, &tally, journal.failed_rows());
+    Ok(match journal.failed_rows() {
+        0 => Ending::Complete,
+        _ => Ending::SomeRowsFailed,
+    })
+}
+
+fn score_windows(
+    job: &Job,
+    model: &RewardModel,
+    input: &mut Input,
+    journal: &mut Journal,
+) -> Result<Tally> {
+    let bar = terminal::progress_bar(input.length());
+    let (start, mut tally) = (Instant::now(), Tally::default());
+    loop {
+        show(&bar, input, &tally);
+        let rows = input.window(WINDOW_ROWS)?;
+        if rows.is_empty() {
+            break;
+        }
+        let window = window::score(model, &job.images, rows)?;
+        journal.append(&window, input.position())?;
+        tally.add(&window, start.elapsed());
+    }
+    bar.finish_and_clear();
+    Ok(tally)
+}
+
+fn show(bar: &ProgressBar, input: &Input, tally: &Tally) {
+    bar.set_position(input.position().offset);
+    bar.set_message(tally.to_string());
+}
+
+fn report(job: &Job, tally: &Tally, failed_rows: u64) {
+    eprintln!("{PROGRAM}: {tally}");
+    if failed_rows > 0 {
+        let errors = journal::errors_path(&job.output);
+        eprintln!("{PROGRAM}: {failed_rows} rows failed: {}", errors.display());
+    }
+}

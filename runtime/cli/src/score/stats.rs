@@ -1,0 +1,110 @@
+//! What a run took: on the progress bar, at the end, and as the file of `--stats`.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use seeward_models::bundle::Precision;
+use seeward_models::folder::replace_file;
+use seeward_runtime::{RewardModel, Usage};
+use serde::Serialize;
+
+use super::window::Window;
+
+/// What this run has done; not what an earlier one did that it goes on from.
+#[derive(Default)]
+pub(super) struct Tally {
+    rows: u64,
+    errors: u64,
+    usage: Usage,
+    time: Duration,
+}
+
+impl Tally {
+    /// Adds a window that was done so long after the model was loaded.
+    pub(super) fn add(&mut self, window: &Window, time: Duration) {
+        self.rows += window.rows;
+        self.errors += window.failed_rows;
+        self.usage += window.usage;
+        self.time = time;
+    }
+
+    fn per_second(&self) -> f64 {
+        per(self.usage.responses as f64, self.time)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, responses) = (self.rows, self.usage.responses);
+        let (seconds, rate) = (self.time.as_secs_f64(), self.per_second());
+        write!(
+            f,
+            "{rows} rows, {responses} responses in {seconds:.1} s, {rate:.1} responses/s"
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    rows: u64,
+    responses: u64,
+    seconds: f64,
+    responses_per_second: f64,
+    tokens: u64,
+    tokens_without_sharing: u64,
+    images_encoded: u64,
+    tiles: u64,
+    truncated: u64,
+    errors: u64,
+    engine_busy: f64,
+    peak_rss_bytes: Option<u64>,
+    device: String,
+    provider: &'static str,
+    precision: Precision,
+    bundle: &'a str,
+}
+
+/// Writes the file of `--stats`.
+pub(super) fn write(path: &Path, tally: &Tally, model: &RewardModel) -> Result<()> {
+    let usage = &tally.usage;
+    let stats = Stats {
+        rows: tally.rows,
+        responses: usage.responses,
+        seconds: tally.time.as_secs_f64(),
+        responses_per_second: tally.per_second(),
+        tokens: usage.tokens,
+        tokens_without_sharing: usage.tokens_without_sharing,
+        images_encoded: usage.images_encoded,
+        tiles: usage.tiles,
+        truncated: usage.truncated,
+        errors: tally.errors,
+        engine_busy: per(usage.engine.as_secs_f64(), tally.time),
+        peak_rss_bytes: peak_rss(),
+        device: model.device().to_string(),
+        provider: model.device().provider(),
+        precision: model.bundle().manifest().precision,
+        bundle: model.bundle().hash(),
+    };
+    let json = serde_json::to_string_pretty(&stats)?;
+    Ok(replace_file(path, (json + "\n").as_bytes())?)
+}
+
+fn per(amount: f64, time: Duration) -> f64 {
+    match time.is_zero() {
+        true => 0.0,
+        false => amount / time.as_secs_f64(),
+    }
+}
+
+/// The most memory that the process has had, where the system tells.
+fn peak_rss() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

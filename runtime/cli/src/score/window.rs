@@ -1,0 +1,89 @@
+//! Scoring a window of rows: their texts for the output and the errors file.
+
+use anyhow::Result;
+use seeward_models::Error;
+use seeward_models::sample::{ScoreRow, Scored, error_line};
+use seeward_runtime::{Image, Request, RewardModel, Scores, Usage};
+
+use super::image_folder::ImageFolder;
+use super::input::Row;
+
+/// What a window gave.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Lines for the output.
+    pub(super) output: String,
+    /// Lines for the errors file.
+    pub(super) errors: String,
+    pub(super) rows: u64,
+    pub(super) failed_rows: u64,
+    pub(super) usage: Usage,
+}
+
+impl Window {
+    /// Adds the lines of the row at `line`, or why it has none.
+    fn push(&mut self, line: u64, text: seeward_models::Result<String>) {
+        self.rows += 1;
+        match text {
+            Ok(text) => self.output += &text,
+            Err(error) => {
+                self.failed_rows += 1;
+                self.errors += &error_line(line, &error);
+            }
+        }
+    }
+}
+
+/// Scores rows; those that cannot be scored do not keep the others from it.
+///
+/// # Errors
+/// The engine failed.
+pub(super) fn score(model: &RewardModel, images: &ImageFolder, rows: Vec<Row>) -> Result<Window> {
+    let mut requests = Vec::new();
+    let mut parsed = Vec::new();
+    for (line, text) in rows {
+        parsed.push((line, parse(text, images, &mut requests)));
+    }
+    let scored = model.score(&requests)?;
+    let mut window = Window {
+        usage: scored.usage,
+        ..Window::default()
+    };
+    let mut results = scored.results.into_iter();
+    for (line, row) in parsed {
+        let text = row.and_then(|row| lines(&row, results.next()));
+        window.push(line, text);
+    }
+    Ok(window)
+}
+
+/// The row of `text`, whose request is added to `requests`.
+fn parse(
+    text: seeward_models::Result<String>,
+    images: &ImageFolder,
+    requests: &mut Vec<Request>,
+) -> seeward_models::Result<ScoreRow> {
+    let row = ScoreRow::parse(&text?)?;
+    requests.push(request(&row, images)?);
+    Ok(row)
+}
+
+fn request(row: &ScoreRow, images: &ImageFolder) -> seeward_models::Result<Request> {
+    let image = |path: &String| images.resolve(path).map(Image::Path);
+    Ok(Request {
+        prompt: row.prompt.clone(),
+        images: row.images.iter().map(image).collect::<Result<_, _>>()?,
+        responses: row.responses.clone(),
+    })
+}
+
+fn lines(
+    row: &ScoreRow,
+    result: Option<seeward_runtime::Result<Scores>>,
+) -> seeward_models::Result<String> {
+    let scores = result.ok_or_else(|| Error::invalid("the model gave no answer"))?;
+    let scores = scores.map_err(Error::invalid)?;
+    let pairs = scores.rewards.iter().zip(scores.truncated);
+    let scored = pairs.map(|(&score, truncated)| Scored { score, truncated });
+    row.lines(&scored.collect::<Vec<_>>())
+}

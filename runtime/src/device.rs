@@ -1,0 +1,110 @@
+//! Where a model runs, chosen at run time.
+
+use std::fmt;
+use std::str::FromStr;
+
+use seeward_models::bundle::{Manifest, Target};
+
+use crate::{Error, Result};
+
+/// Where a model runs. Never replaced by another one: a device that is not there is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this number, through CUDA.
+    Cuda(u32),
+    /// The NVIDIA GPU of this number, through TensorRT.
+    Tensorrt(u32),
+}
+
+impl Device {
+    /// ONNX Runtime's name for what runs the model there.
+    pub fn provider(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPUExecutionProvider",
+            Self::Cuda(_) => "CUDAExecutionProvider",
+            Self::Tensorrt(_) => "TensorrtExecutionProvider",
+        }
+    }
+
+    /// Refuses a bundle made for another device.
+    pub(crate) fn check(self, manifest: &Manifest) -> Result<()> {
+        let target = match self {
+            Self::Cpu => Target::Cpu,
+            Self::Cuda(_) => Target::Cuda,
+            Self::Tensorrt(_) => Target::Tensorrt,
+        };
+        if [target, Target::Portable].contains(&manifest.target) {
+            return Ok(());
+        }
+        Err(Error::Device {
+            device: self,
+            problem: format!(
+                "the bundle is made for {:?} (export it with --target portable, which runs everywhere)",
+                manifest.target
+            )
+            .to_lowercase(),
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Tensorrt(number) => write!(f, "tensorrt:{number}"),
+        }
+    }
+}
+
+/// `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`.
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, number) = text.split_once(':').unwrap_or((text, "0"));
+        match (name, number.parse()) {
+            ("cpu", _) if text == name => Ok(Self::Cpu),
+            ("cuda", Ok(number)) => Ok(Self::Cuda(number)),
+            ("tensorrt", Ok(number)) => Ok(Self::Tensorrt(number)),
+            _ => Err(Error::Options(format!(
+                "device: expected cpu, cuda[:N] or tensorrt[:N], got {text}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_written_as_they_are_read() {
+        for text in ["cpu", "cuda:0", "cuda:3", "tensorrt:1"] {
+            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        assert_eq!("tensorrt".parse::<Device>().unwrap(), Device::Tensorrt(0));
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        for text in [
+            "",
+            "gpu",
+            "cpu:0",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "CPU",
+            "cuda:0,cuda:1",
+        ] {
+            let message = text.parse::<Device>().unwrap_err().to_string();
+            assert!(message.contains("expected cpu, cuda[:N]"), "{message}");
+        }
+    }
+}

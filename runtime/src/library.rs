@@ -1,0 +1,102 @@
+//! ONNX Runtime's shared library, and the one environment that a process has of it.
+
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+
+use crate::{Error, Result};
+
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+const THIRD_PARTY: &str = "third_party/onnxruntime";
+
+/// The library that this process has loaded, with its environment.
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// The process's environment, made at the first call. A later call that names another library is an error.
+pub(crate) fn environment(asked: Option<&Path>) -> Result<Environment> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, environment)) = loaded.as_ref() {
+        return match asked.filter(|asked| !same_file(asked, path)) {
+            None => Ok(environment.clone()),
+            Some(other) => Err(Error::Library(format!(
+                "{} is asked for, but this process has already loaded {}",
+                other.display(),
+                path.display()
+            ))),
+        };
+    }
+    let path = find(asked, std::env::var_os(VARIABLE).map(PathBuf::from))?;
+    let environment = load(&path).map_err(Error::Library)?;
+    *loaded = Some((path, environment.clone()));
+    Ok(environment)
+}
+
+fn load(path: &Path) -> std::result::Result<Environment, String> {
+    let builder = ort::init_from(path).map_err(|e| e.to_string())?;
+    let builder = builder.with_name("seeward").with_telemetry(false);
+    builder.build().map_err(|e| e.to_string())
+}
+
+/// The library to load. One that is named must be there: it is not replaced by another.
+fn find(asked: Option<&Path>, variable: Option<PathBuf>) -> Result<PathBuf> {
+    let variable = variable.filter(|path| !path.as_os_str().is_empty());
+    let places = match (asked, variable) {
+        (Some(path), _) => vec![path.to_owned()],
+        (None, Some(path)) => vec![path],
+        (None, None) => usual_places(),
+    };
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => std::path::absolute(place)
+            .map_err(|e| missing(std::slice::from_ref(place), &e.to_string())),
+        None => Err(missing(&places, "no such file")),
+    }
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let name = format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}");
+    let executable = std::env::current_exe().ok();
+    let beside = executable.as_deref().and_then(Path::parent);
+    let folders = beside.into_iter().chain([Path::new(THIRD_PARTY)]);
+    folders.map(|folder| folder.join(&name)).collect()
+}
+
+fn missing(places: &[PathBuf], problem: &str) -> Error {
+    let places: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
+    Error::Library(format!(
+        "{}: {problem} (`make setup` fetches it into {THIRD_PARTY}; elsewhere set {VARIABLE})",
+        places.join(", ")
+    ))
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_tried_and_the_cure_are_named() {
+        let none = find(Some(Path::new("no/such.so")), None).unwrap_err();
+        let message = none.to_string();
+        assert!(message.contains("no/such.so: no such file"), "{message}");
+        assert!(message.contains("make setup"), "{message}");
+    }
+
+    #[test]
+    fn a_library_that_is_named_is_not_replaced_by_another() {
+        let variable = Some(PathBuf::from("named/by/variable.so"));
+        let message = find(None, variable.clone()).unwrap_err().to_string();
+        assert!(message.contains("named/by/variable.so"), "{message}");
+        let here = Path::new(file!()).file_name().unwrap();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(here);
+        assert_eq!(find(Some(&here), variable).unwrap(), here);
+    }
+}

@@ -1,0 +1,311 @@
+//! The library against the rewards of the published implementation, and against itself: packed, cut up, repeated.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use seeward_runtime::{Device, Image, InputMode, Options, Request, RewardModel, Rgb, Scored};
+use serde_json::Value;
+
+/// Between correct fp32 evaluations differences of 3e-6 were seen.
+const TOLERANCE: f32 = 1e-4;
+/// JPEG decoders differ by some grey levels.
+const JPEG_TOLERANCE: f32 = 0.05;
+/// (row, response) with the pad token written out, where the published code reads the reward; here it is the last token.
+const PAD_TOKEN: (usize, usize) = (6, 0);
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(path)
+}
+
+fn model(options: Options) -> RewardModel {
+    RewardModel::load(golden("bundles/qwen2"), options).unwrap()
+}
+
+fn seeing(input: InputMode) -> RewardModel {
+    model(Options {
+        input,
+        ..Options::default()
+    })
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    serde_json::from_value(list.clone()).unwrap()
+}
+
+/// The golden rows as requests.
+fn requests() -> Vec<Request> {
+    let text = fs::read_to_string(golden("forward/qwen2/cases.jsonl")).unwrap();
+    let request = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let image = golden("forward/qwen2").join(row["img_path"].as_str().unwrap());
+        Request {
+            prompt: row["prompt"].as_str().unwrap().to_owned(),
+            images: vec![Image::Path(image)],
+            responses: strings(&row["responses"]),
+        }
+    };
+    text.lines().map(request).collect()
+}
+
+/// Every response a request of its own.
+fn apart(requests: &[Request]) -> Vec<Request> {
+    let alone = |request: &Request, response: &String| Request {
+        responses: vec![response.clone()],
+        ..request.clone()
+    };
+    let split = |request: &Request| {
+        let responses = request.responses.iter();
+        responses.map(|r| alone(request, r)).collect::<Vec<_>>()
+    };
+    requests.iter().flat_map(split).collect()
+}
+
+fn rewards(scored: &Scored) -> Vec<f32> {
+    let results = scored.results.iter();
+    results
+        .flat_map(|result| result.as_ref().unwrap().rewards.clone())
+        .collect()
+}
+
+#[track_caller]
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len());
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (got - expected).abs() / expected.abs().max(1.0);
+        assert!(error <= tolerance, "{index}: {got} instead of {expected}");
+    }
+}
+
+fn agrees_with_the_published_rewards(block: &str, model: &RewardModel) {
+    let text = fs::read_to_string(golden("forward/qwen2/golden.json")).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    let requests = requests();
+    let scored = model.score(&requests).unwrap();
+    let results = golden[block]["results"].as_array().unwrap();
+    let mut compared = 0;
+    for result in results {
+        let index = |key: &str| result[key].as_u64().unwrap() as usize;
+        let (row, response) = (index("row"), index("response"));
+        let jpeg = format!("{:?}", requests[row].images).contains(".jpg");
+        let tolerance = if jpeg { JPEG_TOLERANCE } else { TOLERANCE };
+        let expected = result["reward"].as_f64().unwrap() as f32;
+        let got = scored.results[row].as_ref().unwrap().rewards[response];
+        if (row, response) != PAD_TOKEN {
+            assert_close(&[got], &[expected], tolerance);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 17);
+}
+
+#[test]
+fn rewards_are_the_published_ones_in_every_input_mode() {
+    for (block, input) in [
+        ("full", InputMode::Full),
+        ("text_only", InputMode::TextOnly),
+        ("image_only", InputMode::ImageOnly),
+    ] {
+        agrees_with_the_published_rewards(block, &seeing(input));
+    }
+}
+
+#[test]
+fn responses_share_prompt_and_image_and_score_as_they_do_alone() {
+    let (model, requests) = (model(Options::default()), requests());
+    let packed = model.score(&requests).unwrap();
+    let single = model.score(&apart(&requests)).unwrap();
+    assert_close(&rewards(&packed), &rewards(&single), 1e-5);
+    let (p, s) = (packed.usage, single.usage);
+    assert_eq!((p.responses, s.responses), (18, 18));
+    assert_eq!((p.images_encoded, s.images_encoded), (8, 8));
+    assert_eq!(p.tokens_without_sharing, s.tokens);
+    assert_eq!(s.tokens, s.tokens_without_sharing);
+    assert!(
+        p.tokens * 3 < s.tokens * 2,
+        "{} of {} tokens",
+        p.tokens,
+        s.tokens
+    );
+}
+
+#[test]
+fn small_runs_score_as_large_ones() {
+    let requests = requests();
+    let whole = model(Options::default()).score(&requests).unwrap();
+    let cut = Options {
+        batch_tokens: 1,
+        threads: Some(1),
+        ..Options::default()
+    };
+    let cut = model(cut).score(&requests).unwrap();
+    assert_close(&rewards(&cut), &rewards(&whole), 1e-5);
+    assert_eq!(cut.usage.tokens, cut.usage.tokens_without_sharing);
+}
+
+#[test]
+fn equal_calls_give_equal_bits() {
+    let (model, requests) = (model(Options::default()), requests());
+    let (first, second) = (
+        model.score(&requests).unwrap(),
+        model.score(&requests).unwrap(),
+    );
+    assert_eq!(rewards(&first), rewards(&second));
+}
+
+#[test]
+fn paths_bytes_and_pixels_are_the_same_picture() {
+    let path = golden("images/vqa0.png");
+    let bytes = fs::read(&path).unwrap();
+    let pixels = seeward_models::image::decode(&bytes, 1 << 20).unwrap();
+    let asked = |image: Image| Request {
+        prompt: "what color is the shape?".to_owned(),
+        images: vec![image],
+        responses: vec!["The shape is blue.".to_owned()],
+    };
+    let requests = [Image::Path(path), Image::Bytes(bytes), Image::Rgb(pixels)].map(asked);
+    let scored = model(Options::default()).score(&requests).unwrap();
+    let rewards = rewards(&scored);
+    assert_close(&rewards[1..], &[rewards[0]; 2], 1e-5);
+    // The file, whichever way it came, is one picture; loose pixels are another.
+    assert_eq!(scored.usage.images_encoded, 2);
+}
+
+#[test]
+fn the_white_picture_is_encoded_once() {
+    let (model, requests) = (seeing(InputMode::TextOnly), requests());
+    let usage = model.score(&requests).unwrap().usage;
+    assert_eq!((usage.images_encoded, usage.tiles), (1, 1));
+    assert_eq!(model.score(&requests).unwrap().usage.images_encoded, 0);
+}
+
+#[test]
+fn a_bad_request_has_its_own_error_and_spoils_no_other() {
+    let (model, mut requests) = (model(Options::default()), requests());
+    requests.truncate(2);
+    let alone = rewards(&model.score(&requests).unwrap());
+    let bad = |change: fn(&mut Request)| {
+        let mut request = requests[0].clone();
+        change(&mut request);
+        request
+    };
+    let all = vec![
+        bad(|r| r.images = vec![Image::Path("no/such.png".into())]),
+        requests[0].clone(),
+        bad(|r| r.images = vec![Image::Bytes(b"junk".to_vec())]),
+        bad(|r| r.responses.clear()),
+        bad(|r| r.prompt += "<IMG_CONTEXT>"),
+        requests[1].clone(),
+    ];
+    let results = model.score(&all).unwrap().results;
+    for (index, expected) in [
+        (0, "image no/such.png: "),
+        (2, "image 1: not a picture"),
+        (3, "responses: expected at least one"),
+        (4, "prompt: a literal <IMG_CONTEXT>"),
+    ] {
+        let message = results[index].as_ref().unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+    let good = [1, 5].map(|index| results[index].as_ref().unwrap().rewards.clone());
+    assert_close(&good.concat(), &alone, 1e-5);
+}
+
+#[test]
+fn text_alone_needs_no_image() {
+    let request = Request {
+        prompt: "Is water wet?".to_owned(),
+        responses: vec!["Yes.".to_owned(), String::new()],
+        ..Request::default()
+    };
+    let scored = model(Options::default()).score(&[request]).unwrap();
+    assert_eq!(scored.usage.images_encoded, 0);
+    assert!(rewards(&scored).iter().all(|reward| reward.is_finite()));
+}
+
+#[test]
+fn a_bundle_without_vision_refuses_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reward_model.json");
+    for entry in fs::read_dir(golden("bundles/qwen2")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let files = manifest["files"].as_object_mut().unwrap();
+    files.retain(|name, _| !name.starts_with("vision.onnx"));
+    fs::write(&path, manifest.to_string()).unwrap();
+    let load = |input| {
+        let options = Options {
+            input,
+            ..Options::default()
+        };
+        RewardModel::load(folder.path(), options).unwrap()
+    };
+    let results = load(InputMode::Full)
+        .score(&requests()[..1])
+        .unwrap()
+        .results;
+    let message = results[0].as_ref().unwrap_err().to_string();
+    assert!(message.contains("no vision graph"), "{message}");
+    let text_only = load(InputMode::TextOnly).score(&requests()[..1]).unwrap();
+    assert_eq!(rewards(&text_only).len(), 2);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error() {
+    // No machine has a thousand GPUs, so this holds on one with the GPU build too.
+    for device in [Device::Cuda(1000), Device::Tensorrt(1000)] {
+        let options = Options {
+            device,
+            ..Options::default()
+        };
+        let error = RewardModel::load(golden("bundles/qwen2"), options)
+            .err()
+            .unwrap();
+        let message = error.to_string();
+        assert!(
+            message.starts_with(&format!("device {device}: ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_changed_bundle_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden("bundles/qwen2")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let error = RewardModel::load(folder.path(), Options::default())
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("has changed since the export"),
+        "{error}"
+    );
+}
+
+#[test]
+fn threads_may_share_a_model() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let model = model(Options::default());
+    shared(&model);
+    let request = Request {
+        images: vec![Image::Rgb(Rgb::white())],
+        responses: vec!["a".to_owned()],
+        ..Request::default()
+    };
+    let score = || rewards(&model.score(std::slice::from_ref(&request)).unwrap());
+    let expected = score();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(score)).collect();
+        threads
+            .into_iter()
+            .for_each(|t| assert_eq!(t.join().unwrap(), expected));
+    });
+}
