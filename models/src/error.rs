@@ -4,27 +4,28 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A problem with an input: a file, a row, a tensor, an image. Its message begins with the place.
+/// A problem with an input: a file, a row, a tensor, an image. Its message begins with the place and is whole: there
+/// is no further `source`, so that programs that print chains say nothing twice.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file or folder concerned.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Content that breaks a rule: expected versus got.
     #[error("{0}")]
     Invalid(String),
     /// Any of these, with the place it happened in put before it.
-    #[error("{place}: {source}")]
+    #[error("{place}: {error}")]
     At {
         /// Path, line, tensor or image.
         place: String,
         /// What happened there.
-        source: Box<Error>,
+        error: Box<Error>,
     },
 }
 
@@ -38,10 +39,10 @@ impl Error {
     }
 
     /// The operating system refused something about `path`.
-    pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+    pub fn io(path: impl AsRef<Path>, error: io::Error) -> Self {
         Self::Io {
             path: path.as_ref().to_owned(),
-            source,
+            error,
         }
     }
 
@@ -49,7 +50,7 @@ impl Error {
     pub fn at(self, place: impl Display) -> Self {
         Self::At {
             place: place.to_string(),
-            source: Box::new(self),
+            error: Box::new(self),
         }
     }
 }

@@ -45,63 +45,78 @@ pub struct Targets {
     pub ids: Vec<i64>,
 }
 
+/// Stands for the white image among the paths of a batch; no file is named so.
+const WHITE: &str = "";
+
 impl View {
     /// The pairs as documents of two branches; rewards come out as chosen, rejected, chosen, … A pair whose two sides
     /// see different images shares nothing.
     pub fn pairs(&self, rows: &[&Row<Pair>]) -> Result<Inputs> {
-        let paths = rows.iter().flat_map(|row| {
-            row.sample
-                .chosen_images
-                .iter()
-                .chain(&row.sample.rejected_images)
-        });
-        let images = self.images(paths)?;
-        let sides = |row: &&Row<Pair>| {
-            let Pair {
-                prompt,
-                chosen,
-                rejected,
-                chosen_images,
-                rejected_images,
-            } = &row.sample;
-            let chosen = self.conversation(&images, prompt, chosen, chosen_images);
-            let both = chosen.and_then(|c| {
-                Ok((
-                    c,
-                    self.conversation(&images, prompt, rejected, rejected_images)?,
-                ))
-            });
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|row| self.both_sides(&row.sample))
+            .collect();
+        let images = self.images(seen.iter().flatten().flatten())?;
+        let sides = |(row, [left, right]): (&&Row<Pair>, &[Vec<&str>; 2])| {
+            let pair = &row.sample;
+            let chosen = self.conversation(&images, &pair.prompt, &pair.chosen, left);
+            let rejected = self.conversation(&images, &pair.prompt, &pair.rejected, right);
+            let both = chosen.and_then(|chosen| Ok([chosen, rejected?]));
             both.map_err(|e| e.at(row.place()))
         };
-        let sides: Vec<_> = rows.par_iter().map(sides).collect::<Result<_>>()?;
-        let documents: Vec<Document> = rows
-            .iter()
-            .zip(&sides)
-            .flat_map(|(row, sides)| images.documents(&row.sample, sides))
+        let sides: Vec<_> = rows
+            .par_iter()
+            .zip(&seen)
+            .map(sides)
+            .collect::<Result<_>>()?;
+        let pairs = seen.iter().zip(&sides);
+        let documents: Vec<Document> = pairs
+            .flat_map(|(seen, sides)| images.pair(seen, sides))
             .collect();
         images.inputs(&documents)
     }
 
     /// The rows as documents of one branch, with the response's tokens as targets.
     pub fn sft(&self, rows: &[&Row<Sft>]) -> Result<Inputs> {
-        let images = self.images(rows.iter().flat_map(|row| &row.sample.images))?;
-        let conversation = |row: &&Row<Sft>| {
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|row| self.seen(&row.sample.images))
+            .collect();
+        let images = self.images(seen.iter().flatten())?;
+        let conversation = |(row, seen): (&&Row<Sft>, &Vec<&str>)| {
             let Sft {
-                prompt,
-                response,
-                images: paths,
+                prompt, response, ..
             } = &row.sample;
-            self.conversation(&images, prompt, response, paths)
+            self.conversation(&images, prompt, response, seen)
                 .map_err(|e| e.at(row.place()))
         };
-        let conversations: Vec<_> = rows.par_iter().map(conversation).collect::<Result<_>>()?;
-        let document = |(row, conversation)| {
-            images.document(&(row as &&Row<Sft>).sample.images, vec![conversation])
-        };
-        let documents: Vec<_> = rows.iter().zip(&conversations).map(document).collect();
+        let conversations: Vec<_> = rows
+            .par_iter()
+            .zip(&seen)
+            .map(conversation)
+            .collect::<Result<_>>()?;
+        let pairs = seen.iter().zip(&conversations);
+        let documents: Vec<_> = pairs
+            .map(|(seen, c)| images.document(seen, vec![c]))
+            .collect();
         let mut inputs = images.inputs(&documents)?;
         inputs.targets = Targets::of(&inputs.forest, &conversations);
         Ok(inputs)
+    }
+
+    fn both_sides<'a>(&self, pair: &'a Pair) -> [Vec<&'a str>; 2] {
+        [
+            self.seen(&pair.chosen_images),
+            self.seen(&pair.rejected_images),
+        ]
+    }
+
+    /// The images that this branch sees: a text-only one, the white image in place of all.
+    fn seen<'a>(&self, paths: &'a [String]) -> Vec<&'a str> {
+        match self.mode {
+            InputMode::TextOnly => vec![WHITE],
+            _ => paths.iter().map(String::as_str).collect(),
+        }
     }
 
     fn conversation(
@@ -109,38 +124,33 @@ impl View {
         images: &Images,
         prompt: &str,
         response: &str,
-        paths: &[String],
+        seen: &[&str],
     ) -> Result<Conversation> {
         let prompt = if self.mode == InputMode::ImageOnly {
             ""
         } else {
             prompt
         };
-        let tiles: Vec<usize> = paths.iter().map(|path| images.get(path).count).collect();
+        let tiles: Vec<usize> = seen
+            .iter()
+            .map(|path| images.tiles[images.index[*path]].count)
+            .collect();
         self.prompter.conversation(prompt, response, &tiles)
     }
 
     /// Each different image once, in the order of first use.
-    fn images<'a>(&self, paths: impl Iterator<Item = &'a String>) -> Result<Images> {
-        let mut index = HashMap::new();
-        let mut distinct = Vec::new();
+    fn images<'a>(&self, paths: impl Iterator<Item = &'a &'a str>) -> Result<Images<'a>> {
+        let (mut index, mut distinct) = (HashMap::new(), Vec::new());
         for path in paths {
-            if self.mode == InputMode::TextOnly {
-                // Every image is the white one.
-                index.insert(path.clone(), 0);
-            } else if !index.contains_key(path) {
-                index.insert(path.clone(), distinct.len());
-                distinct.push(path);
-            }
+            index.entry(*path).or_insert_with(|| {
+                distinct.push(*path);
+                distinct.len() - 1
+            });
         }
-        let tiles = if self.mode == InputMode::TextOnly && !index.is_empty() {
-            vec![image::tiles(&Rgb::white(), &self.tiles.one_tile())?]
-        } else {
-            distinct
-                .par_iter()
-                .map(|path| self.read(path))
-                .collect::<Result<_>>()?
-        };
+        let tiles = distinct
+            .par_iter()
+            .map(|path| self.read(path))
+            .collect::<Result<_>>()?;
         Ok(Images::new(
             index,
             tiles,
@@ -149,6 +159,9 @@ impl View {
     }
 
     fn read(&self, path: &str) -> Result<Tiles> {
+        if path == WHITE {
+            return image::tiles(&Rgb::white(), &self.tiles.one_tile());
+        }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let picture = image::decode(&bytes, DEFAULT_MAX_PIXELS);
         picture
@@ -158,15 +171,15 @@ impl View {
 }
 
 /// The different images of a batch.
-struct Images {
-    index: HashMap<String, usize>,
+struct Images<'a> {
+    index: HashMap<&'a str, usize>,
     tiles: Vec<Tiles>,
     /// First row of each image in the batch's image embeddings, and behind the last.
     rows: Vec<i64>,
 }
 
-impl Images {
-    fn new(index: HashMap<String, usize>, tiles: Vec<Tiles>, tokens_per_tile: usize) -> Self {
+impl<'a> Images<'a> {
+    fn new(index: HashMap<&'a str, usize>, tiles: Vec<Tiles>, tokens_per_tile: usize) -> Self {
         let mut rows = vec![0];
         for image in &tiles {
             rows.push(rows[rows.len() - 1] + (image.count * tokens_per_tile) as i64);
@@ -174,29 +187,25 @@ impl Images {
         Self { index, tiles, rows }
     }
 
-    fn get(&self, path: &str) -> &Tiles {
-        &self.tiles[self.index[path]]
-    }
-
-    fn document<'a>(&self, paths: &[String], branches: Vec<&'a Conversation>) -> Document<'a> {
-        let rows = |path: &String| self.rows[self.index[path]]..self.rows[self.index[path] + 1];
+    fn document<'c>(&self, seen: &[&str], branches: Vec<&'c Conversation>) -> Document<'c> {
+        let rows = |path: &&str| self.rows[self.index[path]]..self.rows[self.index[path] + 1];
         Document {
             branches,
-            image_rows: paths.iter().flat_map(rows).collect(),
+            image_rows: seen.iter().flat_map(rows).collect(),
         }
     }
 
-    fn documents<'a>(
+    fn pair<'c>(
         &self,
-        pair: &Pair,
-        (chosen, rejected): &'a (Conversation, Conversation),
-    ) -> Vec<Document<'a>> {
-        if pair.chosen_images == pair.rejected_images {
-            vec![self.document(&pair.chosen_images, vec![chosen, rejected])]
+        [left, right]: &[Vec<&str>; 2],
+        [chosen, rejected]: &'c [Conversation; 2],
+    ) -> Vec<Document<'c>> {
+        if left == right {
+            vec![self.document(left, vec![chosen, rejected])]
         } else {
             vec![
-                self.document(&pair.chosen_images, vec![chosen]),
-                self.document(&pair.rejected_images, vec![rejected]),
+                self.document(left, vec![chosen]),
+                self.document(right, vec![rejected]),
             ]
         }
     }
