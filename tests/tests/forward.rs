@@ -31,7 +31,7 @@ const MODES: [(&str, InputMode); 3] = [
 ];
 
 /// One conversation of the golden set, with its reward.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Case {
     row: usize,
     prompt: String,
@@ -63,8 +63,18 @@ impl Case {
     }
 }
 
-/// The golden conversations of a model in one input mode; `key` names the reward.
+/// The golden conversations of a model in one input mode that are read where the published code reads them.
 fn cases(model: &str, block: &str, key: &str) -> Vec<Case> {
+    let kept =
+        |(place, case): ((usize, usize), Case)| (!READ_ELSEWHERE.contains(&place)).then_some(case);
+    all_cases(model, block, key)
+        .into_iter()
+        .filter_map(kept)
+        .collect()
+}
+
+/// All of them with row and response; `key` names the reward.
+fn all_cases(model: &str, block: &str, key: &str) -> Vec<((usize, usize), Case)> {
     let text = fs::read_to_string(golden::path(&format!("forward/{model}/cases.jsonl")))
         .expect("golden cases");
     let rows: Vec<Value> = text
@@ -92,8 +102,7 @@ fn cases(model: &str, block: &str, key: &str) -> Vec<Case> {
     };
     results
         .iter()
-        .filter(|result| !READ_ELSEWHERE.contains(&place(result)))
-        .map(case)
+        .map(|result| (place(result), case(result)))
         .collect()
 }
 
@@ -308,6 +317,35 @@ fn exported_rewards_are_the_published_ones() {
         &cases("qwen2_dual", "full", "reward_bias_branch"),
         &text,
     );
+}
+
+/// The exempt rows: a pad token written in the text is a token like any other, and the reward is read at the last one.
+#[test]
+fn a_literal_pad_token_moves_no_reward() {
+    for name in MODELS {
+        let all = all_cases(name, "full", "reward");
+        let exempt: Vec<Case> = all
+            .into_iter()
+            .filter(|(place, _)| READ_ELSEWHERE.contains(place))
+            .map(|(_, case)| case)
+            .collect();
+        let (torch, onnx) = (
+            LibTorch::load(name, InputMode::Full, Branch::Main),
+            exported(name, Branch::Main, InputMode::Full),
+        );
+        for case in &exempt {
+            assert!(
+                case.response.contains("<|endoftext|>") || case.prompt.contains("<|endoftext|>"),
+                "{case:?}"
+            );
+            let reward = torch.rewards(&torch.inputs(&[[case, case]], true))[0];
+            let exported = score(&onnx, &[request(&[case])]).0;
+            assert_close(name, &exported, &[reward], Tolerance::reward(1e-4, reward));
+            // The published reward, of a token in the middle of the text, is another one.
+            assert!((reward - case.reward).abs() > 1e-3, "{reward} {case:?}");
+        }
+        assert_eq!(exempt.len(), 1);
+    }
 }
 
 #[test]

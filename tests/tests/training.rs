@@ -6,11 +6,16 @@
 
 use std::path::Path;
 
+use seeward_models::checkpoint::Checkpoint;
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number, numbers};
+use seeward_train::batch::Inputs;
 use seeward_train::config::{Algorithm, Config, SchedulerKind};
 use seeward_train::data::Rows;
 use seeward_train::loader::{Batch, Views, prepare};
+use seeward_train::loss::shortcut_aware;
+use seeward_train::model::Model;
+use seeward_train::parameters::read;
 use seeward_train::plan::Plan;
 use seeward_train::schedule::Schedule;
 use seeward_train::setup::Start;
@@ -148,16 +153,26 @@ fn one_batch(golden: &Value, mut training: Training, main: &str) {
     });
 }
 
-/// Rewards of both branches, as far as the golden file has them.
-fn check_rewards(golden: &Value, trainer: &Trainer, batch: &Batch, main: &str) {
-    let inputs = batch.main.as_ref().expect("main");
-    sides(
-        golden,
-        &trainer.models.main.rewards(inputs).expect("runs"),
-        main,
-    );
-    if let (Some(text), Some(inputs)) = (&trainer.models.text, &batch.text) {
-        sides(golden, &text.rewards(inputs).expect("runs"), "_bias");
+/// Rewards of both branches and every pair's coefficient, as far as the golden file has them.
+fn check_rewards(golden: &Value, trainer: &Trainer, batch: &Batch, suffix: &str) {
+    let rewards = |model: &Model, inputs: &Option<Inputs>| {
+        tch::no_grad(|| model.rewards(inputs.as_ref().expect("seen"))).expect("runs")
+    };
+    let main = rewards(&trainer.models.main, &batch.main);
+    sides(golden, &main, suffix);
+    let Some(text) = &trainer.models.text else {
+        return;
+    };
+    let text = rewards(text, &batch.text);
+    sides(golden, &text, "_bias");
+    if let Some(weights) = golden.get("shortcut_weights") {
+        let sfc = shortcut_aware(&main, &text).sfc.expect("shortcut-aware");
+        assert_close(
+            "shortcut_weights",
+            &values(&sfc),
+            &numbers(weights),
+            ONE_BATCH,
+        );
     }
 }
 
@@ -186,6 +201,38 @@ fn gradients(golden: &Value, trainer: &Trainer) {
     for (name, tensor) in trainer.parameters.trainable() {
         let norm = tensor.grad().norm().double_value(&[]);
         assert_close(name, &[norm], &[number(&golden[name])], ONE_BATCH);
+    }
+}
+
+/// The golden set has the smaller tensors' gradients whole.
+fn whole_gradients(file: &str, training: &mut Training) {
+    let golden = Checkpoint::open_file(&golden::path(file)).expect("golden gradients");
+    training.run(1, |_, trainer, _, _| {
+        for (name, _) in golden.tensors() {
+            let expected = read(&golden, name, Device::Cpu)
+                .expect("golden gradient")
+                .view(-1);
+            let got = trainer.parameters.get(name).expect(name).grad().view(-1);
+            let scale = expected.abs().max().double_value(&[]);
+            let tolerance = Tolerance {
+                absolute: 1e-6 + 1e-4 * scale,
+                relative: 0.0,
+            };
+            assert_close(name, &values(&got), &values(&expected), tolerance);
+        }
+    });
+}
+
+#[test]
+fn gradients_element_by_element() {
+    for (file, algorithm) in [
+        ("standard", Algorithm::Standard),
+        ("robust", Algorithm::ShortcutAware),
+    ] {
+        whole_gradients(
+            &format!("train/qwen2/{file}_grads.safetensors"),
+            &mut training("qwen2", algorithm, |_| {}),
+        );
     }
 }
 
