@@ -20,9 +20,13 @@ const COLORS: [RGBColor; 6] = [
 ];
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
+/// The line of a model that guesses.
+const CHANCE: RGBColor = RGBColor(150, 150, 150);
 /// Width of a group; its bars share most of it.
 const GROUP: f64 = 1.0;
 const BARS: f64 = 0.8;
+/// Room for the legend, right of the last group.
+const LEGEND: f64 = 0.6;
 /// Room for the values above the highest bars.
 const TOP: f64 = 1.08;
 
@@ -61,13 +65,32 @@ impl BarChart {
 
     fn draw(&self, area: &Area) -> Result<(), Failure> {
         area.fill(&WHITE)?;
-        let groups = self.groups.len() as f64;
         let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, ("sans-serif", 22).into_font().color(&INK))
+            .caption(&self.title, font(22))
             .margin(16)
             .x_label_area_size(36)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..groups * GROUP, 0.0..TOP)?;
+            .build_cartesian_2d(0.0..self.right(), 0.0..TOP)?;
+        self.draw_scale(&mut chart)?;
+        for (at, name) in self.series.iter().enumerate() {
+            self.draw_series(&mut chart, at, name)?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE)
+            .border_style(GRID)
+            .label_font(font(15))
+            .draw()?;
+        self.draw_names(area, &chart)
+    }
+
+    fn right(&self) -> f64 {
+        self.groups.len() as f64 * GROUP + LEGEND
+    }
+
+    /// The scale, and a dashed line where a model that guesses would be.
+    fn draw_scale(&self, chart: &mut Chart) -> Result<(), Failure> {
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -76,31 +99,23 @@ impl BarChart {
             .bold_line_style(GRID)
             .y_labels(11)
             .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
-            .label_style(("sans-serif", 15).into_font().color(&INK))
+            .label_style(font(15))
             .axis_style(INK)
             .draw()?;
-        let chance = [(0.0, 0.5), (groups * GROUP, 0.5)];
-        chart.draw_series(DashedLineSeries::new(chance, 6, 5, INK.stroke_width(1)))?;
-        for (at, name) in self.series.iter().enumerate() {
-            let color = COLORS[at % COLORS.len()];
-            let bars = self.bars(at);
-            chart
-                .draw_series(bars.iter().map(|bar| bar.body(color)))?
-                .label(name)
-                .legend(move |(x, y)| {
-                    Rectangle::new([(x, y - 6), (x + 14, y + 6)], color.filled())
-                });
-            chart.draw_series(bars.iter().map(Bar::whisker))?;
-            chart.draw_series(bars.iter().map(Bar::value))?;
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.9))
-            .border_style(GRID)
-            .label_font(("sans-serif", 15).into_font().color(&INK))
-            .draw()?;
-        self.draw_names(area, &chart)
+        let chance = [(0.0, 0.5), (self.right(), 0.5)];
+        chart.draw_series(DashedLineSeries::new(chance, 6, 5, CHANCE.into()))?;
+        Ok(())
+    }
+
+    fn draw_series(&self, chart: &mut Chart, at: usize, name: &str) -> Result<(), Failure> {
+        let color = COLORS[at % COLORS.len()].filled();
+        let sample = move |(x, y)| Rectangle::new([(x, y - 6), (x + 14, y + 6)], color);
+        let bars = self.bars(at);
+        let bodies = chart.draw_series(bars.iter().map(|bar| bar.body(color)))?;
+        bodies.label(name).legend(sample);
+        chart.draw_series(bars.iter().map(Bar::whisker))?;
+        chart.draw_series(bars.iter().map(Bar::value))?;
+        Ok(())
     }
 
     fn bars(&self, series: usize) -> Vec<Bar> {
@@ -119,8 +134,7 @@ impl BarChart {
     }
 
     fn draw_names(&self, area: &Area, chart: &Chart) -> Result<(), Failure> {
-        let style = ("sans-serif", 16).into_font().color(&INK);
-        let style = style.pos(Pos::new(HPos::Center, VPos::Top));
+        let style = font(16).pos(Pos::new(HPos::Center, VPos::Top));
         for (group, (name, _)) in self.groups.iter().enumerate() {
             let (x, y) = chart.backend_coord(&((group as f64 + 0.5) * GROUP, 0.0));
             area.draw(&Text::new(name.clone(), (x, y + 10), style.clone()))?;
@@ -135,6 +149,10 @@ type Plane =
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Plane>;
 type Failure = DrawingAreaErrorKind<std::io::Error>;
 
+fn font(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
 /// One bar in the chart's coordinates.
 struct Bar {
     left: f64,
@@ -144,9 +162,9 @@ struct Bar {
 }
 
 impl Bar {
-    fn body(&self, color: RGBColor) -> Rectangle<(f64, f64)> {
+    fn body(&self, color: ShapeStyle) -> Rectangle<(f64, f64)> {
         let right = self.left + 0.94 * self.width;
-        Rectangle::new([(self.left, 0.0), (right, self.share)], color.filled())
+        Rectangle::new([(self.left, 0.0), (right, self.share)], color)
     }
 
     fn whisker(&self) -> PathElement<(f64, f64)> {
@@ -158,8 +176,7 @@ impl Bar {
     }
 
     fn value(&self) -> Text<'static, (f64, f64), String> {
-        let style = ("sans-serif", 13).into_font().color(&INK);
-        let style = style.pos(Pos::new(HPos::Center, VPos::Bottom));
+        let style = font(13).pos(Pos::new(HPos::Center, VPos::Bottom));
         let above = (self.middle(), self.interval.1 + 0.01);
         Text::new(format!("{:.1}", 100.0 * self.share), above, style)
     }
