@@ -2,7 +2,7 @@
 
 DEVICE ?= cpu
 
-.PHONY: help setup build test lint
+.PHONY: help setup build demo test lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ setup: ## fetch LibTorch, ONNX Runtime and the demo and test material into third
 
 build: setup ## build every program, optimised
 	cargo build --workspace --release
+
+demo: build ## train, export and score reward models on real images; numbers and a plot in out/demo/
+	@scripts/demo
 
 test: setup ## every test of every crate
 	cargo test --workspace

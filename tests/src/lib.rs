@@ -1,4 +1,5 @@
-//! What the tests across crates share: golden files and the comparison of floats.
+//! What the tests across crates share (golden files, the comparison of floats), and the tool `seeward-fixture`.
 
 pub mod compare;
+pub mod fixture;
 pub mod golden;

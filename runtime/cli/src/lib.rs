@@ -1,4 +1,6 @@
-//! The programs over the runtime: one module each, and what they share at the terminal.
+//! The programs over the runtime: one module each, and what they share.
 
+pub mod evaluate;
+mod image_folder;
 pub mod score;
 mod terminal;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
 
-use super::image_folder::ImageFolder;
+use crate::image_folder::ImageFolder;
 
 /// Scores the responses of a JSONL file with a reward model bundle.
 ///

@@ -5,7 +5,6 @@
 //! an uninterrupted run does.
 
 mod arguments;
-mod image_folder;
 mod input;
 mod journal;
 mod stats;

@@ -5,7 +5,7 @@ use seeward_models::Error;
 use seeward_models::sample::{ScoreRow, Scored, error_line};
 use seeward_runtime::{Image, Request, RewardModel, Scores, Usage};
 
-use super::image_folder::ImageFolder;
+use crate::image_folder::ImageFolder;
 use super::input::Row;
 
 /// What a window gave.

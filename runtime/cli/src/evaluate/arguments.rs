@@ -1,0 +1,166 @@
+//! The command line: as typed, then as what the program does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use seeward_runtime::{InputMode, Options};
+
+use crate::image_folder::ImageFolder;
+
+const EXAMPLES: &str = "Examples:
+  seeward-evaluate --model out/demo/bundles/standard --data iid=out/demo/data/iid.jsonl
+  seeward-evaluate --model B --text-only-model T --data povid=povid.jsonl --data rlhfv=rlhfv.jsonl --output report
+
+Exit status: 0 all well, 1 some rows failed, 2 error.";
+
+/// Measures how often a reward model orders preference pairs right.
+///
+/// Rows are {"prompt", "img_path", "chosen", "rejected"}, VLFeedback's, or {"prompt", "img_path", "responses": […],
+/// "chosen_index": N}. With a text-only model also the shortcut-failure degradation: the accuracy where that model is
+/// right minus the accuracy where it is wrong.
+#[derive(Debug, Parser)]
+#[command(name = super::PROGRAM, version, after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Bundle to evaluate
+    #[arg(long, value_name = "BUNDLE")]
+    model: PathBuf,
+    /// A set of pairs and what to call it; may be given often
+    #[arg(long, value_name = "NAME=FILE.jsonl", required = true)]
+    data: Vec<Named>,
+    /// Bundle that sees no image: the shortcut's proxy
+    #[arg(long, value_name = "BUNDLE")]
+    text_only_model: Option<PathBuf>,
+    /// Where the models run: cpu, cuda[:N] or tensorrt[:N]
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Folder that img_path is relative to; paths may not lead out of it [default: each file's folder]
+    #[arg(long, value_name = "DIR")]
+    image_root: Option<PathBuf>,
+    /// Let absolute paths and `..` lead out of the image root
+    #[arg(long)]
+    allow_outside_root: bool,
+    /// Threads of the engine and of picture decoding [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder for report.json and the plot
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// `NAME=FILE`.
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                path: path.into(),
+            }),
+            _ => Err("expected NAME=FILE.jsonl".to_owned()),
+        }
+    }
+}
+
+/// What to do.
+pub(super) struct Job {
+    pub(super) model: PathBuf,
+    pub(super) text_only_model: Option<PathBuf>,
+    pub(super) options: Options,
+    pub(super) sets: Vec<DataSet>,
+    pub(super) output: Option<PathBuf>,
+}
+
+/// A file of pairs.
+pub(super) struct DataSet {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) images: ImageFolder,
+}
+
+impl Job {
+    /// How the text-only model is loaded: whatever it was trained on, it sees no image here.
+    pub(super) fn text_only_options(&self) -> Options {
+        Options {
+            input: InputMode::TextOnly,
+            ..self.options.clone()
+        }
+    }
+}
+
+impl Arguments {
+    pub(super) fn validate(self) -> Result<Job> {
+        let options = Options {
+            device: self.device.parse()?,
+            threads: self.threads,
+            ..Options::default()
+        };
+        let mut names = BTreeSet::new();
+        for set in &self.data {
+            let is_new = names.insert(&set.name);
+            ensure!(is_new, "--data {}: the name is given twice", set.name);
+        }
+        let images =
+            |path: &Path| ImageFolder::new(self.image_root.clone(), self.allow_outside_root, path);
+        let set = |Named { name, path }| {
+            let images = images(&path)?;
+            Ok(DataSet { name, path, images })
+        };
+        Ok(Job {
+            sets: self.data.into_iter().map(set).collect::<Result<_>>()?,
+            model: self.model,
+            text_only_model: self.text_only_model,
+            options,
+            output: self.output,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Job> {
+        let arguments = arguments.split_whitespace();
+        Arguments::try_parse_from(["seeward-evaluate"].into_iter().chain(arguments))?.validate()
+    }
+
+    #[test]
+    fn sets_have_a_name_and_a_file() {
+        let job = parse("--model b --data iid=a=b.jsonl --data ood=c.jsonl").unwrap();
+        let sets: Vec<_> = job
+            .sets
+            .iter()
+            .map(|s| (s.name.as_str(), s.path.as_path()))
+            .collect();
+        assert_eq!(
+            sets,
+            [
+                ("iid", Path::new("a=b.jsonl")),
+                ("ood", Path::new("c.jsonl"))
+            ]
+        );
+        assert_eq!(job.text_only_options().input, InputMode::TextOnly);
+    }
+
+    #[test]
+    fn a_set_without_a_name_of_its_own_is_refused() {
+        let refused = |arguments: &str| parse(arguments).err().unwrap().to_string();
+        assert!(refused("--model b --data a.jsonl").contains("expected NAME=FILE.jsonl"));
+        assert!(
+            refused("--model b --data x=a --data x=b")
+                .contains("--data x: the name is given twice")
+        );
+        assert!(refused("--model b").contains("--data"));
+    }
+}

@@ -1,0 +1,144 @@
+//! `seeward-fixture`: the demo's data, first checkpoint and report, and random checkpoints of any config.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use seeward_models::config::Config;
+use seeward_tests::fixture::Style;
+use seeward_tests::fixture::checkpoint::RandomCheckpoint;
+use seeward_tests::fixture::demo_data::DemoData;
+use seeward_tests::fixture::{demo_checkpoint, report};
+
+const EXAMPLES: &str = "Examples:
+  seeward-fixture demo-data --images third_party/easy_vqa --output out/demo/data
+  seeward-fixture demo-checkpoint --data out/demo/data --output out/demo/init
+  seeward-fixture checkpoint --config config.json --output out/random --score-head
+  seeward-fixture demo-report --demo out/demo --seconds 600";
+
+/// Makes the demo's material, and random checkpoints of any config.
+#[derive(Parser)]
+#[command(name = "seeward-fixture", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Preference pairs with a planted style, of easy-VQA's pictures and questions
+    DemoData(DemoDataArguments),
+    /// A tiny InternVL with random weights, and a tokenizer trained on the demo's data
+    DemoCheckpoint(DemoCheckpointArguments),
+    /// Random weights of any supported config
+    Checkpoint(CheckpointArguments),
+    /// The demo's scores as summary.json, a table and a plot
+    DemoReport(DemoReportArguments),
+}
+
+#[derive(Args)]
+struct DemoDataArguments {
+    /// Data folder of the easy-VQA package
+    #[arg(long)]
+    images: PathBuf,
+    /// Folder to make
+    #[arg(long)]
+    output: PathBuf,
+    /// Seed of every draw
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Style that goes with the preference in training
+    #[arg(long, value_enum, default_value_t = Style::Polite)]
+    style: Style,
+}
+
+#[derive(Args)]
+struct DemoCheckpointArguments {
+    /// Folder made by demo-data
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder to make
+    #[arg(long)]
+    output: PathBuf,
+    /// Seed of the weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct CheckpointArguments {
+    /// A config.json
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder to make
+    #[arg(long)]
+    output: PathBuf,
+    /// Seed of the weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Adds score heads, as a reward model has them
+    #[arg(long)]
+    score_head: bool,
+    /// Adds the text-only branch of a shortcut-aware reward model
+    #[arg(long)]
+    text_only_branch: bool,
+    /// Folder whose tokenizer is copied
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct DemoReportArguments {
+    /// The demo's folder, with data/ and scores/
+    #[arg(long)]
+    demo: PathBuf,
+    /// How long the demo took
+    #[arg(long)]
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seeward-fixture: error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::DemoData(a) => {
+            let data = DemoData {
+                seed: a.seed,
+                style: a.style,
+            };
+            data.write(&a.images, &a.output)
+        }
+        Command::DemoCheckpoint(a) => demo_checkpoint::write(&a.data, &a.output, a.seed),
+        Command::Checkpoint(a) => checkpoint(&a),
+        Command::DemoReport(a) => {
+            print!("{}", report::write(&a.demo, a.seconds)?);
+            Ok(())
+        }
+    }
+}
+
+fn checkpoint(arguments: &CheckpointArguments) -> Result<()> {
+    let checkpoint = RandomCheckpoint {
+        config: read_config(&arguments.config)?,
+        seed: arguments.seed,
+        score_head: arguments.score_head,
+        text_only_branch: arguments.text_only_branch,
+    };
+    checkpoint.write(&arguments.output, arguments.tokenizer.as_deref())
+}
+
+fn read_config(path: &Path) -> Result<Config> {
+    let place = || path.display().to_string();
+    let text = std::fs::read(path).map_err(|e| seeward_models::Error::io(path, e))?;
+    let value = serde_json::from_slice(&text).map_err(|e| anyhow::anyhow!("{}: {e}", place()))?;
+    Ok(Config::parse(value).map_err(|e| e.at(place()))?)
+}
