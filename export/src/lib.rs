@@ -27,6 +27,10 @@ use graph::Graph;
 use ops::GraphOps;
 use source::Source;
 
+/// How far a probe's reward may be from the trainer's in fp32, times max(1, |reward|): ten times what two correct
+/// evaluations differ by.
+const PROBE_TOLERANCE: f64 = 1e-4;
+
 /// What to export, and as what.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -99,6 +103,7 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
             graph.write(folder, &mut wrote)?;
         }
         copy_tokenizer(&source, folder)?;
+        copy_probe_images(options, &source, folder)?;
         Ok(bundle::write_manifest(folder, manifest(options, &source))?)
     })?;
     Ok(Summary {
@@ -201,6 +206,16 @@ fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+fn copy_probe_images(options: &Options, source: &Source, folder: &Path) -> Result<()> {
+    for image in source.probes.iter().flat_map(|probe| &probe.images) {
+        let (from, to) = (options.checkpoint.join(image), folder.join(image));
+        let parent = to.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+        std::fs::copy(&from, to).map_err(|e| Error::io(&from, e))?;
+    }
+    Ok(())
+}
+
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
@@ -221,6 +236,8 @@ fn manifest(options: &Options, source: &Source) -> Manifest {
         input_mode: source.input_mode,
         reward_mean: None,
         reward_std: None,
+        probes: source.probes.clone(),
+        probe_tolerance: PROBE_TOLERANCE,
         checkpoint: options.checkpoint.display().to_string(),
         tokenizer: tokenizer_files(source),
         files: BTreeMap::new(),

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use seeward_models::bundle::InputMode;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config, Serving};
 use seeward_models::net::{self, Branch};
+use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 
@@ -20,6 +21,7 @@ pub(crate) struct Source {
     pub(crate) config: Config,
     pub(crate) prompter: Prompter,
     pub(crate) input_mode: InputMode,
+    pub(crate) probes: Vec<Probe>,
 }
 
 impl Source {
@@ -39,8 +41,28 @@ impl Source {
             branch: options.branch,
             config,
             input_mode,
+            probes: probes(folder, options.branch)?,
         })
     }
+}
+
+/// The checkpoint's probes with the rewards of this branch.
+fn probes(folder: &Path, branch: Branch) -> Result<Vec<Probe>> {
+    let of_branch = |probe: Probe| {
+        let text_only = probe.text_only_rewards.clone();
+        let rewards = match branch {
+            Branch::Main => probe.rewards.clone(),
+            Branch::TextOnly => text_only.ok_or_else(|| {
+                anyhow!("{}: its probes lack the text-only branch", folder.display())
+            })?,
+        };
+        Ok(Probe {
+            rewards,
+            text_only_rewards: None,
+            ..probe
+        })
+    };
+    probe::read(folder)?.into_iter().map(of_branch).collect()
 }
 
 fn check_branch(

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::image::TileSettings;
 use crate::net::rope::RopeSettings;
+use crate::probe::Probe;
 use crate::prompt::PromptSettings;
 use crate::{Error, Result};
 
@@ -186,6 +187,10 @@ pub struct Manifest {
     pub reward_mean: Option<f64>,
     /// Standard deviation over the same set.
     pub reward_std: Option<f64>,
+    /// Rows with the rewards that training measured; none for a checkpoint trained elsewhere.
+    pub probes: Vec<Probe>,
+    /// How far a probe's reward may be off, times max(1, |reward|), in this precision.
+    pub probe_tolerance: f64,
     /// The checkpoint that was exported.
     pub checkpoint: String,
     /// Tokenizer files, relative to the folder.
@@ -281,13 +286,26 @@ impl Bundle {
 /// Completes `manifest` with the hashes of every file in `folder` and writes it there.
 pub fn write_manifest(folder: &Path, mut manifest: Manifest) -> Result<()> {
     manifest.files.clear();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let entry = entry.map_err(|e| Error::io(folder, e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        manifest.files.insert(name, file_hash(&entry.path())?);
-    }
+    hash_files(folder, "", &mut manifest.files)?;
     let json = serde_json::to_string_pretty(&manifest).map_err(Error::invalid)?;
     crate::folder::replace_file(&folder.join(MANIFEST_FILE), (json + "\n").as_bytes())
+}
+
+/// Adds every file below `folder` with `prefix` before its relative path.
+fn hash_files(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        let (path, name) = (
+            entry.path(),
+            format!("{prefix}{}", entry.file_name().to_string_lossy()),
+        );
+        if path.is_dir() {
+            hash_files(&path, &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, file_hash(&path)?);
+        }
+    }
+    Ok(())
 }
 
 fn exists(path: &Path) -> Result<()> {

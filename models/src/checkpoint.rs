@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype as StoredDtype, Metadata, View};
@@ -356,7 +356,10 @@ pub fn write_tensors(path: &Path, tensors: Vec<TensorData>) -> Result<()> {
         .into_iter()
         .map(|tensor| (tensor.name.clone(), Stored(tensor)));
     safetensors::serialize_to_file(tensors, Some(metadata), path)
-        .map_err(|e| Error::invalid(e).at(path.display()))
+        .map_err(|e| Error::invalid(e).at(path.display()))?;
+    // The library makes the file private; a checkpoint is as readable as its other files.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(path, readable).map_err(|e| Error::io(path, e))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod folder;
 pub mod forest;
 pub mod image;
 pub mod net;
+pub mod probe;
 pub mod prompt;
 pub mod sample;
 pub mod tokenizer;

@@ -3,3 +3,4 @@
 pub mod compare;
 pub mod fixture;
 pub mod golden;
+pub mod program;

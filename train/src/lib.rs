@@ -11,6 +11,7 @@ pub mod model;
 pub mod optimizer;
 pub mod parameters;
 pub mod plan;
+pub mod probes;
 pub mod random;
 pub mod report;
 pub mod run;

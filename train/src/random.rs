@@ -9,13 +9,13 @@ impl Stream {
     pub fn new(seed: u64, place: &str, index: u64) -> Self {
         let mut stream = Self(seed);
         for part in place.bytes().map(u64::from).chain([u64::MAX, index]) {
-            stream.0 = stream.next() ^ part;
+            stream.0 = stream.draw() ^ part;
         }
         stream
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -24,7 +24,7 @@ impl Stream {
 
     /// A number below `bound`, by multiplication; the bias is below bound / 2⁶⁴.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.draw()) * bound as u128) >> 64) as usize
     }
 
     /// 0 to `count` − 1 in random order (Fisher–Yates).

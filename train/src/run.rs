@@ -14,6 +14,7 @@ use crate::config::{Algorithm, Config, SaveStrategy};
 use crate::data::Rows;
 use crate::loader::{self, Batch, Views};
 use crate::plan::Plan;
+use crate::probes::Probes;
 use crate::report::Report;
 use crate::saving::{self, Saved};
 use crate::schedule::Schedule;
@@ -41,6 +42,11 @@ pub fn run(config: &Config, device: Device) -> Result<()> {
     start.notices.iter().for_each(|notice| report.say(notice));
     let views = &start.views;
     let tokenizer_files = &start.tokenizer_files;
+    let probes = probes(
+        config,
+        evaluations.first().map_or(&rows, |(_, rows)| rows),
+        views,
+    )?;
     let mut run = Run {
         config,
         plan,
@@ -49,6 +55,7 @@ pub fn run(config: &Config, device: Device) -> Result<()> {
         evaluations,
         views,
         tokenizer_files,
+        probes,
         report,
     };
     if done == 0 {
@@ -65,6 +72,7 @@ struct Run<'a> {
     evaluations: Vec<(String, Rows)>,
     views: &'a Branches<View>,
     tokenizer_files: &'a [PathBuf],
+    probes: Probes,
     report: Report,
 }
 
@@ -181,6 +189,7 @@ impl Run<'_> {
             config: self.config,
             output,
             tokenizer_files: self.tokenizer_files,
+            probes: &self.probes,
         };
         let due = match self.config.save_strategy {
             SaveStrategy::No => false,
@@ -202,6 +211,14 @@ impl Run<'_> {
     /// Every so many steps, and after the last.
     fn due(&self, step: usize, every: usize) -> bool {
         step == self.plan.total_steps || (every > 0 && step.is_multiple_of(every))
+    }
+}
+
+/// A model without a reward head has none.
+fn probes(config: &Config, rows: &Rows, views: &Branches<View>) -> Result<Probes> {
+    match rows {
+        Rows::Pairs(pairs) if config.algorithm != Algorithm::Sft => Probes::choose(pairs, views),
+        _ => Ok(Probes::none()),
     }
 }
 

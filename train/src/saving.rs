@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::config::Config;
+use crate::probes::Probes;
 use crate::trainer::Trainer;
 
 /// The checkpoint that a finished run leaves.
@@ -30,6 +31,8 @@ pub struct Saved<'a> {
     pub output: &'a Path,
     /// The tokenizer's files, copied along.
     pub tokenizer_files: &'a [PathBuf],
+    /// Rows whose rewards are measured on the saved weights.
+    pub probes: &'a Probes,
 }
 
 /// `trainer_state.json`.
@@ -114,6 +117,7 @@ fn same_numbers(config: &Config, resolved: &Path) -> Result<()> {
 
 fn write_model(run: &Saved, folder: &Path) -> Result<()> {
     let models = &run.trainer.models;
+    run.probes.write(models, folder)?;
     let mut model = models.main.config.json().clone();
     if let Some(text) = &models.text {
         let own = text.config.json();

@@ -76,11 +76,16 @@ impl Start {
 }
 
 impl<T> Branches<T> {
-    fn each(&self) -> impl Iterator<Item = &T> {
+    /// The main branch's, then the text-only one's if there is one.
+    pub fn each(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.main).chain(&self.text)
     }
 
-    fn map<U>(&self, f: impl Fn(&T) -> Result<U>) -> Result<Branches<U>> {
+    /// The same of each branch.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn map<U>(&self, f: impl Fn(&T) -> Result<U>) -> Result<Branches<U>> {
         Ok(Branches {
             main: f(&self.main)?,
             text: self.text.as_ref().map(f).transpose()?,
@@ -258,7 +263,7 @@ fn prepare_head(
         parameters.remove(&name);
     } else if !parameters.contains(&name) {
         let hidden = source.config.text.hidden as i64;
-        let seed = Stream::new(config.seed as u64, &name, 0).next();
+        let seed = Stream::new(config.seed as u64, &name, 0).draw();
         tch::manual_seed((seed >> 1) as i64);
         let head = Tensor::f_randn([1, hidden], (Kind::Float, Device::Cpu))? / (hidden + 1) as f64;
         parameters.insert(name.clone(), head.to_device(device));

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
 
+use super::check::Check;
 use crate::image_folder::ImageFolder;
 
 /// Scores the responses of a JSONL file with a reward model bundle.
@@ -68,11 +69,6 @@ pub(super) enum Task {
     Score(Box<Job>),
 }
 
-/// A bundle to check.
-pub(super) struct Check {
-    pub(super) model: PathBuf,
-}
-
 /// A file to score.
 pub(super) struct Job {
     pub(super) model: PathBuf,
@@ -88,7 +84,10 @@ impl Arguments {
     pub(super) fn validate(self) -> Result<Task> {
         let options = self.options()?;
         let (Some(input), Some(output)) = (self.input, self.output) else {
-            return Ok(Task::Check(Check { model: self.model }));
+            return Ok(Task::Check(Check {
+                model: self.model,
+                options,
+            }));
         };
         check_files(&input, &output)?;
         Ok(Task::Score(Box::new(Job {

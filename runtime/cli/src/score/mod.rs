@@ -5,6 +5,7 @@
 //! an uninterrupted run does.
 
 mod arguments;
+mod check;
 mod input;
 mod journal;
 mod stats;
@@ -13,13 +14,13 @@ mod window;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
-use seeward_runtime::{Bundle, RewardModel};
+use seeward_runtime::RewardModel;
 
 use crate::terminal::{self, Ending};
-use arguments::{Arguments, Check, Job, Task};
+use arguments::{Arguments, Job, Task};
 use input::Input;
 use journal::{Identity, Journal};
 use stats::Tally;
@@ -36,19 +37,9 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<Ending> {
     match arguments.validate()? {
-        Task::Check(check) => self::check(&check),
+        Task::Check(check) => check::check(&check),
         Task::Score(job) => score(&job),
     }
-}
-
-/// Recomputes the bundle's probes, which no exporter writes yet.
-fn check(check: &Check) -> Result<Ending> {
-    let bundle = Bundle::open(&check.model)?;
-    bundle.verify()?;
-    bail!(
-        "{}: every file has its hash, but this bundle has no probes to recompute",
-        check.model.display()
-    )
 }
 
 fn score(job: &Job) -> Result<Ending> {

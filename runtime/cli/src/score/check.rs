@@ -1,0 +1,86 @@
+//! `--check`: the bundle's probes, scored again and held against what the trainer measured.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use seeward_models::probe::Probe;
+use seeward_runtime::{Image, Options, Request, RewardModel};
+
+use crate::terminal::Ending;
+
+/// A bundle to check.
+pub(super) struct Check {
+    pub(super) model: PathBuf,
+    pub(super) options: Options,
+}
+
+/// Scores the probes and prints how far apart each reward is. Beyond the bundle's tolerance the ending says so.
+pub(super) fn check(check: &Check) -> Result<Ending> {
+    let place = || format!("bundle {}", check.model.display());
+    let model = RewardModel::load(&check.model, check.options.clone()).with_context(place)?;
+    model.bundle().verify().with_context(place)?;
+    let manifest = model.bundle().manifest();
+    if manifest.probes.is_empty() {
+        bail!(
+            "{}: every file has its hash, but this bundle has no probes: its checkpoint was trained elsewhere",
+            place()
+        );
+    }
+    let worst = worst(&model, &manifest.probes)?;
+    let verdict = if worst <= manifest.probe_tolerance {
+        "as trained"
+    } else {
+        "not as trained"
+    };
+    println!(
+        "{} probes on {}: rewards differ by at most {worst:.1e} · max(1, |reward|), allowed {:.1e}: {verdict}",
+        manifest.probes.len(),
+        model.device(),
+        manifest.probe_tolerance
+    );
+    Ok(if worst <= manifest.probe_tolerance {
+        Ending::Complete
+    } else {
+        Ending::SomeRowsFailed
+    })
+}
+
+/// The largest difference, relative to max(1, |reward|); infinite where a probe cannot be scored.
+fn worst(model: &RewardModel, probes: &[Probe]) -> Result<f64> {
+    let folder = model.bundle().folder();
+    let request = |probe: &Probe| Request {
+        prompt: probe.prompt.clone(),
+        images: probe
+            .images
+            .iter()
+            .map(|image| Image::Path(folder.join(image)))
+            .collect(),
+        responses: probe.responses.clone(),
+    };
+    let requests: Vec<Request> = probes.iter().map(request).collect();
+    let mut worst: f64 = 0.0;
+    println!(
+        "{:>5}  {:>12}  {:>12}  {:>8}",
+        "probe", "trained", "served", "apart"
+    );
+    for (index, (probe, result)) in probes
+        .iter()
+        .zip(model.score(&requests)?.results)
+        .enumerate()
+    {
+        let rewards = result.with_context(|| format!("probe {index}"))?.rewards;
+        for (&trained, served) in probe.rewards.iter().zip(rewards) {
+            let apart = difference(trained, served);
+            println!("{index:>5}  {trained:>12.6}  {served:>12.6}  {apart:>8.1e}");
+            worst = worst.max(apart);
+        }
+    }
+    Ok(worst)
+}
+
+fn difference(trained: f32, served: f32) -> f64 {
+    let (trained, served) = (f64::from(trained), f64::from(served));
+    let apart = (trained - served).abs() / trained.abs().max(1.0);
+    // A NaN is never close.
+    if apart.is_nan() { f64::INFINITY } else { apart }
+}

@@ -1,0 +1,201 @@
+//! Train, export, serve: the probes say that all three compute the same, and that a bundle whose content was changed
+//! behind its hashes does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use seeward_models::bundle::{Bundle, MANIFEST_FILE, write_manifest};
+use seeward_tests::golden;
+use seeward_tests::program::program;
+use serde_json::{Value, json};
+
+/// A trained shortcut-aware checkpoint, its bundle, and the folder that holds them.
+struct Trained {
+    folder: tempfile::TempDir,
+}
+
+fn succeed(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+impl Trained {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = golden::path("models/qwen2").display().to_string();
+        let config = json!({
+            "model_name_or_path": model,
+            "bias_model_path": model,
+            "dataset_path": golden::path("train/pairwise.jsonl"),
+            "output_dir": folder.path().join("run"),
+            "max_steps": 3,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "threads": 1,
+        });
+        let path = folder.path().join("config.yaml");
+        fs::write(&path, config.to_string()).expect("written");
+        succeed(
+            &program("seeward-train", "seeward-train")
+                .arg("--config")
+                .arg(path)
+                .output()
+                .expect("runs"),
+        );
+        Self { folder }
+    }
+
+    fn bundle(&self, branch: &str) -> PathBuf {
+        let output = self.folder.path().join(branch);
+        let mut export = program("seeward-export", "seeward-export");
+        export
+            .arg("--checkpoint")
+            .arg(self.folder.path().join("run/checkpoint-last"));
+        succeed(
+            &export
+                .arg("--output")
+                .arg(&output)
+                .args(["--branch", branch])
+                .output()
+                .expect("runs"),
+        );
+        output
+    }
+}
+
+fn check(bundle: &Path) -> (Option<i32>, String) {
+    let mut score = program("seeward-cli", "seeward-score");
+    let output = score
+        .args(["--check", "--model"])
+        .arg(bundle)
+        .output()
+        .expect("runs");
+    let said = [output.stdout, output.stderr]
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .concat();
+    (output.status.code(), said)
+}
+
+/// A copy of the bundle with one file changed and all hashes rewritten to match.
+fn changed(bundle: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let copy = bundle.with_extension("changed");
+    copy_folder(bundle, &copy);
+    let mut bytes = fs::read(copy.join(name)).expect(name);
+    change(&mut bytes);
+    fs::write(copy.join(name), bytes).expect(name);
+    rehash(&copy);
+    copy
+}
+
+fn rehash(bundle: &Path) {
+    let path = bundle.join(MANIFEST_FILE);
+    let manifest = serde_json::from_slice(&fs::read(&path).expect("manifest")).expect("manifest");
+    fs::remove_file(path).expect("manifest");
+    write_manifest(bundle, manifest).expect("written");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let copy = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &copy)
+        } else {
+            fs::copy(&path, copy).map(|_| ()).expect("copied")
+        }
+    }
+}
+
+/// Changes a value inside a JSON file.
+fn edit(at: &'static str, value: Value) -> impl FnOnce(&mut Vec<u8>) {
+    move |bytes| {
+        let mut json: Value = serde_json::from_slice(bytes).expect("JSON");
+        *json.pointer_mut(at).expect(at) = value;
+        *bytes = serde_json::to_vec(&json).expect("JSON");
+    }
+}
+
+/// Swaps the ids of two frequent letters, so that every English text has other tokens of the same number.
+fn swap_letters(bytes: &mut Vec<u8>) {
+    let mut json: Value = serde_json::from_slice(bytes).expect("JSON");
+    let vocabulary = &mut json["model"]["vocab"];
+    let (a, b) = (vocabulary["."].clone(), vocabulary["?"].clone());
+    (vocabulary["."], vocabulary["?"]) = (b, a);
+    *bytes = serde_json::to_vec(&json).expect("JSON");
+}
+
+#[test]
+fn a_bundle_is_what_was_trained_or_says_so() {
+    let trained = Trained::new();
+    for branch in ["main", "text_only"] {
+        let (code, said) = check(&trained.bundle(branch));
+        assert_eq!(code, Some(0), "{branch}: {said}");
+    }
+    let bundle = trained.bundle("main");
+    let manifest = Bundle::open(&bundle).expect("a bundle").manifest().clone();
+    assert_eq!(manifest.probes.len(), 4);
+    assert!(
+        manifest
+            .probes
+            .iter()
+            .all(|probe| probe.rewards.len() == 2 && probe.images.len() == 1)
+    );
+    let moved = |what: &str, copy: PathBuf| {
+        let (code, said) = check(&copy);
+        assert_eq!(code, Some(1), "{what}: {said}");
+        assert!(said.contains("not as trained"), "{what}: {said}");
+    };
+    // The last tensor of the reward graph is the score head: its highest byte is sign and exponent.
+    moved(
+        "a weight",
+        changed(&bundle, "reward.onnx.data", |bytes| {
+            *bytes.last_mut().expect("weights") ^= 0x80
+        }),
+    );
+    moved(
+        "the tokenizer",
+        changed(&bundle, "tokenizer.json", swap_letters),
+    );
+    moved(
+        "the image settings",
+        changed(&bundle, MANIFEST_FILE, edit("/tiles/max_tiles", json!(1))),
+    );
+    moved(
+        "the template",
+        changed(
+            &bundle,
+            MANIFEST_FILE,
+            edit("/prompt/template", json!("internlm2-chat")),
+        ),
+    );
+    let unhashed = bundle.with_extension("unhashed");
+    copy_folder(&bundle, &unhashed);
+    let mut weights = fs::read(unhashed.join("reward.onnx.data")).expect("weights");
+    weights[0] ^= 1;
+    fs::write(unhashed.join("reward.onnx.data"), weights).expect("weights");
+    let (code, said) = check(&unhashed);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
+}
+
+#[test]
+fn a_bundle_without_probes_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("bundle");
+    let mut export = program("seeward-export", "seeward-export");
+    export
+        .arg("--checkpoint")
+        .arg(golden::path("models/qwen2"))
+        .arg("--output")
+        .arg(&output);
+    succeed(&export.output().expect("runs"));
+    let (code, said) = check(&output);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no probes"), "{said}");
+}

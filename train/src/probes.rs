@@ -1,0 +1,155 @@
+//! The rows whose rewards go into every checkpoint, so that export and serving can be held against training.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use seeward_models::image::{dimensions, tile_count};
+use seeward_models::probe::{self, PROBE_FOLDER, Probe};
+use seeward_models::sample::Pair;
+use tch::{Kind, Tensor, no_grad};
+
+use crate::batch::{Inputs, View};
+use crate::data::Row;
+use crate::model::Model;
+use crate::setup::Branches;
+
+/// How many rows are taken, of how many that are looked at.
+const PROBES: usize = 4;
+const LOOKED_AT: usize = 64;
+
+/// The chosen rows, as both branches see them.
+pub struct Probes {
+    rows: Vec<Chosen>,
+    inputs: Option<Branches<Inputs>>,
+}
+
+struct Chosen {
+    pair: Pair,
+    /// Names in the folder of probes, and contents.
+    images: Vec<(String, Vec<u8>)>,
+}
+
+impl Probes {
+    /// No probes: of a model without a reward head.
+    pub fn none() -> Self {
+        Self {
+            rows: Vec::new(),
+            inputs: None,
+        }
+    }
+
+    /// The rows with the most tiles among the first; rows whose two responses see different images are left alone.
+    ///
+    /// # Errors
+    /// An image that cannot be read.
+    pub fn choose(rows: &[Row<Pair>], views: &Branches<View>) -> Result<Self> {
+        let same = rows
+            .iter()
+            .filter(|row| row.sample.chosen_images == row.sample.rejected_images);
+        let counted = same
+            .take(LOOKED_AT)
+            .map(|row| Ok((tiles(row, &views.main)?, row)));
+        let mut counted = counted.collect::<Result<Vec<_>>>()?;
+        counted.sort_by_key(|(tiles, _)| Reverse(*tiles));
+        let chosen: Vec<&Row<Pair>> = counted
+            .into_iter()
+            .take(PROBES)
+            .map(|(_, row)| row)
+            .collect();
+        if chosen.is_empty() {
+            return Ok(Self::none());
+        }
+        let inputs = views.map(|view| Ok(view.pairs(&chosen)?))?;
+        let read = |(index, row): (usize, &&Row<Pair>)| Chosen::read(index, &row.sample);
+        let rows = chosen.iter().enumerate().map(read).collect::<Result<_>>()?;
+        Ok(Self {
+            rows,
+            inputs: Some(inputs),
+        })
+    }
+
+    /// Writes rows, images and the rewards of the weights as they are now.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&self, models: &Branches<Model>, checkpoint: &Path) -> Result<()> {
+        let Some(inputs) = &self.inputs else {
+            return Ok(());
+        };
+        let folder = checkpoint.join(PROBE_FOLDER);
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        for (name, bytes) in self.rows.iter().flat_map(|row| &row.images) {
+            fs::write(folder.join(name), bytes).with_context(|| name.clone())?;
+        }
+        let main = rewards(&models.main, &inputs.main)?;
+        let text = match (&models.text, &inputs.text) {
+            (Some(model), Some(inputs)) => Some(rewards(model, inputs)?),
+            _ => None,
+        };
+        let probe = |(index, row): (usize, &Chosen)| {
+            row.probe(main[index], text.as_ref().map(|text| text[index]))
+        };
+        let probes: Vec<Probe> = self.rows.iter().enumerate().map(probe).collect();
+        Ok(probe::write(checkpoint, &probes)?)
+    }
+}
+
+impl Chosen {
+    fn read(index: usize, pair: &Pair) -> Result<Self> {
+        let image = |(place, path): (usize, &String)| {
+            let bytes = fs::read(path).with_context(|| path.clone())?;
+            let extension = Path::new(path)
+                .extension()
+                .unwrap_or_default()
+                .to_string_lossy();
+            Ok((format!("{index}-{place}.{extension}"), bytes))
+        };
+        let images = pair
+            .chosen_images
+            .iter()
+            .enumerate()
+            .map(image)
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            pair: pair.clone(),
+            images,
+        })
+    }
+
+    fn probe(&self, rewards: [f32; 2], text_only: Option<[f32; 2]>) -> Probe {
+        Probe {
+            prompt: self.pair.prompt.clone(),
+            images: self
+                .images
+                .iter()
+                .map(|(name, _)| format!("{PROBE_FOLDER}/{name}"))
+                .collect(),
+            responses: vec![self.pair.chosen.clone(), self.pair.rejected.clone()],
+            rewards: rewards.to_vec(),
+            text_only_rewards: text_only.map(Vec::from),
+        }
+    }
+}
+
+fn tiles(row: &Row<Pair>, view: &View) -> Result<usize> {
+    let count = |path: &String| {
+        let bytes = fs::read(path)
+            .with_context(|| row.place())
+            .with_context(|| path.clone())?;
+        let (width, height) = dimensions(&bytes).map_err(|e| e.at(path).at(row.place()))?;
+        Ok(tile_count(width, height, &view.tiles))
+    };
+    row.sample.chosen_images.iter().map(count).sum()
+}
+
+/// Rewards of the two responses of each row.
+fn rewards(model: &Model, inputs: &Inputs) -> Result<Vec<[f32; 2]>> {
+    let rewards: Tensor = no_grad(|| model.rewards(inputs))?;
+    let flat: Vec<f32> = Vec::try_from(rewards.to_kind(Kind::Float))?;
+    Ok(flat
+        .chunks_exact(2)
+        .map(|pair| [pair[0], pair[1]])
+        .collect())
+}
