@@ -5,8 +5,8 @@ use seeward_models::Error;
 use seeward_models::sample::{ScoreRow, Scored, error_line};
 use seeward_runtime::{Image, Request, RewardModel, Scores, Usage};
 
-use crate::image_folder::ImageFolder;
 use super::input::Row;
+use crate::image_folder::ImageFolder;
 
 /// What a window gave.
 #[derive(Debug, Default)]
