@@ -19,9 +19,9 @@ pub(crate) const OPSET: u32 = 23;
 const IR_VERSION: i64 = 11;
 const PRODUCER: &str = "seeward";
 
-/// What flows along an edge.
+/// What flows along an edge of a graph: a name and an element type, no shape.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Value {
+pub struct Value {
     pub(crate) name: String,
     pub(crate) element: DataType,
 }
@@ -70,8 +70,9 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A graph being built. A name is given once: to an input, a constant, a weight or a node's output.
-pub(crate) struct Graph {
+/// An ONNX graph, made by [`crate::build_graph`], with what it takes to write its weights. A name is given once: to an
+/// input, a constant, a weight or a node's output.
+pub struct Graph {
     file: &'static str,
     contract: Contract,
     nodes: Vec<proto::Node>,
@@ -193,8 +194,12 @@ impl Graph {
         (self.weights.len(), self.weights.bytes())
     }
 
-    /// Writes the graph and its weights into `folder`; `wrote` hears of every piece of weights.
-    pub(crate) fn write(&self, folder: &Path, wrote: &mut dyn FnMut(u64)) -> Result<()> {
+    /// Writes the graph and, in `{file}.data`, its weights into `folder`; `wrote` hears of the bytes of every piece of
+    /// weights.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read, or a folder that cannot be written.
+    pub fn write(&self, folder: &Path, wrote: &mut dyn FnMut(u64)) -> Result<()> {
         self.weights.write(&folder.join(self.data_file()), wrote)?;
         let path = folder.join(self.file);
         std::fs::write(&path, self.model().encode_to_vec()).map_err(|e| Error::io(&path, e))

@@ -15,16 +15,18 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use seeward_models::bundle::{self, Manifest, Precision, Target};
+use seeward_models::bundle::{self, Contract, Manifest, Precision, Target};
+use seeward_models::checkpoint::Checkpoint;
 use seeward_models::folder::replace_folder;
 use seeward_models::net::rope::RopeSettings;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, config::Config};
 
-use graph::Graph;
-use ops::GraphOps;
+pub use graph::{Graph, Value};
+pub use ops::GraphOps;
 use source::Source;
 
 /// How far a probe's reward may be from the trainer's in fp32, times max(1, |reward|): ten times what two correct
@@ -112,6 +114,23 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
     })
 }
 
+/// The graph of `network`, for the file of that name: its inputs and its one output are those of `contract`, its weights
+/// those of `checkpoint`, by the names that `network` asks for. Nothing is written yet ([`Graph::write`]).
+///
+/// # Errors
+/// Those of `network`, such as a tensor that the checkpoint has not; a contract with another number of outputs than
+/// one, or an output of another element type.
+pub fn build_graph(
+    file: &'static str,
+    contract: Contract,
+    checkpoint: Rc<Checkpoint>,
+    network: impl FnOnce(&mut GraphOps) -> seeward_models::Result<Value>,
+) -> seeward_models::Result<Graph> {
+    let mut ops = GraphOps::new(Graph::new(file, contract, checkpoint));
+    let output = network(&mut ops)?;
+    ops.finish(&output)
+}
+
 /// The output folder is replaced whole, so it must hold nothing but a bundle.
 fn check_output(options: &Options) -> Result<()> {
     let output = &options.output;
@@ -151,8 +170,7 @@ fn vision_graph(source: &Source) -> Result<Graph> {
         config.tokens_per_tile(),
         config.text.hidden,
     );
-    let graph = Graph::new(bundle::VISION_GRAPH, contract, source.checkpoint.clone());
-    interpret(graph, source.branch, |ops| {
+    branch_graph(bundle::VISION_GRAPH, contract, source, |ops| {
         let pixels = ops.input("pixels")?;
         net::image_embeddings(ops, config, &pixels)
     })
@@ -161,28 +179,28 @@ fn vision_graph(source: &Source) -> Result<Graph> {
 fn reward_graph(source: &Source) -> Result<Graph> {
     let config = &source.config;
     let contract = bundle::reward_contract(config.text.hidden, config.text.head_dim());
-    let graph = Graph::new(bundle::REWARD_GRAPH, contract, source.checkpoint.clone());
-    interpret(graph, source.branch, |ops| {
+    branch_graph(bundle::REWARD_GRAPH, contract, source, |ops| {
         let inputs = reward_inputs(ops)?;
         net::rewards(ops, config, &inputs)
     })
 }
 
-/// Runs `network` over the graph, its weights those of the branch.
-fn interpret(
-    graph: Graph,
-    branch: Branch,
-    network: impl FnOnce(&mut GraphOps) -> seeward_models::Result<graph::Value>,
+/// The graph of `network`, its weights those of the source's branch.
+fn branch_graph(
+    file: &'static str,
+    contract: Contract,
+    source: &Source,
+    network: impl FnOnce(&mut GraphOps) -> seeward_models::Result<Value>,
 ) -> Result<Graph> {
-    let mut ops = GraphOps::new(graph);
-    let output = match branch {
-        Branch::Main => network(&mut ops)?,
-        Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, network)?,
-    };
-    Ok(ops.finish(&output)?)
+    let checkpoint = source.checkpoint.clone();
+    let graph = build_graph(file, contract, checkpoint, |ops| match source.branch {
+        Branch::Main => network(ops),
+        Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, network),
+    });
+    Ok(graph?)
 }
 
-fn reward_inputs(ops: &GraphOps) -> seeward_models::Result<RewardInputs<graph::Value>> {
+fn reward_inputs(ops: &GraphOps) -> seeward_models::Result<RewardInputs<Value>> {
     Ok(RewardInputs {
         tokens: Tokens {
             input_ids: ops.input("input_ids")?,

@@ -13,8 +13,8 @@ use crate::lower::{attention, norm, patches, rope};
 use crate::proto::DataType;
 use crate::weights::Layout;
 
-/// Builds a graph while the network runs over it. Node names are the open scopes and the operator.
-pub(crate) struct GraphOps {
+/// The interpreter that builds a graph while the network runs over it. Node names are the open scopes and the operator.
+pub struct GraphOps {
     graph: Graph,
     scopes: Vec<String>,
     named: HashMap<String, usize>,
@@ -29,7 +29,11 @@ impl GraphOps {
         }
     }
 
-    pub(crate) fn input(&self, name: &str) -> Result<Value> {
+    /// The contract's input of that name.
+    ///
+    /// # Errors
+    /// The contract has none.
+    pub fn input(&self, name: &str) -> Result<Value> {
         self.graph.input(name)
     }
 
