@@ -22,7 +22,7 @@ impl Tolerance {
 /// Compares `got` with `expected`, element by element.
 ///
 /// # Panics
-/// When the lengths differ, or a value is not finite or too far off: the message says which and by how much.
+/// When the lengths differ, or a value on either side is not finite or too far off: the message says which and by how much.
 pub fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: Tolerance) {
     assert_eq!(
         got.len(),
@@ -33,7 +33,7 @@ pub fn assert_close(what: &str, got: &[f64], expected: &[f64], tolerance: Tolera
     );
     let allowed = |e: f64| tolerance.absolute + tolerance.relative * e.abs();
     let excess = |&(_, (g, e)): &(usize, (&f64, &f64))| {
-        if g.is_finite() {
+        if g.is_finite() && e.is_finite() {
             (g - e).abs() / allowed(*e)
         } else {
             f64::INFINITY
@@ -79,5 +79,11 @@ mod tests {
     #[should_panic(expected = "got NaN")]
     fn a_nan_is_never_close() {
         assert_close("x", &[f64::NAN], &[1.0], EXACT);
+    }
+
+    #[test]
+    #[should_panic(expected = "expected NaN")]
+    fn nor_is_anything_close_to_a_nan() {
+        assert_close("x", &[1.0, 1.0], &[1.0, f64::NAN], EXACT);
     }
 }
