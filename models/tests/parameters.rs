@@ -1,0 +1,234 @@
+//! The list of parameters against the network itself: an interpreter that computes nothing writes down every weight
+//! that the network asks for.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use seeward_models::Result;
+use seeward_models::config::Config;
+use seeward_models::image::Normalization;
+use seeward_models::net::{self, Activation, Bias, Branch, Ops, RewardInputs, Tokens};
+
+/// The weights asked for so far, under their full names.
+#[derive(Default)]
+struct Recorder {
+    scopes: Vec<String>,
+    asked: BTreeSet<String>,
+}
+
+impl Recorder {
+    fn ask(&mut self, name: &str) -> Result<()> {
+        let path: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
+        self.asked.insert([&path[..], &[name]].concat().join("."));
+        Ok(())
+    }
+
+    fn weight(&mut self, name: &str) -> Result<()> {
+        self.ask(&format!("{name}.weight"))
+    }
+
+    fn bias(&mut self, name: &str) -> Result<()> {
+        self.ask(&format!("{name}.bias"))
+    }
+}
+
+impl Ops for Recorder {
+    type T = ();
+    type Mask = ();
+    type Rope = ();
+
+    fn enter(&mut self, scope: &str) {
+        self.scopes.push(scope.to_owned());
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn embedding(&mut self, name: &str, _ids: &()) -> Result<()> {
+        self.weight(name)
+    }
+
+    fn linear(&mut self, name: &str, _x: &(), bias: Bias) -> Result<()> {
+        self.weight(name)?;
+        match bias {
+            Bias::Yes => self.bias(name),
+            Bias::No => Ok(()),
+        }
+    }
+
+    fn layer_norm(&mut self, name: &str, _x: &(), _epsilon: f64) -> Result<()> {
+        self.weight(name)?;
+        self.bias(name)
+    }
+
+    fn rms_norm(&mut self, name: &str, _x: &(), _epsilon: f64) -> Result<()> {
+        self.weight(name)
+    }
+
+    fn patch_embedding(
+        &mut self,
+        name: &str,
+        _pixels: &(),
+        _patch: usize,
+        _n: Normalization,
+    ) -> Result<()> {
+        self.weight(name)?;
+        self.bias(name)
+    }
+
+    fn prepend_parameter(&mut self, name: &str, _x: &()) -> Result<()> {
+        self.ask(name)
+    }
+
+    fn add_parameter(&mut self, name: &str, _x: &()) -> Result<()> {
+        self.ask(name)
+    }
+
+    fn mul_parameter(&mut self, name: &str, _x: &()) -> Result<()> {
+        self.ask(name)
+    }
+
+    fn activation(&mut self, _kind: Activation, _x: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn add(&mut self, _x: &(), _y: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn mul(&mut self, _x: &(), _y: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn split(&mut self, _x: &(), _groups: usize, sizes: &[usize]) -> Result<Vec<()>> {
+        Ok(vec![(); sizes.len()])
+    }
+
+    fn skip_tokens(&mut self, _x: &(), _count: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn pixel_shuffle(&mut self, _x: &(), _side: usize, _window: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn squeeze_last(&mut self, _x: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn scatter_rows(&mut self, _x: &(), _source: &(), _at: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn gather_rows(&mut self, _x: &(), _at: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn tree_mask(&mut self, _documents: &(), _branches: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn rope_table(&mut self, _cos: &(), _sin: &(), _positions: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn rope(&mut self, _x: &(), _table: &(), _heads: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn attention(
+        &mut self,
+        _q: &(),
+        _k: &(),
+        _v: &(),
+        _mask: Option<&()>,
+        _heads: (usize, usize),
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn golden(model: &str) -> Config {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
+    Config::open(&Path::new(models).join(model)).unwrap()
+}
+
+fn tokens() -> Tokens<()> {
+    Tokens {
+        input_ids: (),
+        position_ids: (),
+        document_ids: (),
+        branch_ids: (),
+        image_embeds: (),
+        image_positions: (),
+        rope_cos: (),
+        rope_sin: (),
+    }
+}
+
+/// Every name that the whole model asks for: image embeddings, rewards and logits.
+fn asked(config: &Config) -> BTreeSet<String> {
+    let mut recorder = Recorder::default();
+    let inputs = RewardInputs {
+        tokens: tokens(),
+        reward_positions: (),
+    };
+    net::image_embeddings(&mut recorder, config, &()).unwrap();
+    net::rewards(&mut recorder, config, &inputs).unwrap();
+    net::logits(&mut recorder, config, &tokens(), &()).unwrap();
+    assert!(recorder.scopes.is_empty(), "{:?}", recorder.scopes);
+    recorder.asked
+}
+
+/// The listed names that the network does not ask for, after checking that it asks for no other.
+fn unused(config: &Config) -> Vec<String> {
+    let asked = asked(config);
+    let listed = net::parameters(config, Branch::Main);
+    let names: BTreeSet<String> = listed.into_iter().map(|p| p.name).collect();
+    let unlisted: Vec<&String> = asked.difference(&names).collect();
+    assert!(unlisted.is_empty(), "asked for, not listed: {unlisted:?}");
+    names.difference(&asked).cloned().collect()
+}
+
+#[test]
+fn the_network_asks_for_every_parameter_and_no_other() {
+    assert_eq!(unused(&golden("qwen2")), [""; 0]);
+}
+
+#[test]
+fn a_tied_model_does_without_its_output_projection() {
+    let head = "language_model.lm_head.weight";
+    assert_eq!(unused(&golden("qwen2_tied")), [head]);
+    let listed = net::parameters(&golden("qwen2_tied"), Branch::Main);
+    let optional = listed.iter().filter(|p| p.optional).map(|p| &p.name[..]);
+    assert_eq!(optional.collect::<Vec<_>>(), [head, net::SCORE_HEAD]);
+}
+
+#[test]
+fn vision_layers_after_the_selected_one_are_listed_but_not_run() {
+    let mut config = golden("qwen2");
+    config.vision.layers_run -= 1;
+    let last = format!("vision_model.encoder.layers.{}.", config.vision.layers_run);
+    let unused = unused(&config);
+    // Two layer scales; two norms and four linears, each with a bias.
+    assert_eq!(unused.len(), 14);
+    assert!(unused.iter().all(|n| n.starts_with(&last)), "{unused:?}");
+}
+
+#[test]
+fn the_text_only_branch_has_the_same_parameters_under_its_scope() {
+    let config = golden("qwen2_dual").text_only_branch().unwrap();
+    let names = |branch| -> Vec<String> {
+        let listed = net::parameters(&config, branch).into_iter();
+        listed.map(|parameter| parameter.name).collect()
+    };
+    assert_eq!(unused(&config), [""; 0]);
+    let scoped = names(Branch::Main).into_iter();
+    let scoped: Vec<String> = scoped
+        .map(|n| format!("{}.{n}", net::TEXT_ONLY_SCOPE))
+        .collect();
+    assert_eq!(names(Branch::TextOnly), scoped);
+}
