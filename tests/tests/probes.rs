@@ -40,7 +40,7 @@ impl Trained {
         let path = folder.path().join("config.yaml");
         fs::write(&path, config.to_string()).expect("written");
         succeed(
-            &program("seeward-train", "seeward-train")
+            &program("seeward-train")
                 .arg("--config")
                 .arg(path)
                 .output()
@@ -51,7 +51,7 @@ impl Trained {
 
     fn bundle(&self, branch: &str) -> PathBuf {
         let output = self.folder.path().join(branch);
-        let mut export = program("seeward-export", "seeward-export");
+        let mut export = program("seeward-export");
         export
             .arg("--checkpoint")
             .arg(self.folder.path().join("run/checkpoint-last"));
@@ -68,7 +68,7 @@ impl Trained {
 }
 
 fn check(bundle: &Path) -> (Option<i32>, String) {
-    let mut score = program("seeward-cli", "seeward-score");
+    let mut score = program("seeward-score");
     let output = score
         .args(["--check", "--model"])
         .arg(bundle)
@@ -188,7 +188,7 @@ fn a_bundle_is_what_was_trained_or_says_so() {
 fn a_bundle_without_probes_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("bundle");
-    let mut export = program("seeward-export", "seeward-export");
+    let mut export = program("seeward-export");
     export
         .arg("--checkpoint")
         .arg(golden::path("models/qwen2"))
