@@ -5,6 +5,7 @@ pub mod batch;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod hub;
 pub mod loader;
 pub mod loss;
 pub mod model;

@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::View;
 use crate::config::{Algorithm, Config};
+use crate::hub;
 use crate::model::Model;
 use crate::parameters::Parameters;
 use crate::random::Stream;
@@ -98,9 +99,12 @@ fn sources(
     resumed: Option<&Path>,
     notices: &mut Vec<String>,
 ) -> Result<Branches<Source>> {
-    let folder = resumed.unwrap_or(Path::new(&config.model_name_or_path));
-    let main = Source::open(config, folder, Branch::Main, Branch::Main)?;
-    let stored = net::branches(&Checkpoint::open(folder)?, &main.config)?;
+    let folder = match resumed {
+        Some(folder) => folder.to_owned(),
+        None => hub::resolve(&config.model_name_or_path)?,
+    };
+    let main = Source::open(config, &folder, Branch::Main, Branch::Main)?;
+    let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
     if config.algorithm != Algorithm::ShortcutAware {
         if has_text {
@@ -113,9 +117,9 @@ fn sources(
     }
     let text = match &config.bias_model_path {
         Some(path) if resumed.is_none() => {
-            Source::open(config, Path::new(path), Branch::Main, Branch::TextOnly)?
+            Source::open(config, &hub::resolve(path)?, Branch::Main, Branch::TextOnly)?
         }
-        _ if has_text => Source::open(config, folder, Branch::TextOnly, Branch::TextOnly)?,
+        _ if has_text => Source::open(config, &folder, Branch::TextOnly, Branch::TextOnly)?,
         _ => bail!(
             "{}: it has no text-only branch; set bias_model_path",
             folder.display()
@@ -129,9 +133,6 @@ fn sources(
 
 impl Source {
     fn open(config: &Config, folder: &Path, stored: Branch, branch: Branch) -> Result<Self> {
-        if !folder.is_dir() {
-            bail!("{}: no such checkpoint folder", folder.display());
-        }
         let read = ModelConfig::open(folder)?;
         let own = if stored == Branch::TextOnly {
             read.text_only_branch()?
