@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_norway::{Mapping, Value};
 
 use foreign::Verdict;
-pub use keys::{Algorithm, Config, Normalization, PixelShuffle, SaveStrategy, SchedulerKind};
+pub use keys::{Algorithm, Config, Normalization, PixelShuffle, SaveStrategy, SchedulerKind, Sfc};
 
 /// Keys that change what is written and when, or how fast, but no number of the training.
 const WITHOUT_EFFECT_ON_NUMBERS: [&str; 13] = [

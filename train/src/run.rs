@@ -74,6 +74,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         output,
         stop,
         saved: progress,
+        measured: None,
     };
     notices.iter().for_each(|notice| run.report.say(notice));
     run.go(&mut trainer, progress.unwrap_or_default())
@@ -93,6 +94,8 @@ struct Run<'a> {
     stop: &'a Stop,
     /// What the newest checkpoint holds.
     saved: Option<Progress>,
+    /// The last step that was evaluated, and what the first of the evaluation sets gave.
+    measured: Option<(usize, Measures)>,
 }
 
 impl Run<'_> {
@@ -274,7 +277,10 @@ impl Run<'_> {
             let prepared = batches.map(|numbers| Ok(loader::prepare(rows, views, numbers)?));
             results.insert(name.as_str(), trainer.evaluate(prepared)?);
         }
-        self.report.evaluation(step, &results)
+        self.report.evaluation(step, &results)?;
+        let first = results.into_values().next();
+        self.measured = first.map(|measures| (step, measures));
+        Ok(())
     }
 
     /// Saves what is due: the complete run, or one more checkpoint on the way.
@@ -302,8 +308,13 @@ impl Run<'_> {
 
     fn write(&mut self, trainer: &Trainer, name: &str, progress: Progress) -> Result<()> {
         self.report.sync()?;
-        self.checkpoint(trainer)
-            .write(self.output.path(), name, progress)?;
+        let measured = self.measured.as_ref();
+        let measured = measured.filter(|(step, _)| *step == progress.step);
+        Checkpoint {
+            measured: measured.map(|(_, measures)| measures),
+            ..self.checkpoint(trainer)
+        }
+        .write(self.output.path(), name, progress)?;
         self.saved = Some(progress);
         Ok(())
     }
@@ -314,6 +325,7 @@ impl Run<'_> {
             config: self.config,
             tokenizer_files: self.tokenizer_files,
             probes: &self.probes,
+            measured: None,
         }
     }
 

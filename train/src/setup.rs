@@ -50,6 +50,9 @@ struct Source {
     folder: PathBuf,
     stored: Branch,
     branch: Branch,
+    /// As it is stored.
+    whole: ModelConfig,
+    /// As the run has it.
     config: ModelConfig,
 }
 
@@ -185,13 +188,17 @@ impl Source {
         } else {
             read
         };
-        let changed = own
-            .with(overrides(config, &own))
-            .map_err(|e| e.at(folder.display()))?;
+        let place = |e: seeward_models::Error| e.at(folder.display());
+        let whole = own.with(overrides(config, &own)).map_err(place)?;
+        let changed = match branch {
+            Branch::Main => whole.clone(),
+            Branch::TextOnly => reduced(config, &whole).map_err(place)?,
+        };
         Ok(Self {
             folder: folder.to_owned(),
             stored,
             branch,
+            whole,
             config: changed,
         })
     }
@@ -200,7 +207,7 @@ impl Source {
     fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
         let mut checkpoint = Checkpoint::open(&self.folder)?;
         if self.stored == Branch::Main {
-            net::branches(&checkpoint, &self.config)?;
+            net::branches(&checkpoint, &self.whole)?;
         }
         net::fit_positions(&mut checkpoint, &self.config, self.stored)?;
         self.config = self.config.fitted()?;
@@ -260,6 +267,18 @@ impl Source {
     }
 }
 
+/// The text-only branch may be a smaller model than what it starts from.
+fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<ModelConfig> {
+    let seeing = match config.text_branch_vision {
+        true => whole.clone(),
+        false => whole.without_vision()?,
+    };
+    match config.text_branch_layers {
+        Some(layers) => seeing.with_layers(layers),
+        None => Ok(seeing),
+    }
+}
+
 fn input_mode(config: &Config) -> InputMode {
     match (config.use_text_only, config.use_image_only) {
         (true, _) => InputMode::TextOnly,
@@ -306,6 +325,7 @@ fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> 
         max_length: config.max_length,
         input_mode: input_mode(config),
         literal_special_tokens: config.literal_special_tokens,
+        ..Serving::default()
     };
     keys.push(("seeward".to_owned(), json!(serving)));
     if config.algorithm != Algorithm::ShortcutAware

@@ -2,8 +2,8 @@
 
 use super::ops::{Bias, Ops};
 use super::{projector, text, vision};
-use crate::Result;
 use crate::config::Config;
+use crate::{Error, Result};
 
 /// A forest of conversations as the network reads it (see [`crate::forest`]), with its images' embeddings.
 pub struct Tokens<T> {
@@ -37,8 +37,13 @@ pub struct RewardInputs<T> {
 pub type Hidden<O> = <O as Ops>::T;
 
 /// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
+///
+/// # Errors
+/// A model without a vision encoder.
 pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
-    let hidden = vision::forward(ops, &config.vision, pixels, config.normalization)?;
+    let no_vision = || Error::invalid("the model has no vision encoder");
+    let vision = config.vision.as_ref().ok_or_else(no_vision)?;
+    let hidden = vision::forward(ops, vision, pixels, config.normalization)?;
     projector::forward(ops, config, &hidden)
 }
 

@@ -14,7 +14,6 @@ const UNBUILT: &[(&str, &[&str])] = &[
     ("unfreeze_vit_layers", &["0"]),
     ("unfreeze_lm_head", &["false"]),
     ("use_data_resampling", &["false"]),
-    ("center_rewards_coefficient", &["null"]),
     ("label_smoothing_factor", &["0"]),
     ("neftune_noise_alpha", &["null"]),
     ("adafactor", &["false"]),
