@@ -158,7 +158,8 @@ mod tests {
 
     /// Both branches' rewards of two pairs, and their margins.
     fn pairs() -> (Tensor, Tensor, [(f64, f64); 2]) {
-        let margin = |rewards: [f32; 4], pair| f64::from(rewards[2 * pair] - rewards[2 * pair + 1]);
+        let margin =
+            |rewards: [f32; 4], pair: usize| f64::from(rewards[2 * pair] - rewards[2 * pair + 1]);
         let margins = [0, 1].map(|pair| (margin(MAIN, pair), margin(TEXT, pair)));
         (
             Tensor::from_slice(&MAIN),
