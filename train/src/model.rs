@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use seeward_models::config::Config;
 use seeward_models::forest::Forest;
+use seeward_models::image::Tiles;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -107,18 +108,28 @@ impl Model {
         })
     }
 
-    /// Each image is encoded once; its rows go wherever the forest has them.
+    /// Each image of the batch is encoded once; its rows go wherever the forest has them.
     fn image_embeddings(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Value> {
-        if inputs.tiles == 0 {
+        if inputs.images.is_empty() {
             let width = self.config.text.hidden as i64;
             return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
         }
-        let (tiles, side) = (inputs.tiles as i64, inputs.side as i64);
-        let pixels = Tensor::from_slice(&inputs.pixels)
-            .f_view([tiles, side, side, 3])
-            .map_err(Error::invalid)?;
-        let embeddings = net::image_embeddings(ops, &self.config, &self.place(pixels))?;
+        let pixels = self.pixels(&inputs.images)?;
+        let embeddings = net::image_embeddings(ops, &self.config, &pixels)?;
         ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
+    }
+
+    /// All tiles, u8 [tiles, side, side, 3].
+    fn pixels(&self, images: &[Tiles]) -> Result<Value> {
+        let tiles = images.iter().map(|image| {
+            let (count, side) = (image.count as i64, i64::from(image.size));
+            Tensor::from_slice(&image.pixels).f_view([count, side, side, 3])
+        });
+        let tiles: Vec<_> = tiles
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Error::invalid)?;
+        let pixels = Tensor::f_cat(&tiles, 0).map_err(Error::invalid)?;
+        Ok(self.place(pixels))
     }
 
     fn grid(&self, forest: &Forest, flat: Tensor) -> Value {

@@ -256,6 +256,7 @@ impl Source {
             tiles: self.config.tiles,
             mode,
             rope: self.config.text.rope.clone(),
+            shared: config.share_computation,
         })
     }
 }

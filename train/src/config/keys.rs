@@ -173,6 +173,9 @@ keys! {
     max_bad_fraction: f64 = 0.0;
     /// Takes special tokens that a text spells out for plain text.
     literal_special_tokens: bool = false;
+    /// Computes once what rows have in common; off, every response is a row of its own and sees its own images, as
+    /// published.
+    share_computation: bool = true;
     /// Starts afresh in a folder that is not empty.
     overwrite_output_dir: bool = false;
     /// Processor threads of the computation; `None` leaves it to LibTorch.
