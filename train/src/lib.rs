@@ -1,6 +1,7 @@
 //! Training of Seeward reward models with LibTorch: the network's differentiable interpreter, the losses, the optimizer
 //! and the loop. The only crate that links LibTorch.
 
+pub mod adapter;
 pub mod batch;
 pub mod checkpointing;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod device;
 pub mod events;
 pub mod hub;
 pub mod loader;
+pub mod lora;
 pub mod loss;
 pub mod metrics;
 pub mod model;

@@ -30,26 +30,22 @@ pub struct Model {
 impl Model {
     /// One reward per conversation, [k], in the order of the forest's branches, computed as the run computes.
     pub fn rewards(&self, inputs: &Inputs) -> Result<Tensor> {
-        self.rewards_in(self.parameters.precision(), None, inputs)
+        self.rewards_within(None, inputs)
     }
 
     /// The same of a pass that is trained on.
     pub fn rewards_within(&self, pass: Option<&Rc<Pass>>, inputs: &Inputs) -> Result<Tensor> {
-        self.rewards_in(self.parameters.precision(), pass, inputs)
+        self.rewards_by(self.interpreter(pass), inputs)
     }
 
     /// The same computed in fp32 on the weights that a checkpoint holds.
     pub fn exact_rewards(&self, inputs: &Inputs) -> Result<Tensor> {
-        without_tf32(|| self.rewards_in(Precision::Fp32, None, inputs))
+        let exact = Torch::new(self.parameters.clone(), Precision::Fp32).merged();
+        without_tf32(|| self.rewards_by(exact, inputs))
     }
 
-    fn rewards_in(
-        &self,
-        precision: Precision,
-        pass: Option<&Rc<Pass>>,
-        inputs: &Inputs,
-    ) -> Result<Tensor> {
-        self.interpret(precision, pass, |ops| {
+    fn rewards_by(&self, ops: Torch, inputs: &Inputs) -> Result<Tensor> {
+        self.interpret(ops, |ops| {
             let tokens = self.tokens(ops, inputs)?;
             let reward_positions = self.integers(&inputs.forest.reward_positions());
             net::rewards(
@@ -65,7 +61,7 @@ impl Model {
 
     /// Next-token logits at the inputs' targets, [k, vocabulary].
     pub fn logits(&self, pass: Option<&Rc<Pass>>, inputs: &Inputs) -> Result<Tensor> {
-        self.interpret(self.parameters.precision(), pass, |ops| {
+        self.interpret(self.interpreter(pass), |ops| {
             let tokens = self.tokens(ops, inputs)?;
             net::logits(
                 ops,
@@ -76,13 +72,16 @@ impl Model {
         })
     }
 
+    /// One that computes as the run does.
+    fn interpreter(&self, pass: Option<&Rc<Pass>>) -> Torch {
+        Torch::new(self.parameters.clone(), self.parameters.precision()).within(pass)
+    }
+
     fn interpret(
         &self,
-        precision: Precision,
-        pass: Option<&Rc<Pass>>,
+        mut ops: Torch,
         f: impl FnOnce(&mut Torch) -> Result<Value>,
     ) -> Result<Tensor> {
-        let mut ops = Torch::new(self.parameters.clone(), precision).within(pass);
         let value = match self.branch {
             Branch::Main => f(&mut ops),
             Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, f),

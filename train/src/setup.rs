@@ -16,7 +16,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::View;
 use crate::config::{Algorithm, Config};
+use crate::adapter::Apart;
 use crate::hub;
+use crate::lora;
 use crate::model::Model;
 use crate::parameters::Parameters;
 use crate::precision::{Precision, allow_tf32};
@@ -58,13 +60,23 @@ impl Start {
     pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
         let mut notices = Vec::new();
         let mut sources = sources(config, resumed, &mut notices)?;
-        let mut parameters = Parameters::new(Precision::of(config));
+        let scale = lora::scale(config);
+        let mut parameters = Parameters::new(Precision::of(config)).with_lora_scale(scale);
         notices.extend(allow_tf32(config.tf32, device));
         let tokenizer = sources.tokenizer()?;
         for source in sources.each_mut() {
             source.load(&mut parameters, device)?;
             source.fit_vocabulary(&mut parameters, &tokenizer, config)?;
             prepare_head(&mut parameters, config, source, device, &mut notices)?;
+        }
+        match resumed {
+            Some(folder) => restore_additions(&mut parameters, config, &sources, folder, device)?,
+            None => {
+                for source in sources.each() {
+                    let model = (&source.config, source.branch);
+                    lora::draw(&mut parameters, config, model, device)?;
+                }
+            }
         }
         parameters.train_where(|name| trains(config, &sources, name));
         let parameters = Rc::new(parameters);
@@ -343,7 +355,32 @@ fn prepare_head(
     Ok(())
 }
 
-/// Whether a tensor trains: its part is not frozen, and the loss can reach it. The output projection does not see the
+/// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.
+fn restore_additions(
+    parameters: &mut Parameters,
+    config: &Config,
+    sources: &Branches<Source>,
+    folder: &Path,
+    device: Device,
+) -> Result<()> {
+    if !(config.use_backbone_lora || config.use_llm_lora) {
+        return Ok(());
+    }
+    let bases = self::sources(config, None, &mut Vec::new())?;
+    for (source, base) in sources.each().zip(bases.each()) {
+        let apart = Apart {
+            branch: source.branch,
+            layers: lora::layers(config, &source.config),
+            merged: folder,
+            base: (&base.folder, base.stored.prefix()),
+            device,
+        };
+        apart.restore(parameters)?;
+    }
+    Ok(())
+}
+
+/// Whether a tensor trains: its part is neither frozen nor adapted, and the loss can reach it. The output projection does not see the
 /// reward; a tied one is the embedding table and is never a tensor of its own.
 fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
     let text_prefix = Branch::TextOnly.prefix();
@@ -351,6 +388,9 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         (Some(local), Some(text)) => (local, text),
         _ => (name, &sources.main),
     };
+    if lora::adapts(config, local) {
+        return lora::is_addition(local);
+    }
     match local.split('.').next() {
         Some("vision_model") => !config.freeze_backbone,
         Some("mlp1") => !config.freeze_mlp,

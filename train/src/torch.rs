@@ -7,6 +7,7 @@ use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
 use seeward_models::{Error, Result};
 use tch::{Kind, TchError, Tensor};
 
+use crate::lora::Addition;
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::precision::Precision;
@@ -25,6 +26,8 @@ pub struct Torch {
     parameters: Rc<Parameters>,
     precision: Precision,
     scopes: Vec<String>,
+    /// Whether low-rank additions are merged into their layers, as in a checkpoint.
+    merged: bool,
     /// Where the pass is trained on.
     pass: Option<Rc<Pass>>,
 }
@@ -36,7 +39,16 @@ impl Torch {
             parameters,
             precision,
             scopes: Vec::new(),
+            merged: false,
             pass: None,
+        }
+    }
+
+    /// The same with the weights that a checkpoint holds.
+    pub fn merged(self) -> Self {
+        Self {
+            merged: true,
+            ..self
         }
     }
 
@@ -54,6 +66,7 @@ impl Torch {
             parameters: self.parameters.clone(),
             precision: self.precision,
             scopes: self.scopes.clone(),
+            merged: self.merged,
             pass: self.pass.clone(),
         }
     }
@@ -74,11 +87,13 @@ impl Torch {
     ) -> Result<Tensor> {
         let path = self.path(name);
         let weight = self.parameters.get(&path)?;
-        torch(pick(weight).and_then(|values| {
-            values
-                .f_to_kind(self.parameters.precision().kind())?
-                .f_to_kind(self.precision.kind_of(&path))
-        }))
+        torch(pick(weight).and_then(|values| self.rounded(&path, &values)))
+    }
+
+    fn rounded(&self, path: &str, values: &Tensor) -> std::result::Result<Tensor, TchError> {
+        values
+            .f_to_kind(self.parameters.precision().kind())?
+            .f_to_kind(self.precision.kind_of(path))
     }
 
     fn layer_weight(&self, name: &str) -> Result<Tensor> {
@@ -87,6 +102,19 @@ impl Torch {
 
     fn layer_bias(&self, name: &str) -> Result<Tensor> {
         self.weight(&format!("{name}.bias"))
+    }
+
+    /// What the addition of a layer adds; a pass that is trained on drops some of its inputs.
+    fn added(&self, layer: &str, addition: &Addition, x: &Tensor) -> Result<Tensor> {
+        let seen = |tensor: &Tensor| torch(self.rounded(layer, tensor));
+        match &self.pass {
+            Some(pass) if pass.lora_dropout > 0.0 => {
+                let stream = pass.stream(layer);
+                let left = torch(stream.torch(|| x.f_dropout(pass.lora_dropout, true)))?;
+                addition.of_inputs(&left, seen)
+            }
+            _ => addition.of_inputs(x, seen),
+        }
     }
 }
 
@@ -132,16 +160,29 @@ impl Ops for Torch {
     }
 
     fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-        let weight = self.layer_weight(name)?;
+        let layer = self.path(name);
+        let addition = Addition::of(&self.parameters, &layer);
+        let weight = match &addition {
+            Some(addition) if self.merged => {
+                self.seen(&format!("{name}.weight"), |base| Ok(addition.merged(base)))?
+            }
+            _ => self.layer_weight(name)?,
+        };
         let bias = if bias == Bias::Yes {
             Some(self.layer_bias(name)?)
         } else {
             None
         };
-        value(
+        let y =
             x.0.f_to_kind(weight.kind())
-                .and_then(|x| x.f_linear(&weight, bias)),
-        )
+                .and_then(|x| x.f_linear(&weight, bias));
+        match addition {
+            Some(addition) if !self.merged => {
+                let added = self.added(&layer, &addition, &x.0)?;
+                value(y.and_then(|y| y.f_add(&added)))
+            }
+            _ => value(y),
+        }
     }
 
     fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {

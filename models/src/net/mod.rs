@@ -55,6 +55,14 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
     list.parameters
 }
 
+/// The weights [out, in] of all linear layers inside the blocks of one branch's vision model and language model.
+pub fn block_linears(config: &Config, branch: Branch) -> Vec<Parameter> {
+    let is_linear = |p: &Parameter| p.shape.len() == 2 && p.name.contains(".layers.");
+    let mut all = parameters(config, branch);
+    all.retain(is_linear);
+    all
+}
+
 /// The branches that a checkpoint holds, after checking its tensors strictly: nothing missing, surplus or mis-shaped.
 pub fn branches(checkpoint: &Checkpoint, config: &Config) -> Result<Vec<Branch>> {
     let prefix = Branch::TextOnly.prefix();

@@ -8,8 +8,6 @@ use super::setting::{Setting, shown};
 const UNBUILT: &[(&str, &[&str])] = &[
     ("fp16", &["false"]),
     ("drop_path_rate", &["0"]),
-    ("use_backbone_lora", &["false"]),
-    ("use_llm_lora", &["false"]),
     ("lora_bias", &["none"]),
     ("unfreeze_vit_layers", &["0"]),
     ("unfreeze_lm_head", &["false"]),
