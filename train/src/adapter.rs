@@ -104,13 +104,17 @@ fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// What is left of a layer's name behind `layers.N.`: what PEFT finds layers by.
 fn in_block(name: &str) -> &str {
-    let behind = name.split_once(".layers.").map_or(name, |(_, behind)| behind);
+    let behind = name
+        .split_once(".layers.")
+        .map_or(name, |(_, behind)| behind);
     behind.split_once('.').map_or(behind, |(_, layer)| layer)
 }
 
 /// The parts that are saved whole.
 fn whole_parts<'a>(tensors: &'a [TensorData]) -> impl Iterator<Item = &'a str> {
-    let whole = tensors.iter().filter(|tensor| !lora::is_addition(&tensor.name));
+    let whole = tensors
+        .iter()
+        .filter(|tensor| !lora::is_addition(&tensor.name));
     whole.filter_map(|tensor| tensor.name.strip_prefix(PREFIX)?.split('.').next())
 }
 
@@ -153,7 +157,11 @@ impl Apart<'_> {
                 );
                 parameters.insert(format!("{name}{end}"), tensor);
             }
-            let weight = read(&base, &format!("{}{}", self.base.1, layer.weight()), self.device)?;
+            let weight = read(
+                &base,
+                &format!("{}{}", self.base.1, layer.weight()),
+                self.device,
+            )?;
             self.replace(parameters, &name, weight)?;
         }
         Ok(())

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use seeward_models::bundle::InputMode;
 use seeward_models::forest::{Document, Forest};
+use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
 use seeward_models::net::rope::RopeSettings;
 use seeward_models::prompt::{Conversation, Prompter};
@@ -13,6 +15,7 @@ use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
 
 use crate::data::Row;
+use crate::features::Known;
 
 /// How one branch sees a row: its tokenizer and template, its tiles, and what is hidden from it.
 pub struct View {
@@ -26,14 +29,16 @@ pub struct View {
     pub rope: RopeSettings,
     /// Whether what rows have in common is computed once: each different image, and the prefix of a pair's two sides.
     pub shared: bool,
+    /// What the branch's model knows by heart.
+    pub known: Arc<Known>,
 }
 
 /// The input of one forward pass.
 pub struct Inputs {
     /// The tokens.
     pub forest: Forest,
-    /// The images, each as its tiles: the forest's image rows count through them.
-    pub images: Vec<Tiles>,
+    /// The images: the forest's image rows count through them.
+    pub images: Vec<Image>,
     /// Next-token targets, for supervised rows.
     pub targets: Targets,
 }
@@ -41,8 +46,18 @@ pub struct Inputs {
 impl Inputs {
     /// Tiles that the vision model sees.
     pub fn tiles(&self) -> usize {
-        self.images.iter().map(|image| image.count).sum()
+        self.images.iter().map(|image| image.tiles).sum()
     }
+}
+
+/// An image of a batch.
+pub struct Image {
+    /// What is in it: the hash of the file.
+    pub content: String,
+    /// Number of tiles.
+    pub tiles: usize,
+    /// The tiles; none where the model has their features already.
+    pub pixels: Option<Tiles>,
 }
 
 /// Tokens to predict, and the flat indices where they are predicted: one token earlier.
@@ -54,8 +69,8 @@ pub struct Targets {
     pub ids: Vec<i64>,
 }
 
-/// Stands for the white image among the paths of a batch; no file is named so.
-const WHITE: &str = "";
+/// Stands for the white image among the paths of a batch and their contents; no file is named so, and no hash is.
+pub const WHITE: &str = "";
 
 impl View {
     /// The pairs as documents of two branches; rewards come out as chosen, rejected, chosen, … A pair whose two sides
@@ -174,23 +189,40 @@ impl View {
             .iter()
             .map(|paths| paths.iter().map(|path| number(*path)).collect())
             .collect();
-        let tiles: Result<_> = paths.par_iter().map(|path| self.image(path)).collect();
+        let images: Result<_> = paths.par_iter().map(|path| self.image(path)).collect();
         Ok(Images::new(
             seen,
-            tiles?,
+            images?,
             self.prompter.settings().tokens_per_tile,
         ))
     }
 
-    fn image(&self, path: &str) -> Result<Tiles> {
+    fn image(&self, path: &str) -> Result<Image> {
         if path == WHITE {
-            return image::tiles(&Rgb::white(), &self.tiles.one_tile());
+            return self.unless_known(WHITE, || {
+                image::tiles(&Rgb::white(), &self.tiles.one_tile())
+            });
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let picture = image::decode(&bytes, DEFAULT_MAX_PIXELS);
-        picture
-            .and_then(|picture| image::tiles(&picture, &self.tiles))
+        let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
+        self.unless_known(&hash(&bytes), tiles)
             .map_err(|e| e.at(path))
+    }
+
+    /// An image of this content, made into tiles unless the model has its features.
+    fn unless_known(&self, content: &str, tiles: impl Fn() -> Result<Tiles>) -> Result<Image> {
+        let (tiles, pixels) = match self.known.tiles(content) {
+            Some(tiles) => (tiles, None),
+            None => {
+                let pixels = tiles()?;
+                (pixels.count, Some(pixels))
+            }
+        };
+        Ok(Image {
+            content: content.to_owned(),
+            tiles,
+            pixels,
+        })
     }
 }
 
@@ -231,22 +263,22 @@ impl<'a> Side<'a> {
 struct Images {
     /// For every conversation, the numbers of the images that it sees.
     seen: Vec<Vec<usize>>,
-    tiles: Vec<Tiles>,
+    images: Vec<Image>,
     /// First row of each image in the batch's image embeddings, and behind the last.
     rows: Vec<i64>,
 }
 
 impl Images {
-    fn new(seen: Vec<Vec<usize>>, tiles: Vec<Tiles>, tokens_per_tile: usize) -> Self {
+    fn new(seen: Vec<Vec<usize>>, images: Vec<Image>, tokens_per_tile: usize) -> Self {
         let mut rows = vec![0];
-        for image in &tiles {
-            rows.push(rows[rows.len() - 1] + (image.count * tokens_per_tile) as i64);
+        for image in &images {
+            rows.push(rows[rows.len() - 1] + (image.tiles * tokens_per_tile) as i64);
         }
-        Self { seen, tiles, rows }
+        Self { seen, images, rows }
     }
 
     fn tiles_of(&self, seen: &[usize]) -> Vec<usize> {
-        seen.iter().map(|&image| self.tiles[image].count).collect()
+        seen.iter().map(|&image| self.images[image].tiles).collect()
     }
 
     fn document<'c>(&self, seen: &[usize], branches: Vec<&'c Conversation>) -> Document<'c> {
@@ -261,7 +293,7 @@ impl Images {
         let rows: Vec<Vec<&Document>> = documents.iter().map(|document| vec![document]).collect();
         Ok(Inputs {
             forest: Forest::new(&rows, rope)?,
-            images: self.tiles,
+            images: self.images,
             targets: Targets::default(),
         })
     }

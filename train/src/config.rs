@@ -18,7 +18,7 @@ use foreign::Verdict;
 pub use keys::{Algorithm, Config, Normalization, PixelShuffle, SaveStrategy, SchedulerKind};
 
 /// Keys that change what is written and when, or how fast, but no number of the training.
-const WITHOUT_EFFECT_ON_NUMBERS: [&str; 13] = [
+const WITHOUT_EFFECT_ON_NUMBERS: [&str; 15] = [
     "eval_data",
     "eval_steps",
     "logging_first_step",
@@ -32,6 +32,8 @@ const WITHOUT_EFFECT_ON_NUMBERS: [&str; 13] = [
     "save_strategy",
     "save_total_limit",
     "threads",
+    "vision_cache_disk",
+    "vision_cache_memory",
 ];
 
 impl Config {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod events;
+pub mod features;
 pub mod hub;
 pub mod loader;
 pub mod lora;

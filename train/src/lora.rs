@@ -125,7 +125,11 @@ impl<'a> Addition<'a> {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn of_inputs(&self, x: &Tensor, seen: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub fn of_inputs(
+        &self,
+        x: &Tensor,
+        seen: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (a, b) = (seen(self.a)?, seen(self.b)?);
         let added = x
             .f_to_kind(a.kind())

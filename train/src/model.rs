@@ -1,15 +1,18 @@
 //! A branch of the run: its configuration, how it sees rows, and its forward pass.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use seeward_models::config::Config;
 use seeward_models::forest::Forest;
+use seeward_models::hash::hash;
 use seeward_models::image::Tiles;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::batch::Inputs;
+use crate::batch::{Image, Inputs};
+use crate::features::{Features, Layout};
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::precision::{Precision, without_tf32};
@@ -25,6 +28,18 @@ pub struct Model {
     pub device: Device,
     /// The run's weights, both branches'.
     pub parameters: Rc<Parameters>,
+    /// How it gets at its images.
+    pub vision: Vision,
+}
+
+/// How a branch gets at what its vision model makes of images.
+pub enum Vision {
+    /// The model trains: every pass encodes them, all together.
+    Trains,
+    /// The model is frozen, and every pass encodes them all the same, as the published code does.
+    Frozen,
+    /// The model is frozen, and what it makes of an image is kept.
+    Kept(Features),
 }
 
 impl Model {
@@ -113,13 +128,94 @@ impl Model {
             let width = self.config.text.hidden as i64;
             return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
         }
-        let pixels = self.pixels(&inputs.images)?;
-        let embeddings = net::image_embeddings(ops, &self.config, &pixels)?;
+        let embeddings = match &self.vision {
+            Vision::Kept(features) if ops.runs() => self.kept(ops, features, &inputs.images)?,
+            _ => self.encoded(ops, &inputs.images)?,
+        };
         ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
     }
 
+    /// The embeddings of images that are encoded now, all together.
+    fn encoded(&self, ops: &mut Torch, images: &[Image]) -> Result<Value> {
+        let tiles: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
+        let tiles = tiles.ok_or_else(|| Error::invalid("an image without tiles"))?;
+        let pixels = self.pixels(&tiles)?;
+        // A frozen vision model is not trained on: it drops nothing and has nothing to compute again.
+        let mut encoder = match self.vision {
+            Vision::Trains => ops.encoding(images),
+            _ => ops.answering(),
+        };
+        let features = net::image_features(&mut encoder, &self.config, &pixels)?;
+        net::project(ops, &self.config, &features)
+    }
+
+    /// The embeddings of images whose features are kept: those of the vision model, or, where the projector is frozen
+    /// too, the embeddings themselves.
+    fn kept(&self, ops: &mut Torch, features: &Features, images: &[Image]) -> Result<Value> {
+        let projects = self.projector_trains();
+        let encode = |tiles: &Tiles| {
+            let (pixels, mut ops) = (self.pixels(&[tiles])?, ops.answering());
+            let features = net::image_features(&mut ops, &self.config, &pixels)?;
+            match projects {
+                true => Ok(features.0),
+                false => Ok(net::project(&mut ops, &self.config, &features)?.0),
+            }
+        };
+        let found = images.iter().map(|image| features.of(image, encode));
+        let found = Tensor::f_cat(&found.collect::<Result<Vec<_>>>()?, 0);
+        let found = self.place(found.map_err(Error::invalid)?);
+        match projects {
+            true => net::project(ops, &self.config, &found),
+            false => Ok(found),
+        }
+    }
+
+    fn projector_trains(&self) -> bool {
+        let scope = format!("{}mlp1.", self.branch.prefix());
+        self.parameters.train_in(&scope)
+    }
+
+    /// What the features of a tile are, where they are kept.
+    pub fn layout(&self) -> Layout {
+        let (config, patches) = (&self.config, self.config.patches_per_side());
+        let (tokens, width) = match self.projector_trains() {
+            true => (1 + patches * patches, config.vision.hidden),
+            false => (config.tokens_per_tile(), config.text.hidden),
+        };
+        Layout {
+            shape: [tokens as i64, width as i64],
+            kind: self.parameters.precision().kind(),
+        }
+    }
+
+    /// Keeps what memory has no room for in `folder` too, in so many bytes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_on_disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+        match &self.vision {
+            Vision::Kept(features) if bytes > 0 => {
+                let folder = folder.join(format!("{:?}", self.branch).to_lowercase());
+                features.open_disk(&folder, &self.vision_identity(), bytes as u64)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A hash of all that decides an image's features but the image.
+    fn vision_identity(&self) -> String {
+        let prefix = self.branch.prefix();
+        let parts = [format!("{prefix}vision_model."), format!("{prefix}mlp1.")];
+        let of_vision = |name: &str| parts.iter().any(|part| name.starts_with(part));
+        let weights = self.parameters.data().into_iter();
+        let weights = weights.filter(|weight| of_vision(&weight.name));
+        let weights: Vec<_> = weights.map(|weight| hash((weight.bytes)())).collect();
+        let settings = format!("{} {:?}", self.config.json(), self.layout());
+        hash(format!("{settings} {}", weights.concat()))
+    }
+
     /// All tiles, u8 [tiles, side, side, 3].
-    fn pixels(&self, images: &[Tiles]) -> Result<Value> {
+    fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
         let tiles = images.iter().map(|image| {
             let (count, side) = (image.count as i64, i64::from(image.size));
             Tensor::from_slice(&image.pixels).f_view([count, side, side, 3])

@@ -122,12 +122,10 @@ impl Parameters {
         let dtype = self.precision.dtype();
         let whole = self.iter().filter(|(name, _)| !lora::is_addition(name));
         whole
-            .map(
-                |(name, tensor)| match Addition::of_weight(self, name) {
-                    Some(addition) => written(name, tensor, dtype, move || addition.merged(tensor)),
-                    None => data(name, tensor, dtype),
-                },
-            )
+            .map(|(name, tensor)| match Addition::of_weight(self, name) {
+                Some(addition) => written(name, tensor, dtype, move || addition.merged(tensor)),
+                None => data(name, tensor, dtype),
+            })
             .collect()
     }
 
@@ -207,7 +205,8 @@ fn kind(dtype: Dtype) -> Kind {
     }
 }
 
-fn little_endian(tensor: &Tensor, kind: Kind) -> Vec<u8> {
+/// The elements of a tensor as `kind`, row-major.
+pub(crate) fn little_endian(tensor: &Tensor, kind: Kind) -> Vec<u8> {
     let flat = tensor
         .detach()
         .to_kind(kind)

@@ -151,7 +151,7 @@ impl Report {
 }
 
 /// A reader of stderr who has gone away must not end the run.
-fn tell(message: impl Display) {
+pub(crate) fn tell(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 

@@ -56,6 +56,11 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
     let probes = probes(config, probe_rows, views)?;
     notices.extend(start.notices);
     notices.extend(output.begin(config, resumed.as_ref(), &start.tokenizer_files)?);
+    // Probes are made of pixels, so that they come first.
+    for model in trainer.models.each() {
+        let folder = output.path().join(output::FEATURES);
+        model.keep_on_disk(&folder, config.vision_cache_disk)?;
+    }
     let step = progress.unwrap_or_default().step;
     notices.extend(folder.map(|folder| match step == plan.total_steps {
         true => format!("{}: the run is complete", folder.display()),
@@ -112,6 +117,9 @@ impl Run<'_> {
             None => self.train(trainer, progress.step)?,
         };
         self.report.finish();
+        if stopped.is_none() {
+            self.output.tidy()?;
+        }
         Ok(stopped.map_or(Ending::Complete, Ending::Stopped))
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use seeward_models::bundle::InputMode;
@@ -14,12 +15,13 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter::Apart;
 use crate::batch::View;
 use crate::config::{Algorithm, Config};
-use crate::adapter::Apart;
+use crate::features::Features;
 use crate::hub;
 use crate::lora;
-use crate::model::Model;
+use crate::model::{Model, Vision};
 use crate::parameters::Parameters;
 use crate::precision::{Precision, allow_tf32};
 use crate::random::Stream;
@@ -82,7 +84,10 @@ impl Start {
         let parameters = Rc::new(parameters);
         let tokenizer_files = tokenizer.files().to_vec();
         let views = sources.views(config)?;
-        let models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        for (model, view) in models.each_mut().zip(views.each()) {
+            model.vision = vision(config, model, view);
+        }
         Ok(Self {
             models,
             views,
@@ -241,6 +246,7 @@ impl Source {
             config: self.config.clone(),
             device,
             parameters: parameters.clone(),
+            vision: Vision::Trains,
         }
     }
 
@@ -269,6 +275,7 @@ impl Source {
             mode,
             rope: self.config.text.rope.clone(),
             shared: config.share_computation,
+            known: Arc::default(),
         })
     }
 }
@@ -353,6 +360,20 @@ fn prepare_head(
         ));
     }
     Ok(())
+}
+
+/// How a branch gets at its images; what is kept is known to its view.
+fn vision(config: &Config, model: &Model, view: &View) -> Vision {
+    let scope = format!("{}vision_model.", model.branch.prefix());
+    match model.parameters.train_in(&scope) {
+        true => Vision::Trains,
+        false if !view.shared => Vision::Frozen,
+        false => Vision::Kept(Features::new(
+            model.layout(),
+            view.known.clone(),
+            config.vision_cache_memory as u64,
+        )),
+    }
 }
 
 /// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.

@@ -7,6 +7,7 @@ use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
 use seeward_models::{Error, Result};
 use tch::{Kind, TchError, Tensor};
 
+use crate::batch::Image;
 use crate::lora::Addition;
 use crate::parameters::Parameters;
 use crate::pass::Pass;
@@ -30,6 +31,8 @@ pub struct Torch {
     merged: bool,
     /// Where the pass is trained on.
     pass: Option<Rc<Pass>>,
+    /// Content and number of tiles of the images that are encoded: an image's tiles share their fate.
+    images: Rc<Vec<(String, usize)>>,
 }
 
 impl Torch {
@@ -41,6 +44,16 @@ impl Torch {
             scopes: Vec::new(),
             merged: false,
             pass: None,
+            images: Rc::default(),
+        }
+    }
+
+    /// The same about to encode these images.
+    pub fn encoding(&self, images: &[Image]) -> Self {
+        let image = |image: &Image| (image.content.clone(), image.tiles);
+        Self {
+            images: Rc::new(images.iter().map(image).collect()),
+            ..self.again()
         }
     }
 
@@ -60,6 +73,19 @@ impl Torch {
         }
     }
 
+    /// The same in a pass that is not trained on.
+    pub fn answering(&self) -> Self {
+        Self {
+            pass: None,
+            ..self.again()
+        }
+    }
+
+    /// Whether it computes as the run does, and not what a checkpoint gives.
+    pub fn runs(&self) -> bool {
+        !self.merged
+    }
+
     /// The same inside the scopes that are open now.
     fn again(&self) -> Self {
         Self {
@@ -68,6 +94,7 @@ impl Torch {
             scopes: self.scopes.clone(),
             merged: self.merged,
             pass: self.pass.clone(),
+            images: self.images.clone(),
         }
     }
 
@@ -258,6 +285,27 @@ impl Ops for Torch {
 
     fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
         value(x.0.f_add(&y.0))
+    }
+
+    fn drop_path(&mut self, name: &str, depth: f64, x: &Value) -> Result<Value> {
+        let Some(pass) = &self.pass else {
+            return Ok(x.clone());
+        };
+        if pass.drop_path_rate * depth == 0.0 {
+            return Ok(x.clone());
+        }
+        let place = self.path(name);
+        let factors = self.images.iter().flat_map(|(content, tiles)| {
+            let factor = pass.path_factor(&place, content, depth) as f32;
+            std::iter::repeat_n(factor, *tiles)
+        });
+        let factors = Tensor::from_slice(&factors.collect::<Vec<_>>()).view([-1, 1, 1]);
+        value(
+            factors
+                .f_to_device(x.0.device())
+                .and_then(|factors| factors.f_to_kind(x.0.kind()))
+                .and_then(|factors| x.0.f_mul(&factors)),
+        )
     }
 
     fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {

@@ -60,6 +60,7 @@ fn counts(config: &Config) -> Result<()> {
 fn fractions(config: &Config) -> Result<()> {
     for (key, value) in [
         ("lora_dropout", config.lora_dropout),
+        ("drop_path_rate", config.drop_path_rate),
         ("warmup_ratio", config.warmup_ratio),
         ("min_lr_ratio", config.min_lr_ratio),
         ("max_bad_fraction", config.max_bad_fraction),

@@ -7,7 +7,6 @@ use super::setting::{Setting, shown};
 /// Keys of the published argument classes that would change the result, with the values that do not.
 const UNBUILT: &[(&str, &[&str])] = &[
     ("fp16", &["false"]),
-    ("drop_path_rate", &["0"]),
     ("lora_bias", &["none"]),
     ("unfreeze_vit_layers", &["0"]),
     ("unfreeze_lm_head", &["false"]),

@@ -176,6 +176,10 @@ keys! {
     /// Computes once what rows have in common; off, every response is a row of its own and sees its own images, as
     /// published.
     share_computation: bool = true;
+    /// Bytes of memory in which what a frozen vision model makes of images is kept.
+    vision_cache_memory: usize = 4 << 30;
+    /// Bytes of the output folder's disk for what memory has no room for.
+    vision_cache_disk: usize = 0;
     /// Starts afresh in a folder that is not empty.
     overwrite_output_dir: bool = false;
     /// Processor threads of the computation; `None` leaves it to LibTorch.

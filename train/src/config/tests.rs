@@ -252,7 +252,6 @@ fn an_unknown_key_names_the_nearest() {
 #[test]
 fn what_is_not_built_is_refused_unless_neutral() {
     for yaml in [
-        "drop_path_rate: 0.1",
         "fp16: true",
         "optim: adafactor",
         "label_smoothing_factor: 0.1",
