@@ -6,16 +6,19 @@
 //! any wrong formula.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use seeward_models::config::Config as ModelConfig;
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden;
-use seeward_train::batch::Inputs;
+use seeward_train::batch::{Inputs, View};
 use seeward_train::config::{Algorithm, Config};
 use seeward_train::data::Rows;
 use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::setup::Start;
+use seeward_train::model::Vision;
+use seeward_train::pass::Pass;
+use seeward_train::setup::{Branches, Start};
 use seeward_train::trainer::{Measures, Rates, Trainer};
 use tch::{Device, Kind, Tensor};
 
@@ -24,15 +27,20 @@ const LOSS: Tolerance = Tolerance {
     relative: 1e-6,
 };
 
-/// What one step saw and did.
+/// A trainer and the one batch that it is given again and again.
+struct Training {
+    trainer: Trainer,
+    batch: [Batch; 1],
+    views: Branches<View>,
+}
+
+/// What one step gave.
 struct Step {
-    batch: Batch,
     measures: Measures,
     gradients: BTreeMap<String, Vec<f64>>,
 }
 
-/// One step at rate 0 on the golden rows.
-fn step(name: &str, settings: impl FnOnce(&mut Config)) -> Step {
+fn training(name: &str, settings: impl FnOnce(&mut Config)) -> Training {
     tch::set_num_threads(1);
     let folder = golden::path(&format!("models/{name}"));
     let mut config = Config {
@@ -43,27 +51,57 @@ fn step(name: &str, settings: impl FnOnce(&mut Config)) -> Step {
         ..Config::default()
     };
     settings(&mut config);
-    let rows = Rows::pairs(&golden::path("train/pairwise.jsonl"), None).expect("golden rows");
     let start = Start::load(&config, None, Device::Cpu).expect("golden model");
-    let views = Views {
-        main: Some(&start.views.main),
-        text: start.views.text.as_ref(),
-    };
-    let batch = prepare(&rows, views, &[0, 1, 2, 3]).expect("golden batch");
-    let mut trainer = Trainer::new(&config, start.models, start.parameters);
-    let rates = Rates {
-        main: 0.0,
-        text: 0.0,
-    };
-    let batches = [batch];
-    let measures = trainer.step(&batches, rates).expect("finite");
-    let gradient = |(name, tensor): (&str, &Tensor)| (name.to_owned(), values(&tensor.grad()));
-    let gradients = trainer.parameters.trainable().map(gradient).collect();
-    let [batch] = batches;
-    Step {
+    let batch = [batch(&start.views)];
+    let trainer = Trainer::new(&config, start.models, start.parameters);
+    Training {
+        trainer,
         batch,
-        measures,
-        gradients,
+        views: start.views,
+    }
+}
+
+/// The first golden rows.
+fn batch(views: &Branches<View>) -> Batch {
+    let rows = Rows::pairs(&golden::path("train/pairwise.jsonl"), None).expect("golden rows");
+    let views = Views {
+        main: Some(&views.main),
+        text: views.text.as_ref(),
+    };
+    prepare(&rows, views, &[0, 1, 2, 3]).expect("golden batch")
+}
+
+impl Training {
+    /// One step that moves nothing.
+    fn step(&mut self) -> Step {
+        let rates = Rates {
+            main: 0.0,
+            text: 0.0,
+        };
+        let measures = self.trainer.step(&self.batch, rates).expect("finite");
+        let gradient = |(name, tensor): (&str, &Tensor)| (name.to_owned(), values(&tensor.grad()));
+        let gradients = self.trainer.parameters.trainable().map(gradient).collect();
+        Step {
+            measures,
+            gradients,
+        }
+    }
+
+    fn keep_on_disk(&self, folder: &Path, bytes: usize) {
+        for model in self.trainer.models.each() {
+            model.keep_on_disk(folder, bytes).expect("a disk");
+        }
+    }
+
+    /// Tiles that the vision models of both branches have encoded to be kept.
+    fn encoded(&self) -> [usize; 2] {
+        let models = &self.trainer.models;
+        [Some(&models.main), models.text.as_ref()].map(|model| {
+            match &model.expect("both branches").vision {
+                Vision::Kept(features) => features.encoded(),
+                _ => panic!("nothing is kept"),
+            }
+        })
     }
 }
 
@@ -85,17 +123,22 @@ fn same(what: &str, a: &Step, b: &Step) {
     }
 }
 
+fn same_bits(a: &Step, b: &Step) {
+    assert_eq!(a.measures, b.measures);
+    assert_eq!(a.gradients, b.gradients);
+}
+
 #[test]
 fn sharing_changes_nothing_but_rounding() {
     for name in ["internlm2", "qwen2"] {
         for algorithm in [Algorithm::Standard, Algorithm::ShortcutAware] {
-            let shared = step(name, |config| config.algorithm = algorithm);
-            let plain = step(name, |config| {
+            let mut shared = training(name, |config| config.algorithm = algorithm);
+            let mut plain = training(name, |config| {
                 config.algorithm = algorithm;
                 config.share_computation = false;
             });
-            same(name, &shared, &plain);
-            less_work(name, &shared.batch, &plain.batch);
+            same(name, &shared.step(), &plain.step());
+            less_work(name, &shared.batch[0], &plain.batch[0]);
         }
     }
 }
@@ -125,4 +168,164 @@ fn seen(inputs: Option<&Inputs>) -> (usize, usize, usize) {
         inputs.tiles(),
         inputs.forest.used_tokens,
     )
+}
+
+#[test]
+fn a_frozen_vision_model_encodes_every_image_once() {
+    for freeze_mlp in [false, true] {
+        let freeze = |config: &mut Config| {
+            (config.freeze_backbone, config.freeze_mlp) = (true, freeze_mlp);
+        };
+        let mut plain = training("qwen2", |config| {
+            freeze(config);
+            config.share_computation = false;
+        });
+        let mut kept = training("qwen2", freeze);
+        let tiles = kept.batch[0].main.as_ref().expect("seen").tiles();
+        let first = kept.step();
+        same("kept", &first, &plain.step());
+        for _ in 0..2 {
+            same_bits(&first, &kept.step());
+        }
+        assert_eq!(kept.encoded(), [tiles, 1]);
+        // What is kept is not decoded again.
+        let again = batch(&kept.views);
+        let inputs = [again.main.as_ref(), again.text.as_ref()];
+        let images = inputs.iter().flatten().flat_map(|inputs| &inputs.images);
+        assert!(images.clone().count() > 1 && images.clone().all(|image| image.pixels.is_none()));
+        kept.batch = [again];
+        same_bits(&first, &kept.step());
+    }
+}
+
+/// Wherever features are kept, or not at all, and in whatever company an image is encoded: the same bits.
+#[test]
+fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bf16 = |memory: usize| {
+        training("qwen2", |config| {
+            (config.freeze_backbone, config.bf16) = (true, true);
+            config.vision_cache_memory = memory;
+        })
+    };
+    let (mut memory, mut nowhere) = (bf16(1 << 30), bf16(0));
+    let first = memory.step();
+    let tiles = memory.batch[0].main.as_ref().expect("seen").tiles();
+    for round in 1..3 {
+        same_bits(&first, &nowhere.step());
+        // The white image is kept in any case.
+        assert_eq!(nowhere.encoded(), [round * tiles, 1]);
+    }
+    for expected in [tiles, 0] {
+        let mut disk = bf16(0);
+        disk.keep_on_disk(folder.path(), 1 << 30);
+        for _ in 0..2 {
+            same_bits(&first, &disk.step());
+        }
+        assert_eq!(disk.encoded(), [expected, 1]);
+    }
+}
+
+#[test]
+fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = || {
+        let files = walk(folder.path());
+        (files.len(), files.iter().sum::<u64>())
+    };
+    let with = |name: &str, bytes: usize| {
+        let mut training = training(name, |config| {
+            config.freeze_backbone = true;
+            config.vision_cache_memory = 0;
+        });
+        training.keep_on_disk(folder.path(), bytes);
+        training.step();
+        training.encoded()[0]
+    };
+    let encoded = with("qwen2", 1 << 30);
+    let (count, bytes) = files();
+    assert!(count > 1, "{count} files");
+    // The tied model's vision weights are others.
+    assert_eq!(with("qwen2_tied", bytes as usize), encoded);
+    assert_eq!(files(), (count, bytes));
+    // One byte too few for the last image.
+    fs::remove_dir_all(folder.path()).expect("removed");
+    with("qwen2", bytes as usize - 1);
+    assert_eq!(files().0, count - 1);
+}
+
+/// The sizes of all files below a folder.
+fn walk(folder: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let sizes = entries.flat_map(|entry| {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => walk(&path),
+            false => vec![path.metadata().expect("a file").len()],
+        }
+    });
+    sizes.collect()
+}
+
+#[test]
+fn dropped_paths_are_those_of_the_image_and_the_step() {
+    let dropping = |config: &mut Config| config.drop_path_rate = 0.5;
+    let mut shared = training("qwen2", dropping);
+    let mut plain = training("qwen2", |config| {
+        dropping(config);
+        config.share_computation = false;
+    });
+    let (first, second) = (shared.step(), shared.step());
+    assert_ne!(first.measures.loss, second.measures.loss);
+    // One mask an image, however often it is encoded.
+    for expected in [first, second] {
+        same("dropped", &plain.step(), &expected);
+    }
+    let mut again = training("qwen2", |config| {
+        dropping(config);
+        config.grad_checkpoint = true;
+    });
+    let mut kept = training("qwen2", dropping);
+    same_bits(&again.step(), &kept.step());
+    let mut other_seed = training("qwen2", |config| {
+        dropping(config);
+        config.seed += 1;
+    });
+    let mut never = training("qwen2", |config| config.drop_path_rate = 0.0);
+    let losses = [&mut other_seed, &mut never].map(|training| training.step().measures.loss);
+    let first = training("qwen2", dropping).step().measures.loss;
+    assert!(losses[0] != first && losses[1] != first && losses[0] != losses[1]);
+}
+
+#[test]
+fn a_frozen_vision_model_drops_no_path() {
+    let frozen = |rate: f64| {
+        training("qwen2", |config| {
+            (config.freeze_backbone, config.drop_path_rate) = (true, rate);
+        })
+        .step()
+    };
+    same_bits(&frozen(0.0), &frozen(0.9));
+}
+
+/// Over many places, the share that is kept is within five deviations of 1 − rate · depth, and what is kept makes up for
+/// what is not.
+#[test]
+fn paths_are_dropped_as_often_as_the_depth_says() {
+    let config = Config {
+        drop_path_rate: 0.4,
+        ..Config::default()
+    };
+    let pass = Pass::new(&config, 3, 0);
+    let other_batch = Pass::new(&config, 3, 1);
+    for depth in [0.0, 0.5, 1.0] {
+        let kept = 1.0 - 0.4 * depth;
+        let factor = |place: usize| pass.path_factor(&place.to_string(), "image", depth);
+        let factors: Vec<f64> = (0..4000).map(factor).collect();
+        assert!(factors.iter().all(|&f| f == 0.0 || f == 1.0 / kept));
+        let share = factors.iter().filter(|&&f| f > 0.0).count() as f64 / 4000.0;
+        let deviation = (kept * (1.0 - kept) / 4000.0_f64).sqrt();
+        assert!((share - kept).abs() <= 5.0 * deviation, "{share} {kept}");
+        assert_eq!(other_batch.path_factor("7", "image", depth), factors[7]);
+    }
 }

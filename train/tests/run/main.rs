@@ -6,6 +6,7 @@ mod disk;
 mod dry_run;
 mod events;
 mod interruption;
+mod lora;
 mod not_finite;
 mod support;
 
