@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod batch;
+pub mod best;
 pub mod checkpointing;
 pub mod config;
 pub mod data;

@@ -13,6 +13,8 @@ use crate::state::{Progress, State};
 
 /// The checkpoint that a finished run leaves.
 pub const LAST: &str = "checkpoint-last";
+/// The checkpoint that did best in an evaluation.
+pub const BEST: &str = "checkpoint-best";
 /// The complete config of the run, beside the checkpoints and in each.
 pub const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 /// Where a run keeps what its frozen vision model makes of images.

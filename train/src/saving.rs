@@ -9,6 +9,7 @@ use seeward_models::folder::{replace_file, replace_folder};
 use serde_json::json;
 
 use crate::adapter;
+use crate::best::Best;
 use crate::config::Config;
 use crate::output::{RESOLVED_CONFIG, Resumed};
 use crate::probes::Probes;
@@ -30,6 +31,8 @@ pub struct Checkpoint<'a> {
     pub tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are measured on the saved weights.
     pub probes: &'a Probes,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
 }
 
 impl Checkpoint<'_> {
@@ -42,7 +45,8 @@ impl Checkpoint<'_> {
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
             write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
-            State::write(folder, progress, self.trainer.optimizer.steps())
+            let updates = self.trainer.optimizer.steps();
+            State::write(folder, progress, updates, self.best)
         })
     }
 

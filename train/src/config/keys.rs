@@ -148,6 +148,16 @@ keys! {
     logging_first_step: bool = false;
     /// Steps between evaluations; `None` takes `logging_steps`.
     eval_steps: Option<usize> = None;
+    /// Keeps the weights that did best in an evaluation, as `checkpoint-best`.
+    load_best_model_at_end: bool = false;
+    /// What decides which are best: a metric, behind its set's name where there are several sets; `None` takes the loss.
+    metric_for_best_model: Option<String> = None;
+    /// Whether more of it is better; `None`: unless it is a loss.
+    greater_is_better: Option<bool> = None;
+    /// Evaluations without a better one after which training stops; `None` never stops.
+    early_stopping_patience: Option<usize> = None;
+    /// What an evaluation must be better by to count for that.
+    early_stopping_threshold: f64 = 0.0;
     /// Computes in bfloat16, with fp32 masters of the weights that train.
     bf16: bool = false;
     /// Lets fp32 products on an NVIDIA GPU be less exact (TF32).

@@ -1,6 +1,7 @@
 //! Training through the binary, as a user runs it: what it leaves behind, how it goes on, how it refuses.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod best;
 mod damage;
 mod disk;
 mod dry_run;
