@@ -14,6 +14,7 @@ pub mod hub;
 pub mod loader;
 pub mod lora;
 pub mod loss;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod optimizer;

@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::{Image, Inputs};
 use crate::features::{Features, Layout};
+use crate::memory;
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::precision::{Precision, without_tf32};
@@ -236,6 +237,6 @@ impl Model {
     }
 
     fn place(&self, tensor: Tensor) -> Value {
-        Value(tensor.to_device(self.device))
+        Value(memory::place(&tensor, self.device))
     }
 }

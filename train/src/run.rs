@@ -77,7 +77,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         views,
         tokenizer_files: &start.tokenizer_files,
         probes,
-        report: Report::open(output.path(), config.tensorboard(), step)?,
+        report: Report::open(output.path(), config.tensorboard(), step, device)?,
         output,
         stop,
         saved: progress,

@@ -49,6 +49,7 @@ fn a_checkpoint_is_a_model_again() {
         "loss_text",
         "pairs_per_second",
         "waiting_seconds",
+        "peak_memory_bytes",
         "epoch",
     ] {
         assert!(steps.iter().all(|step| step[key].is_number()), "{key}");
