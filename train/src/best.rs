@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, EvalStrategy};
 use crate::trainer::Measures;
 
 /// What may decide, by its name in the metrics.
@@ -57,8 +57,8 @@ impl Criterion {
             (_, Some(_)) => "early_stopping_patience",
             _ => return Ok(None),
         };
-        if config.eval_data.is_empty() {
-            bail!("{key}: expected a set in eval_data to be judged by, got none");
+        if config.eval_data.is_empty() || config.eval_strategy == Some(EvalStrategy::No) {
+            bail!("{key}: expected evaluations (eval_data) to judge by, got none");
         }
         let name = config.metric_for_best_model.as_deref().unwrap_or("loss");
         let (set, metric) = named(config, name)?;

@@ -15,12 +15,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_norway::{Mapping, Value};
 
 use foreign::Verdict;
-pub use keys::{Algorithm, Config, Normalization, PixelShuffle, SaveStrategy, SchedulerKind};
+pub use keys::{
+    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, SaveStrategy, SchedulerKind,
+};
 
 /// Keys that change what is written and when, or how fast, but no number of the training.
-const WITHOUT_EFFECT_ON_NUMBERS: [&str; 15] = [
+const WITHOUT_EFFECT_ON_NUMBERS: [&str; 16] = [
     "eval_data",
     "eval_steps",
+    "eval_strategy",
     "logging_first_step",
     "logging_steps",
     "max_bad_fraction",
@@ -120,6 +123,11 @@ impl Reader {
     }
 
     fn key(&mut self, key: &str, value: &Value) -> Result<()> {
+        // What the Hugging Face trainer called it before.
+        let key = match key {
+            "evaluation_strategy" => "eval_strategy",
+            key => key,
+        };
         match foreign::judge(key, value) {
             Verdict::Refused(problem) => bail!(problem),
             Verdict::Neutral if !Config::KEYS.contains(&key) => return Ok(()),

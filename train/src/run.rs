@@ -10,7 +10,7 @@ use tch::Device;
 
 use crate::batch::View;
 use crate::best::{Best, Criterion};
-use crate::config::{Algorithm, Config, SaveStrategy};
+use crate::config::{Algorithm, Config, EvalStrategy, SaveStrategy};
 use crate::data::{Read, Rows};
 use crate::loader::{self, Batch, Views};
 use crate::output::{self, Output};
@@ -277,7 +277,11 @@ impl Run<'_> {
 
     fn evaluate(&mut self, trainer: &Trainer, views: Views, progress: Progress) -> Result<()> {
         let step = progress.step;
-        let every = self.config.eval_steps.unwrap_or(self.config.logging_steps);
+        let every = match self.config.eval_strategy {
+            Some(EvalStrategy::No) => return Ok(()),
+            Some(EvalStrategy::Epoch) => self.plan.steps_per_epoch,
+            _ => self.config.eval_steps.unwrap_or(self.config.logging_steps),
+        };
         if self.evaluations.is_empty() || !self.due(step, every) {
             return Ok(());
         }

@@ -413,7 +413,9 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         return lora::is_addition(local);
     }
     match local.split('.').next() {
-        Some("vision_model") => !config.freeze_backbone,
+        Some("vision_model") => {
+            !config.freeze_backbone || is_unfrozen(config, source.config.vision.layers, local)
+        }
         Some("mlp1") => !config.freeze_mlp,
         Some("language_model") if local == net::output_projection(&source.config.text) => {
             config.algorithm == Algorithm::Sft
@@ -423,4 +425,16 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         Some("language_model") => !config.freeze_llm,
         _ => true,
     }
+}
+
+/// Whether a vision model's tensor is in one of the layers that train though the model is frozen.
+fn is_unfrozen(config: &Config, layers: usize, name: &str) -> bool {
+    let first = match config.unfreeze_vit_layers {
+        0 => return false,
+        from if from < 0 => layers as i64 + from,
+        from => from,
+    };
+    let behind = name.strip_prefix("vision_model.encoder.layers.");
+    let index = behind.and_then(|name| name.split('.').next()?.parse::<i64>().ok());
+    index.is_some_and(|index| index >= first)
 }

@@ -117,6 +117,9 @@ fn combinations(config: &Config) -> Result<()> {
     if config.use_text_only && config.use_image_only {
         bail!("use_text_only: nothing is left to train on with use_image_only");
     }
+    if config.unfreeze_vit_layers != 0 && config.use_backbone_lora {
+        bail!("unfreeze_vit_layers: the vision model has low-rank additions: use_backbone_lora");
+    }
     let ablated = config.use_text_only || config.use_image_only;
     if ablated && config.algorithm == Algorithm::ShortcutAware {
         bail!(

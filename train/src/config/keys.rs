@@ -67,6 +67,8 @@ keys! {
     freeze_llm: bool = false;
     /// Keeps the vision model as it is.
     freeze_backbone: bool = false;
+    /// Trains a frozen vision model's layers from this one on, counted from the end if negative; 0 trains none.
+    unfreeze_vit_layers: i64 = 0;
     /// Keeps the projector as it is.
     freeze_mlp: bool = false;
     /// Trains a low-rank addition to the vision model.
@@ -146,6 +148,8 @@ keys! {
     logging_steps: usize = 500;
     /// Logs the first step too.
     logging_first_step: bool = false;
+    /// When `eval_data` is evaluated; `None`: every `eval_steps`.
+    eval_strategy: Option<EvalStrategy> = None;
     /// Steps between evaluations; `None` takes `logging_steps`.
     eval_steps: Option<usize> = None;
     /// Keeps the weights that did best in an evaluation, as `checkpoint-best`.
@@ -241,6 +245,15 @@ choices! {
         /// At the end alone.
         No = "no",
         /// Every `save_steps`.
+        Steps = "steps",
+        /// After every epoch.
+        Epoch = "epoch",
+    }
+    /// When evaluations are made; after the last step too.
+    EvalStrategy {
+        /// Never.
+        No = "no",
+        /// Every `eval_steps`.
         Steps = "steps",
         /// After every epoch.
         Epoch = "epoch",

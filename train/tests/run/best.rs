@@ -82,7 +82,7 @@ fn a_run_stops_where_nothing_gets_better_and_stays_complete() {
 fn what_cannot_be_judged_is_refused() {
     let said = message(&Run::new("load_best_model_at_end: true").train(&[]));
     assert!(
-        said.contains("load_best_model_at_end: expected a set in eval_data"),
+        said.contains("load_best_model_at_end: expected evaluations"),
         "{said}"
     );
     let said = message(&Run::new(&keys()).train(&["--set", "metric_for_best_model=accuracy_text"]));

@@ -9,6 +9,7 @@ mod events;
 mod interruption;
 mod lora;
 mod not_finite;
+mod published;
 mod support;
 
 use std::fs;
