@@ -146,14 +146,15 @@ impl Reader {
         }
     }
 
-    /// Keys that `null` leaves open: the algorithm has a rule for it, the two paths must be given in the end.
+    /// Keys that `null` leaves open: the algorithm has a rule for it, TF32 a default, and the two paths must be given in
+    /// the end.
     fn is_left_open(&mut self, key: &str, value: &Value) -> bool {
         match key {
             "algorithm" => {
                 self.algorithm = !value.is_null();
                 value.is_null()
             }
-            "output_dir" | "dataset_path" => value.is_null(),
+            "output_dir" | "dataset_path" | "tf32" => value.is_null(),
             _ => false,
         }
     }

@@ -151,8 +151,10 @@ fn same<T: Setting + PartialEq>(a: &Value, b: &Value) -> bool {
     T::read(a).is_some_and(|a| T::read(b) == Some(a))
 }
 
+/// Nothing in either spelling: null, or a mapping without keys.
 fn text(value: &Value) -> String {
     match value {
+        Value::Mapping(keys) if keys.is_empty() => "null".into(),
         Value::String(text) => text.clone(),
         other => shown(other),
     }
