@@ -92,10 +92,13 @@ impl Criterion {
             };
             return Ok((first, true));
         };
-        let gain = f64::from(value - best.value) * if self.greater { 1.0 } else { -1.0 };
-        // No number is better than the one that is no number.
-        let better = gain > 0.0 || (best.value.is_nan() && !value.is_nan());
-        let waited = if better && !(gain <= self.threshold) {
+        let gain = match best.value.is_nan() && !value.is_nan() {
+            // Any number is better than what is none.
+            true => f64::INFINITY,
+            false => f64::from(value - best.value) * if self.greater { 1.0 } else { -1.0 },
+        };
+        let better = gain > 0.0;
+        let waited = if better && gain > self.threshold {
             0
         } else {
             best.waited + 1

@@ -293,20 +293,22 @@ impl Run<'_> {
             results.insert(name.as_str(), trainer.evaluate(prepared)?);
         }
         self.report.evaluation(step, &results)?;
-        self.judge(trainer, progress, &results)
+        match &self.criterion {
+            Some(criterion) => {
+                let judged = criterion.judge(self.best, step, &results)?;
+                self.keep(trainer, progress, judged)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Keeps the weights that did best.
-    fn judge(
+    fn keep(
         &mut self,
         trainer: &Trainer,
         progress: Progress,
-        results: &BTreeMap<&str, Measures>,
+        (best, is_this): (Best, bool),
     ) -> Result<()> {
-        let Some(criterion) = &self.criterion else {
-            return Ok(());
-        };
-        let (best, is_this) = criterion.judge(self.best, progress.step, results)?;
         self.best = Some(best);
         if is_this && self.config.load_best_model_at_end {
             self.report.sync()?;

@@ -70,14 +70,25 @@ fn a_published_yaml_trains_as_it_is() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let yaml = YAML
         .replace("MODEL", &golden("models/qwen2").display().to_string())
-        .replace("ROWS", &golden("train/pairwise.jsonl").display().to_string())
+        .replace(
+            "ROWS",
+            &golden("train/pairwise.jsonl").display().to_string(),
+        )
         .replace("OUTPUT", &at("out"));
     fs::write(folder.path().join("published.yaml"), yaml).unwrap();
     let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_seeward-train"));
-    let output = program.args(["--config", &at("published.yaml")]).output().unwrap();
+    let output = program
+        .args(["--config", &at("published.yaml")])
+        .output()
+        .unwrap();
     let said = message(&output);
     assert!(output.status.success(), "{said}");
-    assert!(folder.path().join("out/checkpoint-last/model.safetensors").exists());
+    assert!(
+        folder
+            .path()
+            .join("out/checkpoint-last/model.safetensors")
+            .exists()
+    );
     // One notice for what means nothing here.
     let notice = "keys of other frameworks, not used: dataloader_num_workers, ddp_timeout, deepspeed, do_train, \
                   gradient_checkpointing, remove_unused_columns";
