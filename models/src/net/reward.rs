@@ -41,10 +41,23 @@ pub type Hidden<O> = <O as Ops>::T;
 /// # Errors
 /// A model without a vision encoder.
 pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
+    let features = image_features(ops, config, pixels)?;
+    project(ops, config, &features)
+}
+
+/// Their first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
+///
+/// # Errors
+/// A model without a vision encoder.
+pub fn image_features<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
     let no_vision = || Error::invalid("the model has no vision encoder");
     let vision = config.vision.as_ref().ok_or_else(no_vision)?;
-    let hidden = vision::forward(ops, vision, pixels, config.normalization)?;
-    projector::forward(ops, config, &hidden)
+    vision::forward(ops, vision, pixels, config.normalization)
+}
+
+/// Their second half: hidden states of the vision model → image embeddings.
+pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<O::T> {
+    projector::forward(ops, config, features)
 }
 
 /// Runs the language model over a forest.
