@@ -31,6 +31,7 @@ use seeward_models::{Error, config::Config};
 
 pub use graph::{Graph, Value};
 pub use lower::Lowering;
+pub use lower::attention::TreeMask;
 pub use ops::GraphOps;
 use source::Source;
 

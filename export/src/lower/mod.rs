@@ -74,6 +74,11 @@ impl Lowering {
         }
     }
 
+    /// Whether ONNX Runtime's own operators for the processor may be used.
+    pub(crate) fn is_for_the_processor(&self) -> bool {
+        self.target == Target::Cpu
+    }
+
     /// Whether attention takes [rows, heads, tokens, head] instead of [rows, tokens, heads·head]: TensorRT's list of
     /// operators has it with four axes only.
     pub(crate) fn heads_are_an_axis(&self) -> bool {

@@ -20,8 +20,9 @@ use seeward_train::torch::{self, Torch};
 use tch::{Device, Kind, Tensor};
 
 /// What a case is exported as, and how far it may then be off.
-const LOWERINGS: [(Target, Precision, f64); 6] = [
+const LOWERINGS: [(Target, Precision, f64); 7] = [
     (Target::Portable, Precision::Fp32, 1e-5),
+    (Target::Cpu, Precision::Fp32, 1e-5),
     (Target::Tensorrt, Precision::Fp32, 1e-5),
     (Target::Portable, Precision::Fp16, 5e-3),
     (Target::Tensorrt, Precision::Fp16, 5e-3),
