@@ -32,7 +32,7 @@ pub(crate) fn tree_mask(
     branches: &Value,
 ) -> Result<TreeMask> {
     let visible = visible(ops, documents, branches)?;
-    if !ops.lowering().is_for_the_processor() {
+    if !ops.lowering().has_causal_attention() {
         return Ok(TreeMask::Visible(visible));
     }
     let (seen, unseen) = (ops.f32s(&[0.0]), ops.f32s(&[f32::MIN]));
