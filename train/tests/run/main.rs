@@ -174,6 +174,20 @@ fn layers_of_a_frozen_vision_model_may_train() {
 }
 
 #[test]
+fn an_output_projection_may_train_alone() {
+    let frozen = "algorithm: sft\nfreeze_backbone: true\nfreeze_mlp: true\nfreeze_llm: true";
+    let run = Run::new(&format!("{frozen}\nunfreeze_lm_head: true")).succeed();
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
+    let moved: Vec<_> = after
+        .keys()
+        .filter(|name| before[*name] != after[*name])
+        .collect();
+    assert_eq!(moved, ["language_model.lm_head.weight"]);
+    let said = message(&Run::new("unfreeze_lm_head: true\nmax_steps: 1").train(&[]));
+    assert!(said.contains("unfreeze_lm_head: not used"), "{said}");
+}
+
+#[test]
 fn evaluations_come_by_steps_or_epochs_or_not_at_all() {
     let evaluated = |strategy: &str| {
         let run = Run::new(&format!(
