@@ -92,6 +92,7 @@ fn turning_every_pair_round_turns_the_accuracy_round() {
         );
     }
     assert_eq!(report["overall"]["model"]["pairs"], json!(9));
+    assert_eq!(report["overall"]["length_only"]["pairs"], json!(9));
     let table = String::from_utf8_lossy(&output.stdout);
     assert_eq!(table.lines().count(), 4, "{table}");
 }
