@@ -15,10 +15,12 @@ struct Drawing<'a> {
     is_share: bool,
     curves: Vec<Curve<'a>>,
     /// Two curves with everything between them.
-    band: Option<(&'a [(f64, f64)], &'a [(f64, f64)])>,
+    band: Option<(Points<'a>, Points<'a>)>,
 }
 
-type Curve<'a> = (&'a str, &'a [(f64, f64)]);
+/// Steps and values.
+type Points<'a> = &'a [(f64, f64)];
+type Curve<'a> = (&'a str, Points<'a>);
 
 pub(super) fn section(report: &Report) -> String {
     let drawings = report.training.as_ref().map(|training| {
