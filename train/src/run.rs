@@ -142,6 +142,7 @@ impl Run<'_> {
         self.report.finish();
         if stopped.is_none() {
             self.output.tidy()?;
+            self.say_best();
         }
         Ok(stopped.map_or(Ending::Complete, Ending::Stopped))
     }
@@ -362,6 +363,18 @@ impl Run<'_> {
             checkpoint.write(self.output.path(), output::BEST, progress)?;
         }
         Ok(())
+    }
+
+    fn say_best(&self) {
+        let wanted = self.config.load_best_model_at_end;
+        if let Some(best) = self.best.filter(|_| wanted) {
+            let folder = self.output.path().join(output::BEST);
+            let (step, value) = (best.step, best.value);
+            self.report.say(&format!(
+                "best: {value} behind step {step}: {}",
+                folder.display()
+            ));
+        }
     }
 
     fn gives_up(&self) -> bool {
