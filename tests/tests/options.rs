@@ -88,6 +88,19 @@ fn a_margin_column_reaches_both_branches() {
     assert_eq!(asked.accuracy, plain.accuracy);
 }
 
+/// The same pairs computed apart save nothing, and are more tokens.
+#[test]
+fn a_step_says_how_much_sharing_saves() {
+    let measures = |shared| Training::new("qwen2", |c| c.share_computation = shared).measures();
+    let (together, apart) = (measures(true), measures(false));
+    assert_eq!(apart.work_saved, Some(0.0));
+    let saved = together.work_saved.expect("work");
+    assert!((0.3..0.6).contains(&saved), "{saved}");
+    assert!(together.tokens < apart.tokens);
+    let padding = together.padding_share.expect("tokens");
+    assert!((0.0..1.0).contains(&padding), "{padding}");
+}
+
 /// The spread of both branches' rewards, as the batches' rewards have it.
 #[test]
 fn rewards_have_a_mean_and_a_deviation() {

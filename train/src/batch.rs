@@ -16,6 +16,7 @@ use seeward_models::{Error, Result};
 
 use crate::data::Row;
 use crate::features::Known;
+use crate::load::Load;
 
 /// How one branch sees a row: its tokenizer and template, its tiles, and what is hidden from it.
 pub struct View {
@@ -41,6 +42,8 @@ pub struct Inputs {
     pub images: Vec<Image>,
     /// Next-token targets, for supervised rows.
     pub targets: Targets,
+    /// How much it is.
+    pub load: Load,
 }
 
 impl Inputs {
@@ -291,10 +294,25 @@ impl Images {
         }
     }
 
+    fn load(&self, forest: &Forest, documents: &[Document]) -> Load {
+        let conversations = documents.iter().flat_map(|document| &document.branches);
+        Load {
+            tokens: forest.used_tokens,
+            padding: forest.rows * forest.tokens - forest.used_tokens,
+            tiles: self.images.iter().map(|image| image.tiles).sum(),
+            tokens_apart: conversations
+                .map(|conversation| conversation.ids.len())
+                .sum(),
+            tiles_apart: self.seen.iter().flat_map(|seen| self.tiles_of(seen)).sum(),
+        }
+    }
+
     fn inputs(self, documents: &[Document], rope: &RopeSettings) -> Result<Inputs> {
         let rows: Vec<Vec<&Document>> = documents.iter().map(|document| vec![document]).collect();
+        let forest = Forest::new(&rows, rope)?;
         Ok(Inputs {
-            forest: Forest::new(&rows, rope)?,
+            load: self.load(&forest, documents),
+            forest,
             images: self.images,
             targets: Targets::default(),
         })

@@ -23,6 +23,7 @@ pub struct Report {
     metrics: Metrics,
     events: Option<Events>,
     rows: usize,
+    tokens: usize,
     since: Instant,
     /// How long the model waited for rows since the last logged step.
     waiting: Duration,
@@ -43,6 +44,7 @@ impl Report {
                 .then(|| Events::open(output, step))
                 .transpose()?,
             rows: 0,
+            tokens: 0,
             since: Instant::now(),
             waiting: Duration::ZERO,
             device,
@@ -73,25 +75,28 @@ impl Report {
 
     /// Counts from here on.
     fn restart(&mut self) {
-        (self.rows, self.since, self.waiting) = (0, Instant::now(), Duration::ZERO);
+        (self.rows, self.tokens) = (0, 0);
+        (self.since, self.waiting) = (Instant::now(), Duration::ZERO);
     }
 
     /// Shows one step.
     pub fn step(&mut self, measures: &Measures, rows: usize) {
         self.rows += rows;
+        self.tokens += measures.tokens;
         let accuracy = measures.accuracy.or(measures.accuracy_text);
         let accuracy = accuracy.map_or(String::new(), |a| format!(" accuracy {a:.3}"));
         self.bar.set_message(format!(
-            "loss {:.4}{accuracy} {:.1} pairs/s",
+            "loss {:.4}{accuracy} {:.1} pairs/s {:.0} tokens/s",
             measures.loss,
-            self.rate()
+            self.rate(self.rows),
+            self.rate(self.tokens)
         ));
         self.bar.inc(1);
     }
 
-    /// Rows per second since the last logged step.
-    fn rate(&self) -> f64 {
-        self.rows as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    /// So many of something since the last logged step, per second.
+    fn rate(&self, count: usize) -> f64 {
+        count as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
     /// Writes one line of metrics for a step.
@@ -109,7 +114,8 @@ impl Report {
             .into_iter()
             .flatten()
             .for_each(|(key, value)| line[key] = value.clone());
-        line["pairs_per_second"] = json!(self.rate());
+        line["pairs_per_second"] = json!(self.rate(self.rows));
+        line["tokens_per_second"] = json!(self.rate(self.tokens));
         line["waiting_seconds"] = json!(self.waiting.as_secs_f64());
         for (name, value) in quantiles(measures.spread_of("sfc")) {
             line[format!("sfc_{name}")] = json!(value);

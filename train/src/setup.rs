@@ -78,14 +78,6 @@ impl Start {
     }
 }
 
-/// How the branches of a run from the start see rows. No weights are read.
-///
-/// # Errors
-/// As [`Start::load`].
-pub fn views(config: &Config) -> Result<Branches<View>> {
-    sources(config, None, &mut Vec::new())?.views(config)
-}
-
 impl<T> Branches<T> {
     /// The main branch's, then the text-only one's if there is one.
     pub fn each(&self) -> impl Iterator<Item = &T> {

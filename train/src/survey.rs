@@ -5,15 +5,17 @@ use std::path::Path;
 
 use anyhow::Result;
 use rayon::prelude::*;
+use seeward_models::forest::Document;
 use seeward_models::prompt::Conversation;
 use serde::Serialize;
 
 use crate::batch::View;
 use crate::config::Config;
 use crate::data::{Read, Row, Samples};
+use crate::load::{self, Load};
+use crate::outline::{Memory, Outline};
 use crate::plan::Plan;
 use crate::report::PatientBar;
-use crate::setup;
 
 /// Rows that are looked at together.
 const CHUNK: usize = 1024;
@@ -23,6 +25,10 @@ const CHUNK: usize = 1024;
 pub struct Survey {
     #[serde(flatten)]
     training: Contents,
+    /// The share of the main branch's work that sharing saves in pairs, about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_saved: Option<f64>,
+    memory: Memory,
     steps_per_epoch: usize,
     total_steps: usize,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -56,6 +62,8 @@ struct Contents {
     tokens: Spread,
     /// Conversations that max_length cut.
     truncated: usize,
+    #[serde(skip)]
+    load: Load,
 }
 
 /// How large things are.
@@ -72,11 +80,12 @@ impl Survey {
     /// # Errors
     /// A file that cannot be read at all; what is wrong with a row or an image is a problem of the survey.
     pub fn of(config: &Config) -> Result<Self> {
-        let views = setup::views(config)?;
+        let outline = Outline::of(config)?;
+        let view = &outline.views.main;
         let mut problems = Vec::new();
         let mut contents = |path: &str| -> Result<Contents> {
             let read = Read::open(config, Path::new(path))?;
-            let mut surveyor = Surveyor::new(&views.main);
+            let mut surveyor = Surveyor::new(view);
             let contents = surveyor.file(&read)?;
             problems.append(&mut surveyor.problems);
             Ok(contents)
@@ -88,7 +97,10 @@ impl Survey {
             .collect::<Result<_>>()?;
         let count = training.pairs.or(training.responses).unwrap_or(0);
         let plan = Plan::new(config, count);
+        let work_saved = load::work_saved(&[(outline.costs, training.load)]);
         Ok(Self {
+            work_saved: work_saved.filter(|_| training.pairs.is_some()),
+            memory: outline.memory,
             training,
             steps_per_epoch: plan.steps_per_epoch,
             total_steps: plan.total_steps,
@@ -107,6 +119,7 @@ struct Surveyor<'a> {
     lengths: Vec<u32>,
     truncated: usize,
     refused: usize,
+    load: Load,
     problems: Vec<String>,
 }
 
@@ -118,6 +131,7 @@ impl<'a> Surveyor<'a> {
             lengths: Vec::new(),
             truncated: 0,
             refused: 0,
+            load: Load::default(),
             problems: Vec::new(),
         }
     }
@@ -174,6 +188,7 @@ impl<'a> Surveyor<'a> {
             match result {
                 None => {}
                 Some(Ok(sides)) => {
+                    self.load = self.load + row.load(self.view, &self.images, &sides);
                     self.truncated += sides.iter().filter(|side| side.truncated).count();
                     self.lengths
                         .extend(sides.iter().map(|side| side.ids.len() as u32));
@@ -204,6 +219,7 @@ impl<'a> Surveyor<'a> {
             tiles: Spread::of(tiles.map(|tiles| tiles as u32).collect()),
             tokens: Spread::of(std::mem::take(&mut self.lengths)),
             truncated: self.truncated,
+            load: self.load,
         }
     }
 }
@@ -287,6 +303,40 @@ impl<'a> Said<'a> {
         let conversation =
             |(response, tiles): (&str, Vec<_>)| view.conversation(self.prompt, response, &tiles);
         Some(sides.into_iter().map(conversation).collect())
+    }
+}
+
+impl Said<'_> {
+    /// What its conversations come to where both sides of a pair see the same images, and so share what they can.
+    fn load(
+        &self,
+        view: &View,
+        images: &HashMap<String, Measured>,
+        sides: &[Conversation],
+    ) -> Load {
+        let tiles = |(_, seen): &(&str, &[String])| -> usize {
+            let seen = view.seen(seen).into_iter();
+            seen.filter_map(|path| images[path].tiles()).sum()
+        };
+        let tiles: Vec<usize> = self.sides.iter().map(tiles).collect();
+        let tokens_apart = sides.iter().map(|side| side.ids.len()).sum();
+        let tiles_apart = tiles.iter().sum();
+        let is_shared = view.shared && self.sides.iter().all(|(_, seen)| *seen == self.sides[0].1);
+        let document = Document {
+            branches: sides.iter().collect(),
+            image_rows: Vec::new(),
+        };
+        Load {
+            tokens: if is_shared {
+                document.tokens()
+            } else {
+                tokens_apart
+            },
+            tiles: if is_shared { tiles[0] } else { tiles_apart },
+            padding: 0,
+            tokens_apart,
+            tiles_apart,
+        }
     }
 }
 

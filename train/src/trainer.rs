@@ -8,7 +8,9 @@ use seeward_models::config::RewardScale;
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
+use crate::batch::Inputs;
 use crate::config::{Algorithm, Config};
+use crate::load::{Costs, Load, work_saved};
 use crate::loader::Batch;
 use crate::loss::{self, Objective, PairLoss};
 use crate::model::Model;
@@ -75,6 +77,15 @@ pub struct Measures {
     /// Standard deviation of its rewards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_std_text: Option<f64>,
+    /// Tokens that were computed, of both branches.
+    #[serde(skip)]
+    pub tokens: usize,
+    /// The share of padding among the tokens of a training step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding_share: Option<f64>,
+    /// The share of a training step's work that sharing saves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work_saved: Option<f64>,
     /// Values by name: one per row of margins and shortcut-failure coefficients, two of rewards.
     #[serde(skip)]
     pub distributions: Vec<(&'static str, Vec<f64>)>,
@@ -132,8 +143,13 @@ impl Trainer {
             pass.backward(&(loss / rows as f64))?;
         }
         let norm = gradient_norm(&self.parameters);
+        let (load, work_saved) = self.load(&batches);
+        let read = load.tokens + load.padding;
         let measures = Measures {
             grad_norm: Some(norm),
+            tokens: load.tokens,
+            padding_share: (read > 0).then(|| load.padding as f64 / read as f64),
+            work_saved,
             ..sums.means(rows)?
         };
         if !measures.loss.is_finite() || !norm.is_finite() {
@@ -168,6 +184,18 @@ impl Trainer {
             let _ = no_grad(|| self.forward(&batch, None, &mut sums))?;
         }
         sums.means(rows)
+    }
+
+    /// What both branches read of these batches, and the share of the work that sharing saves.
+    fn load(&self, batches: &[&Batch]) -> (Load, Option<f64>) {
+        let of = |inputs: fn(&Batch) -> &Option<Inputs>| -> Load {
+            let inputs = batches.iter().filter_map(|batch| inputs(batch).as_ref());
+            inputs.map(|inputs| inputs.load).sum()
+        };
+        let loads = [of(|batch| &batch.main), of(|batch| &batch.text)];
+        let costs = self.models.each().map(|model| Costs::of(&model.config));
+        let branches: Vec<_> = costs.zip(loads).collect();
+        (loads.into_iter().sum(), work_saved(&branches))
     }
 
     /// The sum of the rows' losses.
@@ -293,6 +321,9 @@ impl Sums {
             reward_std: rewards.map(|scale| scale.std),
             reward_mean_text: rewards_text.map(|scale| scale.mean),
             reward_std_text: rewards_text.map(|scale| scale.std),
+            tokens: 0,
+            padding_share: None,
+            work_saved: None,
             distributions,
         })
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Run, golden, message};
+use crate::support::{Run, golden, message, weights};
 
 fn survey(run: &Run, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let output = run.train(&[&["--dry-run"], arguments].concat());
@@ -25,13 +25,30 @@ fn the_golden_pairs() {
     assert_eq!((status, said.as_str()), (Some(0), ""));
     // The golden model's tokens are what training reads; max_length cuts none of them.
     let tokens = survey["tokens"].clone();
+    let saved = survey["work_saved"].clone();
+    // A pair shares its image, and its prefix but for the responses.
+    assert!((0.4..0.5).contains(&saved.as_f64().unwrap()), "{saved}");
+    let elements: usize = weights(&golden("models/qwen2"))
+        .values()
+        .map(Vec::len)
+        .sum();
+    let memory = survey["memory"].clone();
+    let bytes = |key: &str| memory[key].as_u64().unwrap() as usize;
+    assert_eq!(
+        bytes("weights"),
+        4 * elements,
+        "the score head is in the golden model"
+    );
+    // The output projection does not train.
+    assert!(bytes("gradients") < bytes("weights") && bytes("gradients") > bytes("weights") / 2);
+    assert_eq!(bytes("optimizer"), 2 * bytes("gradients"));
     assert_eq!(
         survey,
         json!({
             "rows": 12, "pairs": 12, "ties_dropped": 0, "non_numeric_dropped": 0, "unreadable_rows": 0,
             "images": 12, "missing_images": 0, "unreadable_images": 0, "refused": 0,
             "tiles": {"p50": 1, "p95": 7, "max": 7}, "tokens": tokens, "truncated": 0,
-            "steps_per_epoch": 3, "total_steps": 4,
+            "work_saved": saved, "memory": memory, "steps_per_epoch": 3, "total_steps": 4,
         })
     );
     assert!(tokens["p50"].as_u64() < tokens["p95"].as_u64());
