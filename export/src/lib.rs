@@ -26,6 +26,7 @@ use anyhow::{Result, bail};
 use seeward_models::bundle::{self, Contract, Manifest, Precision, Target};
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::folder::replace_folder;
+use seeward_models::forest::Work;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, config::Config};
 
@@ -258,6 +259,7 @@ fn manifest(options: &Options, source: &Source, lowering: Lowering) -> Manifest 
         opset: graph::OPSET,
         hidden_size: config.text.hidden,
         rope: config.text.rope.clone(),
+        work: Work::of(&config.text),
         prompt: source.prompter.settings().clone(),
         tiles: config.tiles,
         input_mode: source.input_mode,

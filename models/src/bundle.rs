@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::forest::Work;
 use crate::hash::{add_hashes, file_hash, hash};
 use crate::image::TileSettings;
 use crate::net::rope::RopeSettings;
@@ -175,6 +176,9 @@ pub struct Manifest {
     pub hidden_size: usize,
     /// How rope tables are made.
     pub rope: RopeSettings,
+    /// What the language model computes, which decides how rows are packed; the default in bundles older than this field.
+    #[serde(default)]
+    pub work: Work,
     /// Template, image tokens per tile, length limit.
     pub prompt: PromptSettings,
     /// How pictures become tiles.

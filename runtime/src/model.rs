@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use seeward_models::bundle::{Bundle, InputMode, Manifest, REWARD_GRAPH, reward_contract};
-use seeward_models::forest::{self, Document, Forest};
+use seeward_models::forest::{self, Cost, Document, Forest, Packing, Rates};
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 
@@ -22,6 +22,7 @@ pub struct RewardModel {
     prompter: Prompter,
     vision: Option<Vision>,
     reward: Graph,
+    packing: Packing,
     pool: ThreadPool,
 }
 
@@ -47,6 +48,7 @@ impl RewardModel {
             input: options.input_mode(manifest.input_mode)?,
             vision: Vision::open(&bundle, &options)?,
             reward: open_reward(&bundle, &options)?,
+            packing: packing(manifest, &options),
             pool: pool(&options)?,
             prompter,
             options,
@@ -167,9 +169,8 @@ impl RewardModel {
         usage: &mut Usage,
     ) -> Result<Vec<Vec<f32>>> {
         let documents: Vec<Document> = prepared.iter().flatten().map(document).collect();
-        let rope = &self.manifest().rope;
-        let batches =
-            forest::batches(&documents, rope, self.options.batch_tokens).map_err(Error::Prompt)?;
+        let batches = forest::batches(&documents, &self.manifest().rope, &self.packing)
+            .map_err(Error::Prompt)?;
         let none = |document: &Document| vec![0.0; document.branches.len()];
         let mut rewards: Vec<Vec<f32>> = documents.iter().map(none).collect();
         for batch in &batches {
@@ -220,6 +221,13 @@ fn open_reward(bundle: &Bundle, options: &Options) -> Result<Graph> {
         &environment,
         options,
     )
+}
+
+fn packing(manifest: &Manifest, options: &Options) -> Packing {
+    Packing {
+        batch_tokens: options.batch_tokens,
+        cost: Cost::new(manifest.work, Rates::of(manifest.precision)),
+    }
 }
 
 fn pool(options: &Options) -> Result<ThreadPool> {
