@@ -201,6 +201,26 @@ pub struct Manifest {
     pub files: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// Sizes that no model has are slips, and would overflow what is computed with them.
+    fn check(&self) -> Result<()> {
+        self.tiles.validate()?;
+        self.rope.check()?;
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("tokens_per_tile", self.prompt.tokens_per_tile),
+            ("max_length", self.prompt.max_length),
+        ];
+        let most = 1 << 24;
+        match sizes.iter().find(|(_, size)| !(1..=most).contains(size)) {
+            None => Ok(()),
+            Some((name, size)) => Err(Error::invalid(format!(
+                "{name}: expected 1 to {most}, got {size}"
+            ))),
+        }
+    }
+}
+
 /// A bundle's folder with its manifest, read and checked.
 #[derive(Clone, Debug)]
 pub struct Bundle {
@@ -224,6 +244,7 @@ impl Bundle {
             );
             return Err(Error::invalid(problem).at(path.display()));
         }
+        manifest.check().map_err(|e| e.at(path.display()))?;
         let bundle = Self {
             folder: folder.to_owned(),
             manifest,

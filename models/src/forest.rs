@@ -18,7 +18,7 @@ use crate::prompt::Conversation;
 use crate::{Error, Result};
 
 pub use cost::{Cost, Rates, Work};
-pub use packing::{Batch, Packing, batches};
+pub use packing::{Batch, LAYOUT_VERSION, Packing, batches};
 
 /// Conversations about the same images.
 #[derive(Clone, Debug)]

@@ -23,6 +23,8 @@
 //! ONNX Runtime is a shared library, found at run time: [`Options::library`], else the file that `ORT_DYLIB_PATH` names,
 //! else beside the executable, else `third_party/onnxruntime/` under the current folder.
 
+mod answer;
+mod batcher;
 mod device;
 mod error;
 mod graph;
@@ -30,14 +32,20 @@ mod images;
 mod library;
 mod model;
 mod options;
+mod prepared;
 mod request;
+mod scale;
 mod vision;
 
+pub use answer::Answer;
+pub use batcher::{Batcher, Batching};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use model::RewardModel;
 pub use options::{DEFAULT_BATCH_TOKENS, Options};
+pub use prepared::Prepared;
 pub use request::{Image, Request, Scored, Scores, Usage};
+pub use scale::Scale;
 pub use seeward_models::bundle::{Bundle, InputMode};
 pub use seeward_models::image::Rgb;
 
