@@ -90,7 +90,7 @@ impl RewardModel {
         inner.pool.install(|| {
             let shown = inner.show(requests);
             let read = inner.read(requests, shown.images);
-            Prepared::new(shown.pictures, read, inner.manifest(), options)
+            Prepared::new(shown.pictures, read, &inner.bundle, options)
         })
     }
 
@@ -98,9 +98,13 @@ impl RewardModel {
     /// on another device may run here.
     ///
     /// # Errors
-    /// The engine failed: no request is scored.
+    /// The engine failed, or it was prepared for another bundle: no request is scored.
     pub fn run(&self, prepared: Prepared) -> Result<Scored> {
         let (inner, mut usage) = (&*self.0, Usage::default());
+        if prepared.bundle != inner.bundle.hash() {
+            let problem = "what is to be run was prepared for another bundle";
+            return Err(Error::Options(problem.to_owned()));
+        }
         let embeddings = inner.encode(prepared.pictures, &mut usage)?;
         let asked = prepared.requests.iter().flatten();
         let none = |asked: &Asked| vec![0.0; asked.truncated.len()];

@@ -1,6 +1,6 @@
 //! What the engine needs of a call: tiles, token layouts, and where every reward belongs.
 
-use seeward_models::bundle::Manifest;
+use seeward_models::bundle::{Bundle, Manifest};
 use seeward_models::forest::{self, Batch, Cost, Document, Packing, Rates};
 use seeward_models::image::Tiles;
 use seeward_models::net::rope::RopeTables;
@@ -14,6 +14,8 @@ use crate::{Error, Options, Result};
 ///
 /// Holds the pixels of the distinct pictures, 0.6 MB for a tile of 448 × 448, until they have been encoded.
 pub struct Prepared {
+    /// The hash of the bundle that it is for.
+    pub(crate) bundle: String,
     pub(crate) pictures: Pictures,
     pub(crate) runs: Vec<Run>,
     /// For each request what it asks, or why it cannot be scored.
@@ -53,9 +55,10 @@ impl Prepared {
     pub(crate) fn new(
         pictures: Pictures,
         read: Vec<Result<Read>>,
-        manifest: &Manifest,
+        bundle: &Bundle,
         options: &Options,
     ) -> Result<Self> {
+        let manifest = bundle.manifest();
         let documents: Vec<Document> = read.iter().flatten().map(Read::document).collect();
         let batches = forest::batches(&documents, &manifest.rope, &packing(manifest, options));
         let run = |batch: Batch| Run {
@@ -63,6 +66,7 @@ impl Prepared {
             batch,
         };
         Ok(Self {
+            bundle: bundle.hash().to_owned(),
             pictures,
             runs: batches
                 .map_err(Error::Prompt)?

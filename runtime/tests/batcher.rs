@@ -175,6 +175,9 @@ fn rewards_are_whitened_by_the_bundles_mean_and_deviation() {
         RewardModel::load(folder.path(), options)
     };
     let whitened = load(0.5.into(), 0.25.into()).unwrap();
+    let other = whitened.run(model().prepare(&[request(0)]).unwrap());
+    let message = other.unwrap_err().to_string();
+    assert!(message.contains("for another bundle"), "{message}");
     let score = |model: &RewardModel| model.score(&[request(0)]).unwrap().results.remove(0);
     let (raw, white) = (score(&model()).unwrap(), score(&whitened).unwrap());
     for (raw, white) in raw.rewards.iter().zip(white.rewards) {
