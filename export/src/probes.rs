@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use seeward_models::bundle::InputMode;
 use seeward_models::config::Config;
-use seeward_models::image::{self, DEFAULT_MAX_PIXELS, TileSettings};
+use seeward_models::image::{self, DEFAULT_MAX_PIXELS};
 use seeward_models::net::Branch;
 use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::Prompter;
@@ -64,14 +64,16 @@ impl Reading<'_> {
 
     /// The tiles of each picture that the model sees.
     fn tiles(&self, probe: &Probe) -> Result<Vec<usize>> {
+        if self.config.vision.is_none() {
+            return Ok(Vec::new());
+        }
         if self.input_mode == InputMode::TextOnly {
             return Ok(vec![1]);
         }
-        let settings: &TileSettings = &self.config.tiles;
         let count = |name: &String| {
             let path = self.folder.join(name);
             let (width, height) = image::file_dimensions(&path, DEFAULT_MAX_PIXELS)?;
-            Ok(image::tile_count(width, height, settings))
+            Ok(image::tile_count(width, height, &self.config.tiles))
         };
         probe.images.iter().map(count).collect()
     }

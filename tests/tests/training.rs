@@ -13,7 +13,7 @@ use seeward_train::batch::Inputs;
 use seeward_train::config::{Algorithm, Config, SchedulerKind};
 use seeward_train::data::Rows;
 use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::loss::shortcut_aware;
+use seeward_train::loss::Objective;
 use seeward_train::model::Model;
 use seeward_train::parameters::read;
 use seeward_train::plan::Plan;
@@ -206,7 +206,8 @@ fn check_rewards(golden: &Value, trainer: &Trainer, batch: &Batch, suffix: &str)
     let text = rewards(text, &batch.text);
     sides(golden, &text, "_bias");
     if let Some(weights) = golden.get("shortcut_weights") {
-        let sfc = shortcut_aware(&main, &text).sfc.expect("shortcut-aware");
+        let loss = Objective::default().shortcut_aware(&main, &text, None);
+        let sfc = loss.sfc.expect("shortcut-aware");
         assert_close(
             "shortcut_weights",
             &values(&sfc),

@@ -24,6 +24,8 @@ pub struct Views<'a> {
 pub struct Batch {
     /// Where its rows stand: `file:line`.
     pub places: Vec<String>,
+    /// The margin that each row asks for; `None` where none does.
+    pub margins: Option<Vec<f64>>,
     /// What the main branch reads.
     pub main: Option<Inputs>,
     /// What the text-only branch reads.
@@ -64,9 +66,22 @@ pub fn prepare(rows: &Rows, views: Views, numbers: &[usize]) -> Result<Batch> {
     let see = |view: Option<&View>| view.map(|view| inputs(rows, view, numbers)).transpose();
     Ok(Batch {
         places: numbers.iter().map(|&number| rows.place(number)).collect(),
+        margins: margins(rows, numbers),
         main: see(views.main)?,
         text: see(views.text)?,
     })
+}
+
+fn margins(rows: &Rows, numbers: &[usize]) -> Option<Vec<f64>> {
+    let Rows::Pairs(pairs) = rows else {
+        return None;
+    };
+    let asked = numbers.iter().map(|&number| pairs[number].sample.margin);
+    let margins: Vec<f64> = asked.collect();
+    margins
+        .iter()
+        .any(|&margin| margin != 0.0)
+        .then_some(margins)
 }
 
 fn inputs(rows: &Rows, view: &View, numbers: &[usize]) -> Result<Inputs> {

@@ -81,6 +81,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         output,
         stop,
         saved: progress,
+        measured: None,
         criterion: Criterion::of(config)?,
         best,
     };
@@ -102,6 +103,8 @@ struct Run<'a> {
     stop: &'a Stop,
     /// What the newest checkpoint holds.
     saved: Option<Progress>,
+    /// The optimizer steps taken before the last evaluation, and what the first of its sets gave.
+    measured: Option<(usize, Measures)>,
     /// What decides which weights are best, if anything does.
     criterion: Option<Criterion>,
     best: Option<Best>,
@@ -293,6 +296,8 @@ impl Run<'_> {
             results.insert(name.as_str(), trainer.evaluate(prepared)?);
         }
         self.report.evaluation(step, &results)?;
+        let first = results.values().next().cloned();
+        self.measured = first.map(|measures| (trainer.taken, measures));
         match &self.criterion {
             Some(criterion) => {
                 let judged = criterion.judge(self.best, step, &results)?;
@@ -368,11 +373,14 @@ impl Run<'_> {
     }
 
     fn checkpoint<'b>(&'b self, trainer: &'b Trainer) -> Checkpoint<'b> {
+        let measured = self.measured.as_ref();
+        let measured = measured.filter(|(taken, _)| *taken == trainer.taken);
         Checkpoint {
             trainer,
             config: self.config,
             tokenizer_files: self.tokenizer_files,
             probes: &self.probes,
+            measured: measured.map(|(_, measures)| measures),
             best: self.best,
         }
     }

@@ -15,7 +15,7 @@ use crate::output::{RESOLVED_CONFIG, Resumed};
 use crate::probes::Probes;
 use crate::space;
 use crate::state::{Progress, State};
-use crate::trainer::Trainer;
+use crate::trainer::{Measures, Trainer};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// What the small files, the headers and the file system's own bookkeeping take at most.
@@ -31,6 +31,8 @@ pub struct Checkpoint<'a> {
     pub tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are measured on the saved weights.
     pub probes: &'a Probes,
+    /// What was measured on the evaluation set with the saved weights, if anything was.
+    pub measured: Option<&'a Measures>,
     /// The best evaluation so far.
     pub best: Option<Best>,
 }
@@ -88,6 +90,12 @@ impl Checkpoint<'_> {
             let own = text.config.json();
             if *own != model {
                 model["bias_reward_config"] = own.clone();
+            }
+        }
+        let [main, text] = self.measured.map_or([None, None], Measures::reward_scales);
+        for (key, scale) in [("reward_scale", main), ("text_only_reward_scale", text)] {
+            if let Some(scale) = scale {
+                model["seeward"][key] = json!(scale);
             }
         }
         model["architectures"] = json!(["InternVLRewardModel"]);

@@ -54,6 +54,9 @@ struct Source {
     folder: PathBuf,
     stored: Branch,
     branch: Branch,
+    /// As it is stored.
+    whole: ModelConfig,
+    /// As the run has it.
     config: ModelConfig,
 }
 
@@ -202,13 +205,17 @@ impl Source {
         } else {
             read
         };
-        let changed = own
-            .with(overrides(config, &own))
-            .map_err(|e| e.at(folder.display()))?;
+        let place = |e: seeward_models::Error| e.at(folder.display());
+        let whole = own.with(overrides(config, &own)).map_err(place)?;
+        let changed = match branch {
+            Branch::Main => whole.clone(),
+            Branch::TextOnly => reduced(config, &whole).map_err(place)?,
+        };
         Ok(Self {
             folder: folder.to_owned(),
             stored,
             branch,
+            whole,
             config: changed,
         })
     }
@@ -217,7 +224,7 @@ impl Source {
     fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
         let mut checkpoint = Checkpoint::open(&self.folder)?;
         if self.stored == Branch::Main {
-            net::branches(&checkpoint, &self.config)?;
+            net::branches(&checkpoint, &self.whole)?;
         }
         net::fit_positions(&mut checkpoint, &self.config, self.stored)?;
         self.config = self.config.fitted()?;
@@ -280,6 +287,18 @@ impl Source {
     }
 }
 
+/// The text-only branch may be a smaller model than what it starts from.
+fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<ModelConfig> {
+    let seeing = match config.text_branch_vision {
+        true => whole.clone(),
+        false => whole.without_vision()?,
+    };
+    match config.text_branch_layers {
+        Some(layers) => seeing.with_layers(layers),
+        None => Ok(seeing),
+    }
+}
+
 fn input_mode(config: &Config) -> InputMode {
     match (config.use_text_only, config.use_image_only) {
         (true, _) => InputMode::TextOnly,
@@ -326,6 +345,7 @@ fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> 
         max_length: config.max_length,
         input_mode: input_mode(config),
         literal_special_tokens: config.literal_special_tokens,
+        ..Serving::default()
     };
     keys.push(("seeward".to_owned(), json!(serving)));
     if config.algorithm != Algorithm::ShortcutAware
@@ -367,7 +387,7 @@ fn vision(config: &Config, model: &Model, view: &View) -> Vision {
     let scope = format!("{}vision_model.", model.branch.prefix());
     match model.parameters.train_in(&scope) {
         true => Vision::Trains,
-        false if !view.shared => Vision::Frozen,
+        false if !view.shared || model.config.vision.is_none() => Vision::Frozen,
         false => Vision::Kept(Features::new(
             model.layout(),
             view.known.clone(),
@@ -420,7 +440,12 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
     }
     match local.split('.').next() {
         Some("vision_model") => {
-            !config.freeze_backbone || is_unfrozen(config, source.config.vision.layers, local)
+            let layers = source
+                .config
+                .vision
+                .as_ref()
+                .map_or(0, |vision| vision.layers);
+            !config.freeze_backbone || is_unfrozen(config, layers, local)
         }
         Some("mlp1") => !config.freeze_mlp,
         Some("language_model") => !config.freeze_llm,

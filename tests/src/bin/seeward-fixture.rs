@@ -15,6 +15,7 @@ use seeward_tests::fixture::{demo_checkpoint, report};
 const EXAMPLES: &str = "Examples:
   seeward-fixture demo-data --images third_party/easy_vqa --output out/demo/data
   seeward-fixture demo-checkpoint --data out/demo/data --output out/demo/init
+  seeward-fixture demo-checkpoint --data out/demo/data --output out/demo/tiny --layers 1 --width 32 --without-vision
   seeward-fixture checkpoint --config config.json --output out/random --score-head
   seeward-fixture demo-report --demo out/demo --seconds 600";
 
@@ -65,6 +66,15 @@ struct DemoCheckpointArguments {
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Width of the language model
+    #[arg(long, default_value_t = 64)]
+    width: usize,
+    /// Layers of the language model
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
+    /// Leaves the vision encoder out: for a text-only branch (bias_model_path)
+    #[arg(long)]
+    without_vision: bool,
 }
 
 #[derive(Args)]
@@ -121,7 +131,14 @@ fn run(command: Command) -> Result<()> {
             };
             data.write(&a.images, &a.output)
         }
-        Command::DemoCheckpoint(a) => demo_checkpoint::write(&a.data, &a.output, a.seed),
+        Command::DemoCheckpoint(a) => {
+            let size = demo_checkpoint::Size {
+                width: a.width,
+                layers: a.layers,
+                vision: !a.without_vision,
+            };
+            demo_checkpoint::write(&a.data, &a.output, size, a.seed)
+        }
         Command::Checkpoint(a) => checkpoint(&a),
         Command::DemoReport(a) => {
             print!("{}", report::write(&a.demo, a.seconds)?);

@@ -12,7 +12,6 @@ const UNBUILT: &[(&str, &[&str])] = &[
     ("llm_path", &["null"]),
     ("mlp_path", &["null"]),
     ("use_data_resampling", &["false"]),
-    ("center_rewards_coefficient", &["null"]),
     ("label_smoothing_factor", &["0"]),
     ("neftune_noise_alpha", &["null"]),
     ("adafactor", &["false"]),

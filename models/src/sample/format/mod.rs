@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// A way to write down preferences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `{"prompt", "img_path", "chosen", "rejected"}`, or with `chosen_img_path` and `rejected_img_path`.
+    /// `{"prompt", "img_path", "chosen", "rejected"}`, or with `chosen_img_path` and `rejected_img_path`; `margin`.
     Pairwise,
     /// `{"prompt", "img_path", "completions"}`: rated completions.
     VlFeedback,
