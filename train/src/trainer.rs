@@ -80,6 +80,14 @@ pub struct Measures {
     pub distributions: Vec<(&'static str, Vec<f64>)>,
 }
 
+impl Measures {
+    /// One value per row of the measure `name`; none where the algorithm has no such measure.
+    pub fn spread_of(&self, name: &str) -> &[f64] {
+        let found = self.distributions.iter().find(|(key, _)| *key == name);
+        found.map_or(&[], |(_, values)| values)
+    }
+}
+
 /// Sums over rows, so that batches of different sizes weigh by their rows.
 #[derive(Default)]
 struct Sums {
