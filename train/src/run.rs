@@ -75,7 +75,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         rows: &rows,
         evaluations,
         views,
-        tokenizer_files: &start.tokenizer_files,
+        tokenizer_files: start.tokenizer_files,
         probes,
         report: Report::open(output.path(), config.tensorboard(), step, device)?,
         output,
@@ -96,7 +96,7 @@ struct Run<'a> {
     rows: &'a Rows,
     evaluations: Vec<(String, Rows)>,
     views: &'a Branches<View>,
-    tokenizer_files: &'a [PathBuf],
+    tokenizer_files: Vec<PathBuf>,
     probes: Probes,
     report: Report,
     output: Output,
@@ -368,6 +368,10 @@ impl Run<'_> {
         self.report.sync()?;
         self.checkpoint(trainer)
             .write(self.output.path(), name, progress)?;
+        // Where they came from may be the checkpoint that the run went on from, which is pruned one day.
+        let folder = self.output.path().join(name);
+        let moved = |file: &PathBuf| Some(folder.join(file.file_name()?));
+        self.tokenizer_files = self.tokenizer_files.iter().filter_map(moved).collect();
         self.saved = Some(progress);
         Ok(())
     }
@@ -378,7 +382,7 @@ impl Run<'_> {
         Checkpoint {
             trainer,
             config: self.config,
-            tokenizer_files: self.tokenizer_files,
+            tokenizer_files: &self.tokenizer_files,
             probes: &self.probes,
             measured: measured.map(|(_, measures)| measures),
             best: self.best,
