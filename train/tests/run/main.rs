@@ -7,6 +7,7 @@ mod disk;
 mod dry_run;
 mod events;
 mod interruption;
+mod left_out;
 mod lora;
 mod not_finite;
 mod published;
