@@ -11,6 +11,7 @@ mod graph;
 mod lower;
 mod offer;
 mod ops;
+mod probes;
 mod proto;
 mod quantize;
 mod sink;
@@ -60,6 +61,10 @@ pub struct Summary {
     pub tensors: usize,
     /// Every file of the bundle and its bytes.
     pub files: BTreeMap<String, u64>,
+    /// Probes of the checkpoint that are in the bundle.
+    pub probes: usize,
+    /// Those that are not: another `max_length` than the trainer's cuts them, which changes their rewards.
+    pub probes_left_out: usize,
 }
 
 impl Summary {
@@ -116,6 +121,8 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
     Ok(Summary {
         tensors: graphs.iter().map(|graph| graph.weights().0).sum(),
         files: file_sizes(&options.output)?,
+        probes: source.probes.kept.len(),
+        probes_left_out: source.probes.left_out,
     })
 }
 
@@ -240,7 +247,7 @@ fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
 }
 
 fn copy_probe_images(options: &Options, source: &Source, folder: &Path) -> Result<()> {
-    for image in source.probes.iter().flat_map(|probe| &probe.images) {
+    for image in source.probes.kept.iter().flat_map(|probe| &probe.images) {
         let (from, to) = (options.checkpoint.join(image), folder.join(image));
         let parent = to.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
@@ -270,7 +277,7 @@ fn manifest(options: &Options, source: &Source, lowering: Lowering) -> Manifest 
         input_mode: source.input_mode,
         reward_mean: source.reward_scale.map(|scale| scale.mean),
         reward_std: source.reward_scale.map(|scale| scale.std),
-        probes: source.probes.clone(),
+        probes: source.probes.kept.clone(),
         probe_tolerance: lowering.probe_tolerance(),
         checkpoint: options.checkpoint.display().to_string(),
         tokenizer: tokenizer_files(source),

@@ -137,8 +137,9 @@ impl Training {
         let start = self.start.take().expect("unused");
         let plan = Plan::new(&self.config, self.rows.count());
         let schedule = Schedule::new(&self.config, plan.total_steps);
-        let batches: Vec<_> = (0..steps)
-            .map(|step| self.batches(&start, &plan.step(step)))
+        let batches: Vec<_> = plan
+            .steps(0..steps)
+            .map(|numbers| self.batches(&start, &numbers))
             .collect();
         let mut trainer = Trainer::new(&self.config, start.models, start.parameters);
         for (step, batches) in batches.iter().enumerate() {

@@ -202,8 +202,42 @@ fn add_scalars(group: &str, record: &Value, scalars: &mut Vec<(String, f64)>) {
     }
 }
 
+/// A bar that shows itself once the work takes long.
+pub struct PatientBar {
+    bar: ProgressBar,
+    since: Instant,
+}
+
+/// How long it waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl PatientBar {
+    /// Of work that is done at `total`.
+    pub fn new(what: &'static str, total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        Self {
+            bar: bar.with_style(style()).with_prefix(what),
+            since: Instant::now(),
+        }
+    }
+
+    /// Shows that the work is at `position`.
+    pub fn at(&self, position: u64) {
+        if self.since.elapsed() > PATIENCE && self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(position);
+    }
+}
+
+impl Drop for PatientBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// How a bar looks: what is done, how far, and how long it takes.
-pub(crate) fn style() -> ProgressStyle {
+fn style() -> ProgressStyle {
     let template = "{prefix} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -119,7 +119,9 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is not finite: the rows are named, and the weights are as they were.
     pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
-        let rows: usize = batches.iter().map(Batch::rows).sum();
+        let filled = batches.iter().filter(|batch| batch.rows() > 0);
+        let batches: Vec<&Batch> = filled.collect();
+        let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
         zero_gradients(&self.parameters);
         let mut sums = Sums::default();
         let mut losses = Vec::with_capacity(batches.len());
@@ -135,7 +137,7 @@ impl Trainer {
             ..sums.means(rows)?
         };
         if !measures.loss.is_finite() || !norm.is_finite() {
-            return Err(not_finite(&measures, batches, &losses));
+            return Err(not_finite(&measures, &batches, &losses));
         }
         let text = seeward_models::net::Branch::TextOnly.prefix();
         let rate = |name: &str| {
@@ -159,6 +161,9 @@ impl Trainer {
         let (mut sums, mut rows) = (Sums::default(), 0);
         for batch in batches {
             let batch = batch?;
+            if batch.rows() == 0 {
+                continue;
+            }
             rows += batch.rows();
             let _ = no_grad(|| self.forward(&batch, None, &mut sums))?;
         }
@@ -303,7 +308,7 @@ fn scale(values: &[f64]) -> Option<RewardScale> {
 }
 
 /// Names the rows of the batches whose own loss is not finite; where only the gradient is not, those of the step.
-fn not_finite(measures: &Measures, batches: &[Batch], losses: &[Tensor]) -> Error {
+fn not_finite(measures: &Measures, batches: &[&Batch], losses: &[Tensor]) -> Error {
     let is_finite = |loss: &Tensor| loss.double_value(&[]).is_finite();
     let is_suspect = |loss: &Tensor| measures.loss.is_finite() || !is_finite(loss);
     let suspects = batches

@@ -124,6 +124,9 @@ fn combinations(config: &Config) -> Result<()> {
             "min_dynamic_patch: expected at most max_dynamic_patch ({max}), got {min}"
         );
     }
+    if config.group_by_length && !config.shuffle {
+        bail!("group_by_length: needs shuffle: true, for it gives the rows another order");
+    }
     if config.use_text_only && config.use_image_only {
         bail!("use_text_only: nothing is left to train on with use_image_only");
     }

@@ -17,7 +17,6 @@ const UNBUILT: &[(&str, &[&str])] = &[
     ("adafactor", &["false"]),
     ("optim", &["adamw_torch", "adamw_torch_fused", "adamw_hf"]),
     ("lr_scheduler_kwargs", &["null"]),
-    ("group_by_length", &["false"]),
     ("data_seed", &["null"]),
     ("dataloader_drop_last", &["false"]),
     ("auto_find_batch_size", &["false"]),

@@ -114,6 +114,8 @@ keys! {
 
     /// Passes over the data; overridden by `max_steps`.
     num_train_epochs: f64 = 3.0;
+    /// Rows of similar length share an optimizer step; lengths are estimated.
+    group_by_length: bool = false;
     /// Optimizer steps; -1 leaves it to `num_train_epochs`.
     max_steps: i64 = -1;
     /// Pairs of one forward and backward pass.
