@@ -12,6 +12,7 @@ pub mod loader;
 pub mod loss;
 pub mod metrics;
 pub mod model;
+mod native;
 pub mod optimizer;
 pub mod output;
 pub mod parameters;

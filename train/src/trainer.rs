@@ -11,7 +11,7 @@ use crate::config::{Algorithm, Config};
 use crate::loader::Batch;
 use crate::loss::{self, PairLoss};
 use crate::model::Model;
-use crate::optimizer::{AdamW, clip_factor, gradient_norm, zero_gradients};
+use crate::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::setup::Branches;
@@ -97,7 +97,7 @@ impl Trainer {
     /// A loss or gradient that is not finite: the rows are named, and the weights are as they were.
     pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
         let rows: usize = batches.iter().map(Batch::rows).sum();
-        zero_gradients(&self.parameters);
+        forget_gradients(&self.parameters);
         let mut sums = Sums::default();
         let mut losses = Vec::with_capacity(batches.len());
         for (index, batch) in batches.iter().enumerate() {
@@ -126,7 +126,7 @@ impl Trainer {
             &self.parameters,
             clip_factor(norm, self.config.max_grad_norm),
             rate,
-        );
+        )?;
         self.taken += 1;
         Ok(measures)
     }
