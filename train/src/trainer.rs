@@ -96,6 +96,24 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is not finite: the rows are named, and the weights are as they were.
     pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
+        let (measures, losses) = self.backward(batches)?;
+        let norm = gradient_norm(&self.parameters);
+        let measures = Measures {
+            grad_norm: Some(norm),
+            ..measures
+        };
+        if !measures.loss.is_finite() || !norm.is_finite() {
+            return Err(not_finite(&measures, batches, &losses));
+        }
+        self.update(norm, rates)?;
+        Ok(measures)
+    }
+
+    /// Leaves in the weights the gradients of the mean loss over all rows; measures, and each batch's loss.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn backward(&self, batches: &[Batch]) -> Result<(Measures, Vec<Tensor>)> {
         let rows: usize = batches.iter().map(Batch::rows).sum();
         forget_gradients(&self.parameters);
         let mut sums = Sums::default();
@@ -106,14 +124,11 @@ impl Trainer {
             losses.push(loss.detach());
             pass.backward(&(loss / rows as f64))?;
         }
-        let norm = gradient_norm(&self.parameters);
-        let measures = Measures {
-            grad_norm: Some(norm),
-            ..sums.means(rows)?
-        };
-        if !measures.loss.is_finite() || !norm.is_finite() {
-            return Err(not_finite(&measures, batches, &losses));
-        }
+        Ok((sums.means(rows)?, losses))
+    }
+
+    /// Takes the step whose gradients, of this norm together, are in the weights.
+    fn update(&mut self, norm: f64, rates: Rates) -> Result<()> {
         let text = seeward_models::net::Branch::TextOnly.prefix();
         let rate = |name: &str| {
             if name.starts_with(&text) {
@@ -122,13 +137,10 @@ impl Trainer {
                 rates.main
             }
         };
-        self.optimizer.step(
-            &self.parameters,
-            clip_factor(norm, self.config.max_grad_norm),
-            rate,
-        )?;
+        let scale = clip_factor(norm, self.config.max_grad_norm);
+        self.optimizer.step(&self.parameters, scale, rate)?;
         self.taken += 1;
-        Ok(measures)
+        Ok(())
     }
 
     /// The measures of batches that are not trained on.
