@@ -225,7 +225,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
             "{name}"
         );
         assert!(
-            2 * packed.tiles == apart.tiles
+            2 * packed.tiles() == apart.tiles()
                 && 10 * packed.forest.used_tokens < 7 * apart.forest.used_tokens,
             "{name}"
         );

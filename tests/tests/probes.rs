@@ -24,10 +24,10 @@ fn succeed(output: &Output) {
 }
 
 impl Trained {
-    fn new() -> Self {
+    fn new(keys: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let model = golden::path("models/qwen2").display().to_string();
-        let config = json!({
+        let mut config = json!({
             "model_name_or_path": model,
             "bias_model_path": model,
             "dataset_path": golden::path("train/pairwise.jsonl"),
@@ -37,6 +37,9 @@ impl Trained {
             "learning_rate": 1e-3,
             "threads": 1,
         });
+        for (key, value) in keys.as_object().expect("keys") {
+            config[key] = value.clone();
+        }
         let path = folder.path().join("config.yaml");
         fs::write(&path, config.to_string()).expect("written");
         succeed(
@@ -133,7 +136,7 @@ fn swap_letters(bytes: &mut Vec<u8>) {
 
 #[test]
 fn a_bundle_is_what_was_trained_or_says_so() {
-    let trained = Trained::new();
+    let trained = Trained::new(&json!({}));
     for branch in ["main", "text_only"] {
         let (code, said) = check(&trained.bundle(branch));
         assert_eq!(code, Some(0), "{branch}: {said}");
@@ -183,6 +186,21 @@ fn a_bundle_is_what_was_trained_or_says_so() {
     let (code, said) = check(&unhashed);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
+}
+
+/// The rewards of merged weights, in every engine.
+#[test]
+fn low_rank_additions_are_served_merged() {
+    let trained = Trained::new(&json!({
+        "use_llm_lora": true,
+        "use_backbone_lora": true,
+        "lora_r": 4,
+        "bf16": true,
+    }));
+    for branch in ["main", "text_only"] {
+        let (code, said) = check(&trained.bundle(branch));
+        assert_eq!(code, Some(0), "{branch}: {said}");
+    }
 }
 
 #[test]

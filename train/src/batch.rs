@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use seeward_models::bundle::InputMode;
 use seeward_models::forest::{Document, Forest};
+use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
 use seeward_models::net::rope::RopeSettings;
 use seeward_models::prompt::{Conversation, Prompter};
@@ -13,6 +15,7 @@ use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
 
 use crate::data::Row;
+use crate::features::Known;
 
 /// How one branch sees a row: its tokenizer and template, its tiles, and what is hidden from it.
 pub struct View {
@@ -24,20 +27,37 @@ pub struct View {
     pub mode: InputMode,
     /// How its language model turns positions: conversations that it scales differently share nothing.
     pub rope: RopeSettings,
+    /// Whether what rows have in common is computed once: each different image, and the prefix of a pair's two sides.
+    pub shared: bool,
+    /// What the branch's model knows by heart.
+    pub known: Arc<Known>,
 }
 
 /// The input of one forward pass.
 pub struct Inputs {
     /// The tokens.
     pub forest: Forest,
-    /// u8 [tiles, side, side, 3].
-    pub pixels: Vec<u8>,
-    /// Number of tiles.
-    pub tiles: usize,
-    /// Side of a tile.
-    pub side: usize,
+    /// The images: the forest's image rows count through them.
+    pub images: Vec<Image>,
     /// Next-token targets, for supervised rows.
     pub targets: Targets,
+}
+
+impl Inputs {
+    /// Tiles that the vision model sees.
+    pub fn tiles(&self) -> usize {
+        self.images.iter().map(|image| image.tiles).sum()
+    }
+}
+
+/// An image of a batch.
+pub struct Image {
+    /// What is in it: the hash of the file.
+    pub content: String,
+    /// Number of tiles.
+    pub tiles: usize,
+    /// The tiles; none where the model has their features already.
+    pub pixels: Option<Tiles>,
 }
 
 /// Tokens to predict, and the flat indices where they are predicted: one token earlier.
@@ -49,58 +69,29 @@ pub struct Targets {
     pub ids: Vec<i64>,
 }
 
-/// Stands for the white image among the paths of a batch; no file is named so.
-const WHITE: &str = "";
+/// Stands for the white image among the paths of a batch and their contents; no file is named so, and no hash is.
+pub const WHITE: &str = "";
 
 impl View {
     /// The pairs as documents of two branches; rewards come out as chosen, rejected, chosen, … A pair whose two sides
     /// see different images, or are scaled differently, shares nothing.
     pub fn pairs(&self, rows: &[&Row<Pair>]) -> Result<Inputs> {
-        let seen: Vec<_> = rows
-            .iter()
-            .map(|row| self.both_sides(&row.sample))
-            .collect();
-        let images = self.images(seen.iter().flatten().flatten())?;
-        let sides = |(row, [left, right]): (&&Row<Pair>, &[Vec<&str>; 2])| {
-            let pair = &row.sample;
-            let chosen = self.conversation(&pair.prompt, &pair.chosen, &images.tiles_of(left));
-            let rejected = self.conversation(&pair.prompt, &pair.rejected, &images.tiles_of(right));
-            let both = chosen.and_then(|chosen| Ok([chosen, rejected?]));
-            both.map_err(|e| e.at(row.place()))
-        };
-        let sides: Vec<_> = rows
-            .par_iter()
-            .zip(&seen)
-            .map(sides)
-            .collect::<Result<_>>()?;
-        let pairs = seen.iter().zip(&sides);
-        let documents: Vec<Document> = pairs
-            .flat_map(|(seen, sides)| images.pair(seen, sides, &self.rope))
+        let sides: Vec<_> = rows.iter().flat_map(|row| Side::both(row)).collect();
+        let (images, conversations) = self.read(&sides)?;
+        let pairs = images.seen.chunks_exact(2);
+        let documents: Vec<_> = pairs
+            .zip(conversations.chunks_exact(2))
+            .flat_map(|(seen, sides)| self.pair(&images, seen, sides))
             .collect();
         images.inputs(&documents, &self.rope)
     }
 
     /// The rows as documents of one branch, with the response's tokens as targets.
     pub fn sft(&self, rows: &[&Row<Sft>]) -> Result<Inputs> {
-        let seen: Vec<_> = rows
-            .iter()
-            .map(|row| self.seen(&row.sample.images))
-            .collect();
-        let images = self.images(seen.iter().flatten())?;
-        let conversation = |(row, seen): (&&Row<Sft>, &Vec<&str>)| {
-            let Sft {
-                prompt, response, ..
-            } = &row.sample;
-            self.conversation(prompt, response, &images.tiles_of(seen))
-                .map_err(|e| e.at(row.place()))
-        };
-        let conversations: Vec<_> = rows
-            .par_iter()
-            .zip(&seen)
-            .map(conversation)
-            .collect::<Result<_>>()?;
-        let pairs = seen.iter().zip(&conversations);
-        let documents: Vec<_> = pairs
+        let sides: Vec<_> = rows.iter().map(|row| Side::only(row)).collect();
+        let (images, conversations) = self.read(&sides)?;
+        let alone = images.seen.iter().zip(&conversations);
+        let documents: Vec<_> = alone
             .map(|(seen, c)| images.document(seen, vec![c]))
             .collect();
         let mut inputs = images.inputs(&documents, &self.rope)?;
@@ -108,11 +99,35 @@ impl View {
         Ok(inputs)
     }
 
-    fn both_sides<'a>(&self, pair: &'a Pair) -> [Vec<&'a str>; 2] {
-        [
-            self.seen(&pair.chosen_images),
-            self.seen(&pair.rejected_images),
-        ]
+    /// The images of all sides, and each one's conversation.
+    fn read(&self, sides: &[Side]) -> Result<(Images, Vec<Conversation>)> {
+        let seen: Vec<_> = sides.iter().map(|side| self.seen(side.images)).collect();
+        let images = self.images(&seen)?;
+        let conversation = |(side, seen): (&Side, &Vec<usize>)| {
+            self.conversation(side.prompt, side.response, &images.tiles_of(seen))
+                .map_err(|e| e.at(&side.place))
+        };
+        let conversations = sides.par_iter().zip(&images.seen).map(conversation);
+        let conversations = conversations.collect::<Result<_>>()?;
+        Ok((images, conversations))
+    }
+
+    /// One document where the two sides of a pair share, else two.
+    fn pair<'c>(
+        &self,
+        images: &Images,
+        seen: &[Vec<usize>],
+        sides: &'c [Conversation],
+    ) -> Vec<Document<'c>> {
+        let scaling = |side: &Conversation| self.rope.scaled_by(side.ids.len());
+        if self.shared && seen[0] == seen[1] && scaling(&sides[0]) == scaling(&sides[1]) {
+            vec![images.document(&seen[0], vec![&sides[0], &sides[1]])]
+        } else {
+            let alone = seen.iter().zip(sides);
+            alone
+                .map(|(seen, side)| images.document(seen, vec![side]))
+                .collect()
+        }
     }
 
     /// The images that this branch sees: a text-only one, the white image in place of all.
@@ -154,83 +169,123 @@ impl View {
         Ok(image::tile_count(width, height, &self.tiles))
     }
 
-    /// Each different image once, in the order of first use.
-    fn images<'a>(&self, paths: impl Iterator<Item = &'a &'a str>) -> Result<Images<'a>> {
-        let (mut index, mut distinct) = (HashMap::new(), Vec::new());
-        for path in paths {
-            index.entry(*path).or_insert_with(|| {
-                distinct.push(*path);
-                distinct.len() - 1
-            });
-        }
-        let tiles = distinct
-            .par_iter()
-            .map(|path| self.read(path))
-            .collect::<Result<_>>()?;
+    /// The images of every conversation: each different one once, in the order of first use, or, where nothing is
+    /// shared, each as often as it is seen.
+    fn images(&self, seen: &[Vec<&str>]) -> Result<Images> {
+        let (mut index, mut paths) = (HashMap::new(), Vec::new());
+        let mut number = |path| {
+            let next = paths.len();
+            let number = if self.shared {
+                *index.entry(path).or_insert(next)
+            } else {
+                next
+            };
+            if number == next {
+                paths.push(path);
+            }
+            number
+        };
+        let seen = seen
+            .iter()
+            .map(|paths| paths.iter().map(|path| number(*path)).collect())
+            .collect();
+        let images: Result<_> = paths.par_iter().map(|path| self.image(path)).collect();
         Ok(Images::new(
-            index,
-            tiles,
+            seen,
+            images?,
             self.prompter.settings().tokens_per_tile,
         ))
     }
 
-    fn read(&self, path: &str) -> Result<Tiles> {
+    fn image(&self, path: &str) -> Result<Image> {
         if path == WHITE {
-            return image::tiles(&Rgb::white(), &self.tiles.one_tile());
+            return self.unless_known(WHITE, || {
+                image::tiles(&Rgb::white(), &self.tiles.one_tile())
+            });
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let picture = image::decode(&bytes, DEFAULT_MAX_PIXELS);
-        picture
-            .and_then(|picture| image::tiles(&picture, &self.tiles))
+        let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
+        self.unless_known(&hash(&bytes), tiles)
             .map_err(|e| e.at(path))
+    }
+
+    /// An image of this content, made into tiles unless the model has its features.
+    fn unless_known(&self, content: &str, tiles: impl Fn() -> Result<Tiles>) -> Result<Image> {
+        let (tiles, pixels) = match self.known.tiles(content) {
+            Some(tiles) => (tiles, None),
+            None => {
+                let pixels = tiles()?;
+                (pixels.count, Some(pixels))
+            }
+        };
+        Ok(Image {
+            content: content.to_owned(),
+            tiles,
+            pixels,
+        })
     }
 }
 
-/// The different images of a batch.
-struct Images<'a> {
-    index: HashMap<&'a str, usize>,
-    tiles: Vec<Tiles>,
+/// One conversation of a row, and where the row stands.
+struct Side<'a> {
+    place: String,
+    prompt: &'a str,
+    response: &'a str,
+    images: &'a [String],
+}
+
+impl<'a> Side<'a> {
+    fn both(row: &'a Row<Pair>) -> [Self; 2] {
+        let pair = &row.sample;
+        let side = |response: &'a String, images: &'a Vec<String>| Self {
+            place: row.place(),
+            prompt: &pair.prompt,
+            response,
+            images,
+        };
+        [
+            side(&pair.chosen, &pair.chosen_images),
+            side(&pair.rejected, &pair.rejected_images),
+        ]
+    }
+
+    fn only(row: &'a Row<Sft>) -> Self {
+        Self {
+            place: row.place(),
+            prompt: &row.sample.prompt,
+            response: &row.sample.response,
+            images: &row.sample.images,
+        }
+    }
+}
+
+/// The images of a batch.
+struct Images {
+    /// For every conversation, the numbers of the images that it sees.
+    seen: Vec<Vec<usize>>,
+    images: Vec<Image>,
     /// First row of each image in the batch's image embeddings, and behind the last.
     rows: Vec<i64>,
 }
 
-impl<'a> Images<'a> {
-    fn new(index: HashMap<&'a str, usize>, tiles: Vec<Tiles>, tokens_per_tile: usize) -> Self {
+impl Images {
+    fn new(seen: Vec<Vec<usize>>, images: Vec<Image>, tokens_per_tile: usize) -> Self {
         let mut rows = vec![0];
-        for image in &tiles {
-            rows.push(rows[rows.len() - 1] + (image.count * tokens_per_tile) as i64);
+        for image in &images {
+            rows.push(rows[rows.len() - 1] + (image.tiles * tokens_per_tile) as i64);
         }
-        Self { index, tiles, rows }
+        Self { seen, images, rows }
     }
 
-    fn tiles_of(&self, seen: &[&str]) -> Vec<usize> {
-        seen.iter()
-            .map(|path| self.tiles[self.index[*path]].count)
-            .collect()
+    fn tiles_of(&self, seen: &[usize]) -> Vec<usize> {
+        seen.iter().map(|&image| self.images[image].tiles).collect()
     }
 
-    fn document<'c>(&self, seen: &[&str], branches: Vec<&'c Conversation>) -> Document<'c> {
-        let rows = |path: &&str| self.rows[self.index[path]]..self.rows[self.index[path] + 1];
+    fn document<'c>(&self, seen: &[usize], branches: Vec<&'c Conversation>) -> Document<'c> {
+        let rows = |&image: &usize| self.rows[image]..self.rows[image + 1];
         Document {
             branches,
             image_rows: seen.iter().flat_map(rows).collect(),
-        }
-    }
-
-    fn pair<'c>(
-        &self,
-        [left, right]: &[Vec<&str>; 2],
-        [chosen, rejected]: &'c [Conversation; 2],
-        rope: &RopeSettings,
-    ) -> Vec<Document<'c>> {
-        let scaling = |side: &Conversation| rope.scaled_by(side.ids.len());
-        if left == right && scaling(chosen) == scaling(rejected) {
-            vec![self.document(left, vec![chosen, rejected])]
-        } else {
-            vec![
-                self.document(left, vec![chosen]),
-                self.document(right, vec![rejected]),
-            ]
         }
     }
 
@@ -238,13 +293,7 @@ impl<'a> Images<'a> {
         let rows: Vec<Vec<&Document>> = documents.iter().map(|document| vec![document]).collect();
         Ok(Inputs {
             forest: Forest::new(&rows, rope)?,
-            tiles: self.tiles.iter().map(|image| image.count).sum(),
-            side: self.tiles.first().map_or(0, |image| image.size as usize),
-            pixels: self
-                .tiles
-                .into_iter()
-                .flat_map(|image| image.pixels)
-                .collect(),
+            images: self.images,
             targets: Targets::default(),
         })
     }

@@ -15,12 +15,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_norway::{Mapping, Value};
 
 use foreign::Verdict;
-pub use keys::{Algorithm, Config, Normalization, PixelShuffle, SaveStrategy, SchedulerKind};
+pub use keys::{
+    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, SaveStrategy, SchedulerKind,
+};
 
 /// Keys that change what is written and when, or how fast, but no number of the training.
-const WITHOUT_EFFECT_ON_NUMBERS: [&str; 13] = [
+const WITHOUT_EFFECT_ON_NUMBERS: [&str; 16] = [
     "eval_data",
     "eval_steps",
+    "eval_strategy",
     "logging_first_step",
     "logging_steps",
     "max_bad_fraction",
@@ -32,6 +35,8 @@ const WITHOUT_EFFECT_ON_NUMBERS: [&str; 13] = [
     "save_strategy",
     "save_total_limit",
     "threads",
+    "vision_cache_disk",
+    "vision_cache_memory",
 ];
 
 impl Config {
@@ -118,6 +123,11 @@ impl Reader {
     }
 
     fn key(&mut self, key: &str, value: &Value) -> Result<()> {
+        // What the Hugging Face trainer called it before.
+        let key = match key {
+            "evaluation_strategy" => "eval_strategy",
+            key => key,
+        };
         match foreign::judge(key, value) {
             Verdict::Refused(problem) => bail!(problem),
             Verdict::Neutral if !Config::KEYS.contains(&key) => return Ok(()),
@@ -136,14 +146,15 @@ impl Reader {
         }
     }
 
-    /// Keys that `null` leaves open: the algorithm has a rule for it, the two paths must be given in the end.
+    /// Keys that `null` leaves open: the algorithm has a rule for it, TF32 a default, and the two paths must be given in
+    /// the end.
     fn is_left_open(&mut self, key: &str, value: &Value) -> bool {
         match key {
             "algorithm" => {
                 self.algorithm = !value.is_null();
                 value.is_null()
             }
-            "output_dir" | "dataset_path" => value.is_null(),
+            "output_dir" | "dataset_path" | "tf32" => value.is_null(),
             _ => false,
         }
     }

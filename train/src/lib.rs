@@ -1,15 +1,20 @@
 //! Training of Seeward reward models with LibTorch: the network's differentiable interpreter, the losses, the optimizer
 //! and the loop. The only crate that links LibTorch.
 
+pub mod adapter;
 pub mod batch;
+pub mod best;
 pub mod checkpointing;
 pub mod config;
 pub mod data;
 pub mod device;
 pub mod events;
+pub mod features;
 pub mod hub;
 pub mod loader;
+pub mod lora;
 pub mod loss;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 mod native;

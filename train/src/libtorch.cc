@@ -10,6 +10,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 namespace {
 
@@ -81,6 +82,16 @@ void seeward_allow_tf32(bool allow) {
 
 bool seeward_tf32_is_allowed() {
     return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN();
+}
+
+// The most bytes that tensors have taken on that GPU at one time; -1 without it.
+int64_t seeward_peak_gpu_memory(int index) {
+    try {
+        auto stats = c10::getDeviceAllocator(c10::kCUDA)->getDeviceStats(index);
+        return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+    } catch (const std::exception&) {
+        return -1;
+    }
 }
 
 }

@@ -1,14 +1,19 @@
 //! A branch of the run: its configuration, how it sees rows, and its forward pass.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use seeward_models::config::Config;
 use seeward_models::forest::Forest;
+use seeward_models::hash::hash;
+use seeward_models::image::Tiles;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::batch::Inputs;
+use crate::batch::{Image, Inputs};
+use crate::features::{Features, Layout};
+use crate::memory;
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::precision::{Precision, without_tf32};
@@ -24,31 +29,39 @@ pub struct Model {
     pub device: Device,
     /// The run's weights, both branches'.
     pub parameters: Rc<Parameters>,
+    /// How it gets at its images.
+    pub vision: Vision,
+}
+
+/// How a branch gets at what its vision model makes of images.
+pub enum Vision {
+    /// The model trains: every pass encodes them, all together.
+    Trains,
+    /// The model is frozen, and every pass encodes them all the same, as the published code does.
+    Frozen,
+    /// The model is frozen, and what it makes of an image is kept.
+    Kept(Features),
 }
 
 impl Model {
     /// One reward per conversation, [k], in the order of the forest's branches, computed as the run computes.
     pub fn rewards(&self, inputs: &Inputs) -> Result<Tensor> {
-        self.rewards_in(self.parameters.precision(), None, inputs)
+        self.rewards_within(None, inputs)
     }
 
     /// The same of a pass that is trained on.
     pub fn rewards_within(&self, pass: Option<&Rc<Pass>>, inputs: &Inputs) -> Result<Tensor> {
-        self.rewards_in(self.parameters.precision(), pass, inputs)
+        self.rewards_by(self.interpreter(pass), inputs)
     }
 
     /// The same computed in fp32 on the weights that a checkpoint holds.
     pub fn exact_rewards(&self, inputs: &Inputs) -> Result<Tensor> {
-        without_tf32(|| self.rewards_in(Precision::Fp32, None, inputs))
+        let exact = Torch::new(self.parameters.clone(), Precision::Fp32).merged();
+        without_tf32(|| self.rewards_by(exact, inputs))
     }
 
-    fn rewards_in(
-        &self,
-        precision: Precision,
-        pass: Option<&Rc<Pass>>,
-        inputs: &Inputs,
-    ) -> Result<Tensor> {
-        self.interpret(precision, pass, |ops| {
+    fn rewards_by(&self, ops: Torch, inputs: &Inputs) -> Result<Tensor> {
+        self.interpret(ops, |ops| {
             let tokens = self.tokens(ops, inputs)?;
             let reward_positions = self.integers(&inputs.forest.reward_positions());
             net::rewards(
@@ -64,7 +77,7 @@ impl Model {
 
     /// Next-token logits at the inputs' targets, [k, vocabulary].
     pub fn logits(&self, pass: Option<&Rc<Pass>>, inputs: &Inputs) -> Result<Tensor> {
-        self.interpret(self.parameters.precision(), pass, |ops| {
+        self.interpret(self.interpreter(pass), |ops| {
             let tokens = self.tokens(ops, inputs)?;
             net::logits(
                 ops,
@@ -75,13 +88,16 @@ impl Model {
         })
     }
 
+    /// One that computes as the run does.
+    fn interpreter(&self, pass: Option<&Rc<Pass>>) -> Torch {
+        Torch::new(self.parameters.clone(), self.parameters.precision()).within(pass)
+    }
+
     fn interpret(
         &self,
-        precision: Precision,
-        pass: Option<&Rc<Pass>>,
+        mut ops: Torch,
         f: impl FnOnce(&mut Torch) -> Result<Value>,
     ) -> Result<Tensor> {
-        let mut ops = Torch::new(self.parameters.clone(), precision).within(pass);
         let value = match self.branch {
             Branch::Main => f(&mut ops),
             Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, f),
@@ -107,18 +123,109 @@ impl Model {
         })
     }
 
-    /// Each image is encoded once; its rows go wherever the forest has them.
+    /// Each image of the batch is encoded once; its rows go wherever the forest has them.
     fn image_embeddings(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Value> {
-        if inputs.tiles == 0 {
+        if inputs.images.is_empty() {
             let width = self.config.text.hidden as i64;
             return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
         }
-        let (tiles, side) = (inputs.tiles as i64, inputs.side as i64);
-        let pixels = Tensor::from_slice(&inputs.pixels)
-            .f_view([tiles, side, side, 3])
-            .map_err(Error::invalid)?;
-        let embeddings = net::image_embeddings(ops, &self.config, &self.place(pixels))?;
+        let embeddings = match &self.vision {
+            Vision::Kept(features) if ops.runs() => self.kept(ops, features, &inputs.images)?,
+            _ => self.encoded(ops, &inputs.images)?,
+        };
         ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
+    }
+
+    /// The embeddings of images that are encoded now, all together.
+    fn encoded(&self, ops: &mut Torch, images: &[Image]) -> Result<Value> {
+        let tiles: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
+        let tiles = tiles.ok_or_else(|| Error::invalid("an image without tiles"))?;
+        let pixels = self.pixels(&tiles)?;
+        // A frozen vision model is not trained on: it drops nothing and has nothing to compute again.
+        let mut encoder = match self.vision {
+            Vision::Trains => ops.encoding(images),
+            _ => ops.answering(),
+        };
+        let features = net::image_features(&mut encoder, &self.config, &pixels)?;
+        net::project(ops, &self.config, &features)
+    }
+
+    /// The embeddings of images whose features are kept: those of the vision model, or, where the projector is frozen
+    /// too, the embeddings themselves.
+    fn kept(&self, ops: &mut Torch, features: &Features, images: &[Image]) -> Result<Value> {
+        let projects = self.projector_trains();
+        let encode = |tiles: &Tiles| {
+            let (pixels, mut ops) = (self.pixels(&[tiles])?, ops.answering());
+            let features = net::image_features(&mut ops, &self.config, &pixels)?;
+            match projects {
+                true => Ok(features.0),
+                false => Ok(net::project(&mut ops, &self.config, &features)?.0),
+            }
+        };
+        let found = images.iter().map(|image| features.of(image, encode));
+        let found = Tensor::f_cat(&found.collect::<Result<Vec<_>>>()?, 0);
+        let found = self.place(found.map_err(Error::invalid)?);
+        match projects {
+            true => net::project(ops, &self.config, &found),
+            false => Ok(found),
+        }
+    }
+
+    fn projector_trains(&self) -> bool {
+        let scope = format!("{}mlp1.", self.branch.prefix());
+        self.parameters.train_in(&scope)
+    }
+
+    /// What the features of a tile are, where they are kept.
+    pub fn layout(&self) -> Layout {
+        let (config, patches) = (&self.config, self.config.patches_per_side());
+        let (tokens, width) = match self.projector_trains() {
+            true => (1 + patches * patches, config.vision.hidden),
+            false => (config.tokens_per_tile(), config.text.hidden),
+        };
+        Layout {
+            shape: [tokens as i64, width as i64],
+            kind: self.parameters.precision().kind(),
+        }
+    }
+
+    /// Keeps what memory has no room for in `folder` too, in so many bytes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_on_disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+        match &self.vision {
+            Vision::Kept(features) if bytes > 0 => {
+                let folder = folder.join(format!("{:?}", self.branch).to_lowercase());
+                features.open_disk(&folder, &self.vision_identity(), bytes as u64)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A hash of all that decides an image's features but the image.
+    fn vision_identity(&self) -> String {
+        let prefix = self.branch.prefix();
+        let parts = [format!("{prefix}vision_model."), format!("{prefix}mlp1.")];
+        let of_vision = |name: &str| parts.iter().any(|part| name.starts_with(part));
+        let weights = self.parameters.data().into_iter();
+        let weights = weights.filter(|weight| of_vision(&weight.name));
+        let weights: Vec<_> = weights.map(|weight| hash((weight.bytes)())).collect();
+        let settings = format!("{} {:?}", self.config.json(), self.layout());
+        hash(format!("{settings} {}", weights.concat()))
+    }
+
+    /// All tiles, u8 [tiles, side, side, 3].
+    fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
+        let tiles = images.iter().map(|image| {
+            let (count, side) = (image.count as i64, i64::from(image.size));
+            Tensor::from_slice(&image.pixels).f_view([count, side, side, 3])
+        });
+        let tiles: Vec<_> = tiles
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Error::invalid)?;
+        let pixels = Tensor::f_cat(&tiles, 0).map_err(Error::invalid)?;
+        Ok(self.place(pixels))
     }
 
     fn grid(&self, forest: &Forest, flat: Tensor) -> Value {
@@ -130,6 +237,6 @@ impl Model {
     }
 
     fn place(&self, tensor: Tensor) -> Value {
-        Value(tensor.to_device(self.device))
+        Value(memory::place(&tensor, self.device))
     }
 }

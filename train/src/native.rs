@@ -69,13 +69,16 @@ pub(crate) fn forget_gradient(tensor: &Tensor) {
     unsafe { seeward_forget_gradient(tensor.as_ptr()) }
 }
 
-// SAFETY: the signatures are those of `libtorch.cc`, and `C_tensor` is LibTorch's tensor there. Those that are safe only
-// read or set flags of LibTorch's global context.
+// SAFETY: the signatures are those of `libtorch.cc`, and `C_tensor` is LibTorch's tensor there. Those that are safe read
+// or set LibTorch's global context and throw nothing.
 unsafe extern "C" {
     #[link_name = "seeward_allow_tf32"]
     pub(crate) safe fn allow_tf32(allow: bool);
     #[link_name = "seeward_tf32_is_allowed"]
     pub(crate) safe fn tf32_is_allowed() -> bool;
+    /// The most bytes that tensors have taken on that GPU at one time; -1 without it.
+    #[link_name = "seeward_peak_gpu_memory"]
+    pub(crate) safe fn peak_gpu_memory(index: i32) -> i64;
     fn seeward_fused_adamw(
         updates: *const Pointers,
         count: usize,

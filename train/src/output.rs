@@ -13,8 +13,12 @@ use crate::state::{Progress, State};
 
 /// The checkpoint that a finished run leaves.
 pub const LAST: &str = "checkpoint-last";
+/// The checkpoint that did best in an evaluation.
+pub const BEST: &str = "checkpoint-best";
 /// The complete config of the run, beside the checkpoints and in each.
 pub const RESOLVED_CONFIG: &str = "config.resolved.yaml";
+/// Where a run keeps what its frozen vision model makes of images.
+pub const FEATURES: &str = "vision-cache";
 const PREFIX: &str = "checkpoint-";
 const WARMUP: &str = "warmup-";
 /// What a damaged checkpoint's name ends in once the run has gone on without it.
@@ -160,6 +164,14 @@ impl Output {
         Ok(())
     }
 
+    /// Removes what only a run that goes on needs.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn tidy(&self) -> Result<()> {
+        self.remove(|name| name == FEATURES)
+    }
+
     /// The checkpoints, oldest first.
     fn checkpoints(&self) -> Result<Vec<PathBuf>> {
         let mut found: Vec<_> = self
@@ -194,7 +206,7 @@ impl Output {
 /// Whether a run writes files or folders of that name.
 fn is_of_a_run(name: &str) -> bool {
     name.starts_with(PREFIX)
-        || [metrics::FILE, RESOLVED_CONFIG].contains(&name)
+        || [metrics::FILE, RESOLVED_CONFIG, FEATURES].contains(&name)
         || events::is_file_name(name)
 }
 

@@ -8,6 +8,7 @@ use seeward_models::checkpoint::{Checkpoint, Dtype, Parameter, TensorData};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::lora::{self, Addition};
 use crate::precision::Precision;
 
 /// Every tensor of a run, by its name in the checkpoint that training writes. Those that train are fp32.
@@ -15,6 +16,7 @@ use crate::precision::Precision;
 pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
     precision: Precision,
+    lora_scale: f64,
 }
 
 impl Parameters {
@@ -23,7 +25,18 @@ impl Parameters {
         Self {
             tensors: BTreeMap::new(),
             precision,
+            lora_scale: 1.0,
         }
+    }
+
+    /// The same with low-rank additions of this scale.
+    pub fn with_lora_scale(self, lora_scale: f64) -> Self {
+        Self { lora_scale, ..self }
+    }
+
+    /// The scale of low-rank additions.
+    pub fn lora_scale(&self) -> f64 {
+        self.lora_scale
     }
 
     /// What the run computes in.
@@ -33,9 +46,13 @@ impl Parameters {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.tensors
-            .get(name)
+        self.find(name)
             .ok_or_else(|| Error::invalid(format!("no parameter {name}")))
+    }
+
+    /// The tensor of that name, if there is one.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
     }
 
     /// Whether there is a tensor of that name.
@@ -100,21 +117,30 @@ impl Parameters {
         }
     }
 
-    /// All tensors as a checkpoint has them: rounded.
+    /// All tensors as a checkpoint has them: low-rank additions merged into their layers, rounded.
     pub fn data(&self) -> Vec<TensorData<'_>> {
-        self.iter()
-            .map(|(name, tensor)| data(name, tensor, self.precision.dtype()))
+        let dtype = self.precision.dtype();
+        let whole = self.iter().filter(|(name, _)| !lora::is_addition(name));
+        whole
+            .map(|(name, tensor)| match Addition::of_weight(self, name) {
+                Some(addition) => written(name, tensor, dtype, move || addition.merged(tensor)),
+                None => data(name, tensor, dtype),
+            })
             .collect()
     }
 
     /// What the rounded tensors lack to go on from: the masters of those that train. None in fp32.
     pub fn masters(&self) -> Vec<TensorData<'_>> {
-        let rounded = self
-            .trainable()
-            .filter(|_| self.precision != Precision::Fp32);
-        rounded
+        self.rounded()
             .map(|(name, tensor)| data(&master(name), tensor, Dtype::F32))
             .collect()
+    }
+
+    /// Tensors that train and that a checkpoint holds rounded. Low-rank additions are kept apart, in fp32.
+    fn rounded(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let rounds = self.precision != Precision::Fp32;
+        self.trainable()
+            .filter(move |(name, _)| rounds && !lora::is_addition(name))
     }
 
     /// Puts saved masters back in the place of the rounded tensors that they belong to.
@@ -123,7 +149,7 @@ impl Parameters {
     /// A master is missing, or is not that of the tensor.
     pub fn restore_masters(&self, state: &Checkpoint) -> Result<()> {
         let kind = self.precision.kind();
-        for (name, tensor) in self.trainable().filter(|_| kind != Kind::Float) {
+        for (name, tensor) in self.rounded() {
             let saved = read(state, &master(name), tensor.device())?;
             if saved.size() != tensor.size() || saved.to_kind(kind) != tensor.to_kind(kind) {
                 let problem = "its fp32 master in the trainer's state does not round to it";
@@ -141,8 +167,18 @@ fn master(name: &str) -> String {
 
 /// A tensor to be written as `dtype`.
 pub fn data<'a>(name: &str, tensor: &'a Tensor, dtype: Dtype) -> TensorData<'a> {
+    written(name, tensor, dtype, move || tensor.shallow_clone())
+}
+
+/// What `values` makes of a tensor, of the same shape, to be written as `dtype`.
+fn written<'a>(
+    name: &str,
+    tensor: &Tensor,
+    dtype: Dtype,
+    values: impl Fn() -> Tensor + 'a,
+) -> TensorData<'a> {
     let shape = tensor.size().iter().map(|&dim| dim as usize).collect();
-    let bytes = move || Cow::Owned(little_endian(tensor, kind(dtype)));
+    let bytes = move || Cow::Owned(little_endian(&values(), kind(dtype)));
     TensorData {
         name: name.to_owned(),
         dtype,
@@ -169,7 +205,8 @@ fn kind(dtype: Dtype) -> Kind {
     }
 }
 
-fn little_endian(tensor: &Tensor, kind: Kind) -> Vec<u8> {
+/// The elements of a tensor as `kind`, row-major.
+pub(crate) fn little_endian(tensor: &Tensor, kind: Kind) -> Vec<u8> {
     let flat = tensor
         .detach()
         .to_kind(kind)

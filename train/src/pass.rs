@@ -16,7 +16,8 @@ pub struct Pass {
     pub drop_path_rate: f64,
     /// Of activations that are computed again; none where they are kept.
     pub tape: Option<Tape>,
-    seed: u64,
+    /// Of the step, and of the batch in it.
+    seeds: (u64, u64),
 }
 
 impl Pass {
@@ -27,13 +28,22 @@ impl Pass {
             lora_dropout: config.lora_dropout,
             drop_path_rate: config.drop_path_rate,
             tape: config.grad_checkpoint.then(Tape::default),
-            seed: Stream::new(step, "batch", batch as u64).draw(),
+            seeds: (step, Stream::new(step, "batch", batch as u64).draw()),
         }
     }
 
     /// The randomness of a place in the network: the same whenever it is asked for.
     pub fn stream(&self, place: &str) -> Stream {
-        Stream::new(self.seed, place, 0)
+        Stream::new(self.seeds.1, place, 0)
+    }
+
+    /// What a residual path of the vision model is multiplied by for one image: 0 where it is left out, and where it is
+    /// not, what keeps its mean. The step decides alone: an image has one mask, however often and with whatever
+    /// neighbours it is seen.
+    pub fn path_factor(&self, place: &str, content: &str, depth: f64) -> f64 {
+        let kept = 1.0 - self.drop_path_rate * depth;
+        let drawn = Stream::new(self.seeds.0, &format!("{place} {content}"), 0).fraction();
+        if drawn < kept { 1.0 / kept } else { 0.0 }
     }
 
     /// Adds the gradients of `loss` to those of the weights.

@@ -33,6 +33,11 @@ impl Stream {
         f()
     }
 
+    /// A number from 0 to below 1, of 53 bits.
+    pub fn fraction(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// A number below `bound`, by multiplication; the bias is below bound / 2⁶⁴.
     pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.draw()) * bound as u128) >> 64) as usize

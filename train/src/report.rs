@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
+use tch::Device;
 
 use crate::events::Events;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::trainer::Measures;
 
@@ -24,6 +26,8 @@ pub struct Report {
     since: Instant,
     /// How long the model waited for rows since the last logged step.
     waiting: Duration,
+    /// Whose memory is watched.
+    device: Device,
 }
 
 impl Report {
@@ -31,7 +35,7 @@ impl Report {
     ///
     /// # Errors
     /// The disk.
-    pub fn open(output: &Path, tensorboard: bool, step: usize) -> Result<Self> {
+    pub fn open(output: &Path, tensorboard: bool, step: usize, device: Device) -> Result<Self> {
         Ok(Self {
             bar: ProgressBar::hidden(),
             metrics: Metrics::open(output, step)?,
@@ -41,6 +45,7 @@ impl Report {
             rows: 0,
             since: Instant::now(),
             waiting: Duration::ZERO,
+            device,
         })
     }
 
@@ -106,6 +111,9 @@ impl Report {
             .for_each(|(key, value)| line[key] = value.clone());
         line["pairs_per_second"] = json!(self.rate());
         line["waiting_seconds"] = json!(self.waiting.as_secs_f64());
+        if let Some(bytes) = memory::peak(self.device) {
+            line["peak_memory_bytes"] = json!(bytes);
+        }
         self.restart();
         self.write(step, &line, &histograms("train", measures))
     }
@@ -151,7 +159,7 @@ impl Report {
 }
 
 /// A reader of stderr who has gone away must not end the run.
-fn tell(message: impl Display) {
+pub(crate) fn tell(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 

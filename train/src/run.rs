@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use tch::Device;
 
 use crate::batch::View;
-use crate::config::{Algorithm, Config, SaveStrategy};
+use crate::best::{Best, Criterion};
+use crate::config::{Algorithm, Config, EvalStrategy, SaveStrategy};
 use crate::data::{Read, Rows};
 use crate::loader::{self, Batch, Views};
 use crate::output::{self, Output};
@@ -56,11 +57,17 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
     let probes = probes(config, probe_rows, views)?;
     notices.extend(start.notices);
     notices.extend(output.begin(config, resumed.as_ref(), &start.tokenizer_files)?);
+    // Probes are made of pixels, so that they come first.
+    for model in trainer.models.each() {
+        let folder = output.path().join(output::FEATURES);
+        model.keep_on_disk(&folder, config.vision_cache_disk)?;
+    }
     let step = progress.unwrap_or_default().step;
     notices.extend(folder.map(|folder| match step == plan.total_steps {
         true => format!("{}: the run is complete", folder.display()),
         false => format!("going on from {}", folder.display()),
     }));
+    let best = resumed.as_ref().and_then(|resumed| resumed.state.best);
     let mut run = Run {
         config,
         schedule: Schedule::new(config, plan.total_steps),
@@ -70,10 +77,12 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         views,
         tokenizer_files: &start.tokenizer_files,
         probes,
-        report: Report::open(output.path(), config.tensorboard(), step)?,
+        report: Report::open(output.path(), config.tensorboard(), step, device)?,
         output,
         stop,
         saved: progress,
+        criterion: Criterion::of(config)?,
+        best,
     };
     notices.iter().for_each(|notice| run.report.say(notice));
     run.go(&mut trainer, progress.unwrap_or_default())
@@ -93,6 +102,9 @@ struct Run<'a> {
     stop: &'a Stop,
     /// What the newest checkpoint holds.
     saved: Option<Progress>,
+    /// What decides which weights are best, if anything does.
+    criterion: Option<Criterion>,
+    best: Option<Best>,
 }
 
 impl Run<'_> {
@@ -112,6 +124,9 @@ impl Run<'_> {
             None => self.train(trainer, progress.step)?,
         };
         self.report.finish();
+        if stopped.is_none() {
+            self.output.tidy()?;
+        }
         Ok(stopped.map_or(Ending::Complete, Ending::Stopped))
     }
 
@@ -131,7 +146,11 @@ impl Run<'_> {
                 (done..total).map(move |step| (views, plan.step(step))),
             );
             for step in done..total {
-                if let Some(signal) = self.stopped(trainer, Progress { warmup, step })? {
+                let progress = |step| Progress { warmup, step };
+                if self.gives_up() {
+                    return self.end_early(trainer, progress(step)).map(|()| None);
+                }
+                if let Some(signal) = self.stopped(trainer, progress(step))? {
                     return Ok(Some(signal));
                 }
                 let rates = self.rates(step);
@@ -140,14 +159,8 @@ impl Run<'_> {
                     .with_context(|| format!("step {}", step + 1))?;
                 self.report.step(&measures, count);
                 self.log(step + 1, rates.main, &measures)?;
-                self.evaluate(trainer, views, step + 1)?;
-                self.save(
-                    trainer,
-                    Progress {
-                        warmup,
-                        step: step + 1,
-                    },
-                )?;
+                self.evaluate(trainer, views, progress(step + 1))?;
+                self.save(trainer, progress(step + 1))?;
             }
             Ok(None)
         })
@@ -262,8 +275,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn evaluate(&mut self, trainer: &Trainer, views: Views, step: usize) -> Result<()> {
-        let every = self.config.eval_steps.unwrap_or(self.config.logging_steps);
+    fn evaluate(&mut self, trainer: &Trainer, views: Views, progress: Progress) -> Result<()> {
+        let step = progress.step;
+        let every = match self.config.eval_strategy {
+            Some(EvalStrategy::No) => return Ok(()),
+            Some(EvalStrategy::Epoch) => self.plan.steps_per_epoch,
+            _ => self.config.eval_steps.unwrap_or(self.config.logging_steps),
+        };
         if self.evaluations.is_empty() || !self.due(step, every) {
             return Ok(());
         }
@@ -274,7 +292,48 @@ impl Run<'_> {
             let prepared = batches.map(|numbers| Ok(loader::prepare(rows, views, numbers)?));
             results.insert(name.as_str(), trainer.evaluate(prepared)?);
         }
-        self.report.evaluation(step, &results)
+        self.report.evaluation(step, &results)?;
+        match &self.criterion {
+            Some(criterion) => {
+                let judged = criterion.judge(self.best, step, &results)?;
+                self.keep(trainer, progress, judged)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the weights that did best.
+    fn keep(
+        &mut self,
+        trainer: &Trainer,
+        progress: Progress,
+        (best, is_this): (Best, bool),
+    ) -> Result<()> {
+        self.best = Some(best);
+        if is_this && self.config.load_best_model_at_end {
+            self.report.sync()?;
+            let checkpoint = self.checkpoint(trainer);
+            checkpoint.write(self.output.path(), output::BEST, progress)?;
+        }
+        Ok(())
+    }
+
+    fn gives_up(&self) -> bool {
+        let criterion = self.criterion.as_ref();
+        criterion.is_some_and(|criterion| criterion.gives_up(self.best))
+    }
+
+    /// The end of a run that nothing better is expected of; one that had ended so before leaves its end alone.
+    fn end_early(&mut self, trainer: &Trainer, progress: Progress) -> Result<()> {
+        let waited = self.best.map_or(0, |best| best.waited);
+        self.report.say(&format!(
+            "stopped early behind step {}: {waited} evaluations without a better one",
+            progress.step
+        ));
+        match self.output.path().join(output::LAST).exists() {
+            true => Ok(()),
+            false => self.write(trainer, output::LAST, progress),
+        }
     }
 
     /// Saves what is due: the complete run, or one more checkpoint on the way.
@@ -314,6 +373,7 @@ impl Run<'_> {
             config: self.config,
             tokenizer_files: self.tokenizer_files,
             probes: &self.probes,
+            best: self.best,
         }
     }
 

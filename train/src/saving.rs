@@ -8,6 +8,8 @@ use seeward_models::checkpoint::{self, TensorData, WEIGHTS_FILE, write_tensors};
 use seeward_models::folder::{replace_file, replace_folder};
 use serde_json::json;
 
+use crate::adapter;
+use crate::best::Best;
 use crate::config::Config;
 use crate::output::{RESOLVED_CONFIG, Resumed};
 use crate::probes::Probes;
@@ -29,6 +31,8 @@ pub struct Checkpoint<'a> {
     pub tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are measured on the saved weights.
     pub probes: &'a Probes,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
 }
 
 impl Checkpoint<'_> {
@@ -41,7 +45,8 @@ impl Checkpoint<'_> {
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
             write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
-            State::write(folder, progress, self.trainer.optimizer.steps())
+            let updates = self.trainer.optimizer.steps();
+            State::write(folder, progress, updates, self.best)
         })
     }
 
@@ -63,7 +68,10 @@ impl Checkpoint<'_> {
     /// The bytes that the checkpoint takes at most.
     fn bytes(&self) -> Result<u64> {
         let size = |tensors: &[TensorData]| tensors.iter().map(|t| t.size() as u64).sum::<u64>();
-        let tensors = size(&self.trainer.parameters.data()) + size(&self.optimizer_state());
+        let adapter = |model| size(&adapter::tensors(self.config, model));
+        let adapters: u64 = self.trainer.models.each().map(adapter).sum();
+        let tensors =
+            size(&self.trainer.parameters.data()) + size(&self.optimizer_state()) + adapters;
         let file = |path: &PathBuf| {
             let length = fs::metadata(path).map(|metadata| metadata.len());
             length.with_context(|| path.display().to_string())
@@ -97,6 +105,9 @@ impl Checkpoint<'_> {
                 .file_name()
                 .with_context(|| file.display().to_string())?;
             fs::copy(file, folder.join(name)).with_context(|| file.display().to_string())?;
+        }
+        for model in models.each() {
+            adapter::write(folder, self.config, model)?;
         }
         Ok(write_tensors(
             &folder.join(WEIGHTS_FILE),

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use seeward_models::bundle::InputMode;
@@ -14,10 +15,13 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter::Apart;
 use crate::batch::View;
 use crate::config::{Algorithm, Config};
+use crate::features::Features;
 use crate::hub;
-use crate::model::Model;
+use crate::lora;
+use crate::model::{Model, Vision};
 use crate::parameters::Parameters;
 use crate::precision::{Precision, allow_tf32};
 use crate::random::Stream;
@@ -58,7 +62,8 @@ impl Start {
     pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
         let mut notices = Vec::new();
         let mut sources = sources(config, resumed, &mut notices)?;
-        let mut parameters = Parameters::new(Precision::of(config));
+        let scale = lora::scale(config);
+        let mut parameters = Parameters::new(Precision::of(config)).with_lora_scale(scale);
         notices.extend(allow_tf32(config.tf32, device));
         let tokenizer = sources.tokenizer()?;
         for source in sources.each_mut() {
@@ -66,11 +71,23 @@ impl Start {
             source.fit_vocabulary(&mut parameters, &tokenizer, config)?;
             prepare_head(&mut parameters, config, source, device, &mut notices)?;
         }
+        match resumed {
+            Some(folder) => restore_additions(&mut parameters, config, &sources, folder, device)?,
+            None => {
+                for source in sources.each() {
+                    let model = (&source.config, source.branch);
+                    lora::draw(&mut parameters, config, model, device)?;
+                }
+            }
+        }
         parameters.train_where(|name| trains(config, &sources, name));
         let parameters = Rc::new(parameters);
         let tokenizer_files = tokenizer.files().to_vec();
         let views = sources.views(config)?;
-        let models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        for (model, view) in models.each_mut().zip(views.each()) {
+            model.vision = vision(config, model, view);
+        }
         Ok(Self {
             models,
             views,
@@ -229,6 +246,7 @@ impl Source {
             config: self.config.clone(),
             device,
             parameters: parameters.clone(),
+            vision: Vision::Trains,
         }
     }
 
@@ -256,6 +274,8 @@ impl Source {
             tiles: self.config.tiles,
             mode,
             rope: self.config.text.rope.clone(),
+            shared: config.share_computation,
+            known: Arc::default(),
         })
     }
 }
@@ -342,7 +362,46 @@ fn prepare_head(
     Ok(())
 }
 
-/// Whether a tensor trains: its part is not frozen, and the loss can reach it. The output projection does not see the
+/// How a branch gets at its images; what is kept is known to its view.
+fn vision(config: &Config, model: &Model, view: &View) -> Vision {
+    let scope = format!("{}vision_model.", model.branch.prefix());
+    match model.parameters.train_in(&scope) {
+        true => Vision::Trains,
+        false if !view.shared => Vision::Frozen,
+        false => Vision::Kept(Features::new(
+            model.layout(),
+            view.known.clone(),
+            config.vision_cache_memory as u64,
+        )),
+    }
+}
+
+/// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.
+fn restore_additions(
+    parameters: &mut Parameters,
+    config: &Config,
+    sources: &Branches<Source>,
+    folder: &Path,
+    device: Device,
+) -> Result<()> {
+    if !(config.use_backbone_lora || config.use_llm_lora) {
+        return Ok(());
+    }
+    let bases = self::sources(config, None, &mut Vec::new())?;
+    for (source, base) in sources.each().zip(bases.each()) {
+        let apart = Apart {
+            branch: source.branch,
+            layers: lora::layers(config, &source.config),
+            merged: folder,
+            base: (&base.folder, base.stored.prefix()),
+            device,
+        };
+        apart.restore(parameters)?;
+    }
+    Ok(())
+}
+
+/// Whether a tensor trains: its part is neither frozen nor adapted, and the loss can reach it. The output projection does not see the
 /// reward; a tied one is the embedding table and is never a tensor of its own.
 fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
     let text_prefix = Branch::TextOnly.prefix();
@@ -350,8 +409,13 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         (Some(local), Some(text)) => (local, text),
         _ => (name, &sources.main),
     };
+    if lora::adapts(config, local) {
+        return lora::is_addition(local);
+    }
     match local.split('.').next() {
-        Some("vision_model") => !config.freeze_backbone,
+        Some("vision_model") => {
+            !config.freeze_backbone || is_unfrozen(config, source.config.vision.layers, local)
+        }
         Some("mlp1") => !config.freeze_mlp,
         Some("language_model") if local == net::output_projection(&source.config.text) => {
             config.algorithm == Algorithm::Sft
@@ -361,4 +425,16 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         Some("language_model") => !config.freeze_llm,
         _ => true,
     }
+}
+
+/// Whether a vision model's tensor is in one of the layers that train though the model is frozen.
+fn is_unfrozen(config: &Config, layers: usize, name: &str) -> bool {
+    let first = match config.unfreeze_vit_layers {
+        0 => return false,
+        from if from < 0 => layers as i64 + from,
+        from => from,
+    };
+    let behind = name.strip_prefix("vision_model.encoder.layers.");
+    let index = behind.and_then(|name| name.split('.').next()?.parse::<i64>().ok());
+    index.is_some_and(|index| index >= first)
 }

@@ -10,6 +10,8 @@ use seeward_models::hash::{add_hashes, file_hash, hash};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::best::Best;
+
 const FILE: &str = "trainer_state.json";
 
 /// How far a run is. A later one is greater.
@@ -23,13 +25,16 @@ pub struct Progress {
 }
 
 /// What the trainer knows besides weights and moments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// How far the run was.
     pub progress: Progress,
     /// Updates that each tensor has had.
     pub updates: BTreeMap<String, i32>,
+    /// The best evaluation so far, of a run that looks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
     /// sha256 of every other file of the checkpoint, by relative path.
     files: BTreeMap<String, String>,
 }
@@ -47,12 +52,18 @@ impl State {
     ///
     /// # Errors
     /// The disk.
-    pub fn write(folder: &Path, progress: Progress, updates: BTreeMap<String, i32>) -> Result<()> {
+    pub fn write(
+        folder: &Path,
+        progress: Progress,
+        updates: BTreeMap<String, i32>,
+        best: Option<Best>,
+    ) -> Result<()> {
         let mut files = BTreeMap::new();
         add_hashes(folder, &mut files)?;
         let state = serde_json::value::to_raw_value(&Self {
             progress,
             updates,
+            best,
             files,
         })?;
         let sealed = Sealed {

@@ -7,6 +7,8 @@ use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::batch::Image;
+use crate::lora::Addition;
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::precision::Precision;
@@ -37,8 +39,12 @@ pub struct Torch {
     parameters: Rc<Parameters>,
     precision: Precision,
     scopes: Vec<String>,
+    /// Whether low-rank additions are merged into their layers, as in a checkpoint.
+    merged: bool,
     /// Where the pass is trained on.
     pass: Option<Rc<Pass>>,
+    /// Content and number of tiles of the images that are encoded: an image's tiles share their fate.
+    images: Rc<Vec<(String, usize)>>,
 }
 
 impl Torch {
@@ -48,7 +54,26 @@ impl Torch {
             parameters,
             precision,
             scopes: Vec::new(),
+            merged: false,
             pass: None,
+            images: Rc::default(),
+        }
+    }
+
+    /// The same about to encode these images.
+    pub fn encoding(&self, images: &[Image]) -> Self {
+        let image = |image: &Image| (image.content.clone(), image.tiles);
+        Self {
+            images: Rc::new(images.iter().map(image).collect()),
+            ..self.again()
+        }
+    }
+
+    /// The same with the weights that a checkpoint holds.
+    pub fn merged(self) -> Self {
+        Self {
+            merged: true,
+            ..self
         }
     }
 
@@ -60,13 +85,28 @@ impl Torch {
         }
     }
 
+    /// The same in a pass that is not trained on.
+    pub fn answering(&self) -> Self {
+        Self {
+            pass: None,
+            ..self.again()
+        }
+    }
+
+    /// Whether it computes as the run does, and not what a checkpoint gives.
+    pub fn runs(&self) -> bool {
+        !self.merged
+    }
+
     /// The same inside the scopes that are open now.
     fn again(&self) -> Self {
         Self {
             parameters: self.parameters.clone(),
             precision: self.precision,
             scopes: self.scopes.clone(),
+            merged: self.merged,
             pass: self.pass.clone(),
+            images: self.images.clone(),
         }
     }
 
@@ -86,11 +126,13 @@ impl Torch {
     ) -> Result<Tensor> {
         let path = self.path(name);
         let weight = self.parameters.get(&path)?;
-        torch(pick(weight).and_then(|values| {
-            values
-                .f_to_kind(self.parameters.precision().kind())?
-                .f_to_kind(self.precision.kind_of(&path))
-        }))
+        torch(pick(weight).and_then(|values| self.rounded(&path, &values)))
+    }
+
+    fn rounded(&self, path: &str, values: &Tensor) -> std::result::Result<Tensor, TchError> {
+        values
+            .f_to_kind(self.parameters.precision().kind())?
+            .f_to_kind(self.precision.kind_of(path))
     }
 
     fn layer_weight(&self, name: &str) -> Result<Tensor> {
@@ -99,6 +141,19 @@ impl Torch {
 
     fn layer_bias(&self, name: &str) -> Result<Tensor> {
         self.weight(&format!("{name}.bias"))
+    }
+
+    /// What the addition of a layer adds; a pass that is trained on drops some of its inputs.
+    fn added(&self, layer: &str, addition: &Addition, x: &Tensor) -> Result<Tensor> {
+        let seen = |tensor: &Tensor| torch(self.rounded(layer, tensor));
+        match &self.pass {
+            Some(pass) if pass.lora_dropout > 0.0 => {
+                let stream = pass.stream(layer);
+                let left = torch(stream.torch(|| x.f_dropout(pass.lora_dropout, true)))?;
+                addition.of_inputs(&left, seen)
+            }
+            _ => addition.of_inputs(x, seen),
+        }
     }
 }
 
@@ -144,16 +199,29 @@ impl Ops for Torch {
     }
 
     fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-        let weight = self.layer_weight(name)?;
+        let layer = self.path(name);
+        let addition = Addition::of(&self.parameters, &layer);
+        let weight = match &addition {
+            Some(addition) if self.merged => {
+                self.seen(&format!("{name}.weight"), |base| Ok(addition.merged(base)))?
+            }
+            _ => self.layer_weight(name)?,
+        };
         let bias = if bias == Bias::Yes {
             Some(self.layer_bias(name)?)
         } else {
             None
         };
-        value(
+        let y =
             x.0.f_to_kind(weight.kind())
-                .and_then(|x| x.f_linear(&weight, bias)),
-        )
+                .and_then(|x| x.f_linear(&weight, bias));
+        match addition {
+            Some(addition) if !self.merged => {
+                let added = self.added(&layer, &addition, &x.0)?;
+                value(y.and_then(|y| y.f_add(&added)))
+            }
+            _ => value(y),
+        }
     }
 
     fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
@@ -229,6 +297,27 @@ impl Ops for Torch {
 
     fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
         value(x.0.f_add(&y.0))
+    }
+
+    fn drop_path(&mut self, name: &str, depth: f64, x: &Value) -> Result<Value> {
+        let Some(pass) = &self.pass else {
+            return Ok(x.clone());
+        };
+        if pass.drop_path_rate * depth == 0.0 {
+            return Ok(x.clone());
+        }
+        let place = self.path(name);
+        let factors = self.images.iter().flat_map(|(content, tiles)| {
+            let factor = pass.path_factor(&place, content, depth) as f32;
+            std::iter::repeat_n(factor, *tiles)
+        });
+        let factors = Tensor::from_slice(&factors.collect::<Vec<_>>()).view([-1, 1, 1]);
+        value(
+            factors
+                .f_to_device(x.0.device())
+                .and_then(|factors| factors.f_to_kind(x.0.kind()))
+                .and_then(|factors| x.0.f_mul(&factors)),
+        )
     }
 
     fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {

@@ -11,7 +11,10 @@ mod vision;
 
 pub use ops::{Activation, Bias, Ops, TokenOrder};
 pub use positions::fit_positions;
-pub use reward::{Hidden, RewardInputs, Tokens, hidden_states, image_embeddings, logits, rewards};
+pub use reward::{
+    Hidden, RewardInputs, Tokens, hidden_states, image_embeddings, image_features, logits, project,
+    rewards,
+};
 pub use text::{output_projection, token_embeddings};
 
 use crate::Result;
@@ -53,6 +56,14 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
     text::parameters(&config.text, &mut list);
     list.optional(SCORE_HEAD, &[1, config.text.hidden]);
     list.parameters
+}
+
+/// The weights [out, in] of all linear layers inside the blocks of one branch's vision model and language model.
+pub fn block_linears(config: &Config, branch: Branch) -> Vec<Parameter> {
+    let is_linear = |p: &Parameter| p.shape.len() == 2 && p.name.contains(".layers.");
+    let mut all = parameters(config, branch);
+    all.retain(is_linear);
+    all
 }
 
 /// The branches that a checkpoint holds, after checking its tensors strictly: nothing missing, surplus or mis-shaped.

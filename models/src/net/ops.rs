@@ -80,6 +80,11 @@ pub trait Ops: Sized {
     fn activation(&mut self, kind: Activation, x: &Self::T) -> Result<Self::T>;
     /// x + y of one shape.
     fn add(&mut self, x: &Self::T, y: &Self::T) -> Result<Self::T>;
+    /// What a block adds to its input, on its way there: an interpreter that trains may leave it out for some images
+    /// (stochastic depth), the more often the deeper the block: `depth` goes from 0 in the first to 1 in the last.
+    fn drop_path(&mut self, _name: &str, _depth: f64, x: &Self::T) -> Result<Self::T> {
+        Ok(x.clone())
+    }
     /// x · y of one shape.
     fn mul(&mut self, x: &Self::T, y: &Self::T) -> Result<Self::T>;
 

@@ -38,8 +38,18 @@ pub type Hidden<O> = <O as Ops>::T;
 
 /// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
 pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
-    let hidden = vision::forward(ops, &config.vision, pixels, config.normalization)?;
-    projector::forward(ops, config, &hidden)
+    let features = image_features(ops, config, pixels)?;
+    project(ops, config, &features)
+}
+
+/// Their first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
+pub fn image_features<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
+    vision::forward(ops, &config.vision, pixels, config.normalization)
+}
+
+/// Their second half: hidden states of the vision model → image embeddings.
+pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<O::T> {
+    projector::forward(ops, config, features)
 }
 
 /// Runs the language model over a forest.

@@ -23,23 +23,30 @@ pub(super) fn forward<O: Ops>(
         let x = ops.prepend_parameter("embeddings.class_embedding", &x)?;
         let mut x = ops.add_parameter("embeddings.position_embedding", &x)?;
         for index in 0..config.layers_run {
-            let config = config.clone();
+            let (config, depth) = (config.clone(), depth(config, index));
             x = ops.block(&format!("encoder.layers.{index}"), &x, move |ops, x| {
-                layer(ops, &config, x)
+                layer(ops, &config, depth, x)
             })?;
         }
         Ok(x)
     })
 }
 
-fn layer<O: Ops>(ops: &mut O, config: &VisionConfig, x: &O::T) -> Result<O::T> {
+/// How deep a layer lies among all that the model has, from 0 to 1.
+fn depth(config: &VisionConfig, index: usize) -> f64 {
+    index as f64 / config.layers.saturating_sub(1).max(1) as f64
+}
+
+fn layer<O: Ops>(ops: &mut O, config: &VisionConfig, depth: f64, x: &O::T) -> Result<O::T> {
     let normed = norm(ops, config, "norm1", x)?;
     let attended = attention(ops, config, &normed)?;
     let scaled = ops.mul_parameter("ls1", &attended)?;
+    let scaled = ops.drop_path("drop_path1", depth, &scaled)?;
     let x = ops.add(x, &scaled)?;
     let normed = norm(ops, config, "norm2", &x)?;
     let fed = mlp(ops, &normed)?;
     let scaled = ops.mul_parameter("ls2", &fed)?;
+    let scaled = ops.drop_path("drop_path2", depth, &scaled)?;
     ops.add(&x, &scaled)
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::{Algorithm, Config};
+use crate::best::Criterion;
 
 /// Checks ranges and combinations, and returns what the user should know.
 pub(super) fn check(config: &Config) -> Result<Vec<String>> {
@@ -11,6 +12,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>> {
     fractions(config)?;
     ranges(config)?;
     combinations(config)?;
+    Criterion::of(config)?;
     Ok(notices(config))
 }
 
@@ -46,6 +48,7 @@ fn counts(config: &Config) -> Result<()> {
         ("save_total_limit", config.save_total_limit),
         ("logging_steps", Some(config.logging_steps)),
         ("eval_steps", config.eval_steps),
+        ("early_stopping_patience", config.early_stopping_patience),
         ("force_image_size", config.force_image_size),
         ("min_dynamic_patch", config.min_dynamic_patch),
         ("max_dynamic_patch", config.max_dynamic_patch),
@@ -60,6 +63,7 @@ fn counts(config: &Config) -> Result<()> {
 fn fractions(config: &Config) -> Result<()> {
     for (key, value) in [
         ("lora_dropout", config.lora_dropout),
+        ("drop_path_rate", config.drop_path_rate),
         ("warmup_ratio", config.warmup_ratio),
         ("min_lr_ratio", config.min_lr_ratio),
         ("max_bad_fraction", config.max_bad_fraction),
@@ -85,6 +89,7 @@ fn ranges(config: &Config) -> Result<()> {
         ("learning_rate", config.learning_rate),
         ("weight_decay", config.weight_decay),
         ("max_grad_norm", config.max_grad_norm),
+        ("early_stopping_threshold", config.early_stopping_threshold),
     ] {
         ensure!(value >= 0.0, "{key}: expected zero or more, got {value}");
     }
@@ -111,6 +116,9 @@ fn combinations(config: &Config) -> Result<()> {
     }
     if config.use_text_only && config.use_image_only {
         bail!("use_text_only: nothing is left to train on with use_image_only");
+    }
+    if config.unfreeze_vit_layers != 0 && config.use_backbone_lora {
+        bail!("unfreeze_vit_layers: the vision model has low-rank additions: use_backbone_lora");
     }
     let ablated = config.use_text_only || config.use_image_only;
     if ablated && config.algorithm == Algorithm::ShortcutAware {

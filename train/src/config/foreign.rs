@@ -7,11 +7,10 @@ use super::setting::{Setting, shown};
 /// Keys of the published argument classes that would change the result, with the values that do not.
 const UNBUILT: &[(&str, &[&str])] = &[
     ("fp16", &["false"]),
-    ("drop_path_rate", &["0"]),
-    ("use_backbone_lora", &["false"]),
-    ("use_llm_lora", &["false"]),
     ("lora_bias", &["none"]),
-    ("unfreeze_vit_layers", &["0"]),
+    ("vision_path", &["null"]),
+    ("llm_path", &["null"]),
+    ("mlp_path", &["null"]),
     ("unfreeze_lm_head", &["false"]),
     ("use_data_resampling", &["false"]),
     ("center_rewards_coefficient", &["null"]),
@@ -23,19 +22,22 @@ const UNBUILT: &[(&str, &[&str])] = &[
     ("group_by_length", &["false"]),
     ("data_seed", &["null"]),
     ("dataloader_drop_last", &["false"]),
-    ("load_best_model_at_end", &["false"]),
     ("auto_find_batch_size", &["false"]),
-    ("resume_from_checkpoint", &["null"]),
+    ("resume_from_checkpoint", &["null", "true"]),
+    ("per_gpu_train_batch_size", &["null"]),
+    ("per_gpu_eval_batch_size", &["null"]),
+    ("optim_args", &["null"]),
+    ("optim_target_modules", &["null"]),
     ("save_only_model", &["false"]),
     ("logging_strategy", &["steps"]),
-    ("eval_strategy", &["no", "steps"]),
-    ("evaluation_strategy", &["no", "steps"]),
     ("do_eval", &["true", "false"]),
 ];
 
 /// Keys that mean something to another framework alone; a last `*` stands for any ending.
 const FOREIGN: &[&str] = &[
     "accelerator_config",
+    "average_tokens_across_devices",
+    "batch_eval_metrics",
     "bf16_full_eval",
     "cache_dir",
     "dataloader_*",
@@ -52,26 +54,28 @@ const FOREIGN: &[&str] = &[
     "eval_delay",
     "eval_do_concat_batches",
     "eval_on_start",
+    "eval_use_gather_object",
     "fp16_*",
     "fsdp*",
     "full_determinism",
     "gradient_checkpointing*",
-    "greater_is_better",
     "half_precision_backend",
     "hub_*",
     "ignore_data_skip",
     "include_*",
     "jit_mode_eval",
+    "label_names",
     "length_column_name",
+    "liger_kernel_config",
     "local_rank",
     "log_level*",
     "log_on_each_node",
     "logging_dir",
     "logging_nan_inf_filter",
-    "metric_for_best_model",
     "mp_parameters",
     "no_cuda",
     "overwrite_cache",
+    "parallelism_config",
     "past_index",
     "prediction_loss_only",
     "push_to_hub*",
@@ -147,8 +151,10 @@ fn same<T: Setting + PartialEq>(a: &Value, b: &Value) -> bool {
     T::read(a).is_some_and(|a| T::read(b) == Some(a))
 }
 
+/// Nothing in either spelling: null, or a mapping without keys.
 fn text(value: &Value) -> String {
     match value {
+        Value::Mapping(keys) if keys.is_empty() => "null".into(),
         Value::String(text) => text.clone(),
         other => shown(other),
     }

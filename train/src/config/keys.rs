@@ -67,6 +67,8 @@ keys! {
     freeze_llm: bool = false;
     /// Keeps the vision model as it is.
     freeze_backbone: bool = false;
+    /// Trains a frozen vision model's layers from this one on, counted from the end if negative; 0 trains none.
+    unfreeze_vit_layers: i64 = 0;
     /// Keeps the projector as it is.
     freeze_mlp: bool = false;
     /// Trains a low-rank addition to the vision model.
@@ -146,8 +148,20 @@ keys! {
     logging_steps: usize = 500;
     /// Logs the first step too.
     logging_first_step: bool = false;
+    /// When `eval_data` is evaluated; `None`: every `eval_steps`.
+    eval_strategy: Option<EvalStrategy> = None;
     /// Steps between evaluations; `None` takes `logging_steps`.
     eval_steps: Option<usize> = None;
+    /// Keeps the weights that did best in an evaluation, as `checkpoint-best`.
+    load_best_model_at_end: bool = false;
+    /// What decides which are best: a metric, behind its set's name where there are several sets; `None` takes the loss.
+    metric_for_best_model: Option<String> = None;
+    /// Whether more of it is better; `None`: unless it is a loss.
+    greater_is_better: Option<bool> = None;
+    /// Evaluations without a better one after which training stops; `None` never stops.
+    early_stopping_patience: Option<usize> = None;
+    /// What an evaluation must be better by to count for that.
+    early_stopping_threshold: f64 = 0.0;
     /// Computes in bfloat16, with fp32 masters of the weights that train.
     bf16: bool = false;
     /// Lets fp32 products on an NVIDIA GPU be less exact (TF32).
@@ -173,6 +187,13 @@ keys! {
     max_bad_fraction: f64 = 0.0;
     /// Takes special tokens that a text spells out for plain text.
     literal_special_tokens: bool = false;
+    /// Computes once what rows have in common; off, every response is a row of its own and sees its own images, as
+    /// published.
+    share_computation: bool = true;
+    /// Bytes of memory in which what a frozen vision model makes of images is kept.
+    vision_cache_memory: usize = 4 << 30;
+    /// Bytes of the output folder's disk for what memory has no room for.
+    vision_cache_disk: usize = 0;
     /// Starts afresh in a folder that is not empty.
     overwrite_output_dir: bool = false;
     /// Processor threads of the computation; `None` leaves it to LibTorch.
@@ -224,6 +245,15 @@ choices! {
         /// At the end alone.
         No = "no",
         /// Every `save_steps`.
+        Steps = "steps",
+        /// After every epoch.
+        Epoch = "epoch",
+    }
+    /// When evaluations are made; after the last step too.
+    EvalStrategy {
+        /// Never.
+        No = "no",
+        /// Every `eval_steps`.
         Steps = "steps",
         /// After every epoch.
         Epoch = "epoch",

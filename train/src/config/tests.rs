@@ -252,13 +252,10 @@ fn an_unknown_key_names_the_nearest() {
 #[test]
 fn what_is_not_built_is_refused_unless_neutral() {
     for yaml in [
-        "drop_path_rate: 0.1",
-        "use_llm_lora: 16",
-        "use_backbone_lora: true",
         "fp16: true",
         "optim: adafactor",
         "label_smoothing_factor: 0.1",
-        "eval_strategy: epoch",
+        "resume_from_checkpoint: out/checkpoint-1",
     ] {
         let (key, _) = yaml.split_once(':').unwrap();
         let message = error(yaml, &[]);
@@ -298,6 +295,13 @@ fn ranges_and_combinations_are_checked() {
             "use_text_only: true\nalgorithm: shortcut_aware",
             "algorithm",
         ),
+        (
+            "use_backbone_lora: true\nunfreeze_vit_layers: -1",
+            "unfreeze_vit_layers",
+        ),
+        ("early_stopping_threshold: -1", "early_stopping_threshold"),
+        ("early_stopping_patience: 0", "early_stopping_patience"),
+        ("drop_path_rate: 2", "drop_path_rate"),
     ] {
         let message = error(yaml, &[]);
         assert!(
@@ -339,4 +343,129 @@ fn a_run_goes_on_only_with_the_same_numbers() {
     for key in WITHOUT_EFFECT_ON_NUMBERS {
         assert!(Config::KEYS.contains(&key), "{key}");
     }
+}
+
+/// Every argument of the Hugging Face trainer that a dump of its own names, with its default.
+const TRAINER_DEFAULTS: &str = "
+do_train: false
+do_eval: false
+do_predict: false
+eval_strategy: 'no'
+prediction_loss_only: false
+per_gpu_train_batch_size: null
+per_gpu_eval_batch_size: null
+eval_accumulation_steps: null
+eval_delay: 0
+torch_empty_cache_steps: null
+lr_scheduler_kwargs: {}
+log_level: passive
+log_level_replica: warning
+log_on_each_node: true
+logging_dir: runs
+logging_strategy: steps
+logging_nan_inf_filter: true
+save_safetensors: true
+save_on_each_node: false
+save_only_model: false
+restore_callback_states_from_checkpoint: false
+no_cuda: false
+use_cpu: false
+use_mps_device: false
+data_seed: null
+jit_mode_eval: false
+use_ipex: false
+fp16: false
+fp16_opt_level: O1
+half_precision_backend: auto
+bf16_full_eval: false
+fp16_full_eval: false
+tf32: null
+local_rank: 0
+ddp_backend: null
+tpu_num_cores: null
+tpu_metrics_debug: false
+debug: []
+dataloader_drop_last: false
+dataloader_num_workers: 0
+dataloader_prefetch_factor: null
+dataloader_pin_memory: true
+dataloader_persistent_workers: false
+past_index: -1
+run_name: out
+disable_tqdm: false
+remove_unused_columns: true
+label_names: null
+load_best_model_at_end: false
+metric_for_best_model: null
+greater_is_better: null
+ignore_data_skip: false
+fsdp: []
+fsdp_min_num_params: 0
+fsdp_config: {}
+fsdp_transformer_layer_cls_to_wrap: null
+accelerator_config: {}
+deepspeed: null
+label_smoothing_factor: 0.0
+optim: adamw_torch
+optim_args: null
+optim_target_modules: null
+adafactor: false
+group_by_length: false
+length_column_name: length
+ddp_find_unused_parameters: null
+ddp_bucket_cap_mb: null
+ddp_broadcast_buffers: null
+skip_memory_metrics: true
+use_legacy_prediction_loop: false
+push_to_hub: false
+resume_from_checkpoint: null
+hub_model_id: null
+hub_strategy: every_save
+hub_token: null
+hub_private_repo: false
+hub_always_push: false
+gradient_checkpointing: false
+gradient_checkpointing_kwargs: null
+include_inputs_for_metrics: false
+include_for_metrics: []
+eval_do_concat_batches: true
+fp16_backend: auto
+push_to_hub_model_id: null
+push_to_hub_organization: null
+push_to_hub_token: null
+mp_parameters: ''
+auto_find_batch_size: false
+full_determinism: false
+torchdynamo: null
+ray_scope: last
+ddp_timeout: 1800
+torch_compile: false
+torch_compile_backend: null
+torch_compile_mode: null
+dispatch_batches: null
+split_batches: null
+include_tokens_per_second: false
+include_num_input_tokens_seen: false
+neftune_noise_alpha: null
+batch_eval_metrics: false
+eval_on_start: false
+use_liger_kernel: false
+eval_use_gather_object: false
+average_tokens_across_devices: false
+center_rewards_coefficient: null
+dataset_num_proc: null
+";
+
+#[test]
+fn every_argument_of_the_published_trainer_is_known() {
+    let keys = config(TRAINER_DEFAULTS);
+    let resolved = Config {
+        eval_strategy: Some(EvalStrategy::No),
+        ..config("")
+    };
+    assert_eq!(keys, resolved);
+    assert_eq!(
+        config("evaluation_strategy: epoch").eval_strategy,
+        Some(EvalStrategy::Epoch)
+    );
 }

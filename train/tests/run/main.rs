@@ -1,12 +1,15 @@
 //! Training through the binary, as a user runs it: what it leaves behind, how it goes on, how it refuses.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod best;
 mod damage;
 mod disk;
 mod dry_run;
 mod events;
 mod interruption;
+mod lora;
 mod not_finite;
+mod published;
 mod support;
 
 use std::fs;
@@ -47,6 +50,7 @@ fn a_checkpoint_is_a_model_again() {
         "loss_text",
         "pairs_per_second",
         "waiting_seconds",
+        "peak_memory_bytes",
         "epoch",
     ] {
         assert!(steps.iter().all(|step| step[key].is_number()), "{key}");

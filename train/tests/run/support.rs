@@ -97,7 +97,7 @@ impl Run {
     pub(crate) fn records(&self) -> Vec<Value> {
         let mut records = self.metrics();
         for record in &mut records {
-            for measured in ["pairs_per_second", "waiting_seconds"] {
+            for measured in ["pairs_per_second", "waiting_seconds", "peak_memory_bytes"] {
                 record.as_object_mut().unwrap().remove(measured);
             }
         }
