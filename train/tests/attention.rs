@@ -89,8 +89,8 @@ fn check(what: &str, documents: &[&[i32]], branches: &[&[i32]]) {
 fn every_kind_of_row() {
     check(
         "lone conversations",
-        &[&[0; 6]; 2],
-        &[&[0, 0, 0, 0, 0, 1]; 2],
+        &[&[0; 6][..]; 2],
+        &[&[0, 0, 0, 0, 0, 1][..]; 2],
     );
     check("two branches", &[&[0; 7]], &[&[0, 0, 0, 1, 1, 2, 2]]);
     let (short, long) = (&[0, 0, 0, 1, 2, 3][..], &[0; 6][..]);
