@@ -31,6 +31,12 @@ pub struct Value {
     pub(crate) element: DataType,
 }
 
+/// In the place of an input that an operator can do without: the empty name, of no type.
+static ABSENT: Value = Value {
+    name: String::new(),
+    element: DataType::F32,
+};
+
 /// An operator with its inputs and attributes, not yet in a graph.
 pub(crate) struct Node<'a> {
     pub(crate) op: &'static str,
@@ -59,6 +65,12 @@ impl<'a> Node<'a> {
 
     pub(crate) fn input(mut self, value: Option<&'a Value>) -> Self {
         self.inputs.extend(value);
+        self
+    }
+
+    /// Leaves out so many of the inputs that may be absent.
+    pub(crate) fn without(mut self, count: usize) -> Self {
+        self.inputs.extend(std::iter::repeat_n(&ABSENT, count));
         self
     }
 

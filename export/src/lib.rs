@@ -31,6 +31,7 @@ use seeward_models::{Error, config::Config};
 
 pub use graph::{Graph, Value};
 pub use lower::Lowering;
+pub use lower::attention::TreeMask;
 pub use ops::GraphOps;
 use source::Source;
 
@@ -185,6 +186,7 @@ fn vision_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
 fn reward_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
     let config = &source.config;
     let contract = bundle::reward_contract(config.text.hidden, config.text.head_dim());
+    let lowering = lowering.of_heads(config.text.head_dim());
     branch_graph(bundle::REWARD_GRAPH, contract, source, lowering, |ops| {
         let inputs = reward_inputs(ops)?;
         net::rewards(ops, config, &inputs)

@@ -10,6 +10,7 @@ use seeward_models::{Error, Result};
 use crate::constant::Constant;
 use crate::form::Form;
 use crate::graph::{Graph, Node, Value};
+use crate::lower::attention::TreeMask;
 use crate::lower::linear::{self, QuantizedRows};
 use crate::lower::{Lowering, WIDE, attention, norm, patches, rope};
 use crate::proto::DataType;
@@ -154,8 +155,14 @@ impl GraphOps {
         )
     }
 
+    /// The numbers of `x` in the dimensions of `other`.
+    pub(crate) fn shaped_like(&mut self, x: &Value, other: &Value) -> Result<Value> {
+        let shape = self.node("", Node::new("Shape", &[other]), DataType::I64)?;
+        self.node("", Node::new("Reshape", &[x, &shape]), x.element)
+    }
+
     /// [.., width] → [rows, width].
-    fn rows(&mut self, x: &Value) -> Result<Value> {
+    pub(crate) fn rows(&mut self, x: &Value) -> Result<Value> {
         self.node("", Node::new("Flatten", &[x]).axis(-1), x.element)
     }
 
@@ -206,8 +213,7 @@ impl GraphOps {
 
 impl Ops for GraphOps {
     type T = Value;
-    /// bool [rows, 1, tokens, tokens].
-    type Mask = Value;
+    type Mask = TreeMask;
     /// Cosines and sines [rows, tokens, head/2].
     type Rope = (Value, Value);
 
@@ -328,8 +334,7 @@ impl Ops for GraphOps {
             Node::new("ScatterND", &[&rows, &at, &source]),
             x.element,
         )?;
-        let shape = self.node("", Node::new("Shape", &[x]), DataType::I64)?;
-        self.node("", Node::new("Reshape", &[&placed, &shape]), x.element)
+        self.shaped_like(&placed, x)
     }
 
     fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
@@ -337,7 +342,7 @@ impl Ops for GraphOps {
         self.node("", Node::new("Gather", &[&rows, at]), x.element)
     }
 
-    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Value> {
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<TreeMask> {
         attention::tree_mask(self, documents, branches)
     }
 
@@ -354,7 +359,7 @@ impl Ops for GraphOps {
         q: &Value,
         k: &Value,
         v: &Value,
-        mask: Option<&Value>,
+        mask: Option<&TreeMask>,
         heads: (usize, usize),
     ) -> Result<Value> {
         attention::attend(self, [q, k, v], mask, heads)

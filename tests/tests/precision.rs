@@ -121,6 +121,23 @@ fn every_target_scores_as_portable_fp32_does() {
     }
 }
 
+#[test]
+fn heads_of_any_size_score_for_the_cpu_as_for_every_device() {
+    let (checkpoint, requests) = (golden::path("models/phi3_su"), requests("phi3_su"));
+    let [got, expected] = [Target::Cpu, Target::Portable].map(|target| {
+        let bundle = exported(&checkpoint, target, Precision::Fp32).expect("exported");
+        rewards(&bundle, &requests)
+    });
+    for (got, expected) in got.iter().zip(expected) {
+        assert_close(
+            "heads of 12",
+            &[*got],
+            &[expected],
+            Tolerance::reward(1e-5, expected),
+        );
+    }
+}
+
 /// Pairs of a row's responses whose margin in fp32 is above the 10th percentile.
 fn clear_pairs(rewards: &[Vec<f64>]) -> Vec<(usize, usize, usize)> {
     let pairs = |row: usize| {

@@ -409,6 +409,12 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
         (Some(local), Some(text)) => (local, text),
         _ => (name, &sources.main),
     };
+    if local == net::output_projection(&source.config.text) {
+        let whole = !config.freeze_llm && !config.use_llm_lora;
+        return config.algorithm == Algorithm::Sft
+            && !source.config.text.tied_embeddings
+            && (whole || config.unfreeze_lm_head);
+    }
     if lora::adapts(config, local) {
         return lora::is_addition(local);
     }
@@ -417,11 +423,6 @@ fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
             !config.freeze_backbone || is_unfrozen(config, source.config.vision.layers, local)
         }
         Some("mlp1") => !config.freeze_mlp,
-        Some("language_model") if local == net::output_projection(&source.config.text) => {
-            config.algorithm == Algorithm::Sft
-                && !config.freeze_llm
-                && !source.config.text.tied_embeddings
-        }
         Some("language_model") => !config.freeze_llm,
         _ => true,
     }

@@ -1,4 +1,6 @@
-//! Attention over a forest: the mask once for all layers, then an `Attention` operator in every layer.
+//! Attention over a forest: the mask once for all layers, then an operator in every layer. ONNX's own `Attention` computes
+//! every product of two tokens and keeps them all. For the processor there are two that do less: one that never has more
+//! than a block of products, for tokens that all see each other, and one that leaves out what lies ahead of a token.
 
 use seeward_models::Result;
 
@@ -7,8 +9,55 @@ use crate::graph::{Node, Value};
 use crate::ops::GraphOps;
 use crate::proto::DataType;
 
+/// Which token sees which, as the target's operator takes it.
+#[derive(Clone)]
+pub enum TreeMask {
+    /// bool [rows, 1, tokens, tokens].
+    Visible(Value),
+    /// Of `GroupQueryAttention`.
+    Added {
+        /// What is added before the softmax, f32 [rows, 1, tokens, tokens]: nothing, or the least number.
+        bias: Value,
+        /// Every row's last token, i32 [rows].
+        last: Value,
+        /// Tokens of a row, i32 [1].
+        tokens: Value,
+    },
+}
+
+/// Documents and branches [rows, tokens] → which token sees which.
+pub(crate) fn tree_mask(
+    ops: &mut GraphOps,
+    documents: &Value,
+    branches: &Value,
+) -> Result<TreeMask> {
+    let visible = visible(ops, documents, branches)?;
+    if !ops.lowering().has_causal_attention() {
+        return Ok(TreeMask::Visible(visible));
+    }
+    let (seen, unseen) = (ops.f32s(&[0.0]), ops.f32s(&[f32::MIN]));
+    let bias = Node::new("Where", &[&visible, &seen, &unseen]);
+    let bias = ops.node("", bias, WIDE)?;
+    let (last, tokens) = lengths(ops, documents)?;
+    Ok(TreeMask::Added { bias, last, tokens })
+}
+
+/// Ids [rows, tokens] → every row's last token, i32 [rows], and the tokens of a row, i32 [1].
+fn lengths(ops: &mut GraphOps, ids: &Value) -> Result<(Value, Value)> {
+    let mut axis = |start| {
+        let shape = Node::new("Shape", &[ids]).int("start", start);
+        ops.node("", shape.int("end", start + 1), DataType::I64)
+    };
+    let (rows, tokens) = (axis(0)?, axis(1)?);
+    let tokens = ops.cast("", &tokens, DataType::I32)?;
+    let one = ops.i32s(&[1]);
+    let last = ops.both("Sub", "", &tokens, &one)?;
+    let last = ops.node("", Node::new("Expand", &[&last, &rows]), DataType::I32)?;
+    Ok((last, tokens))
+}
+
 /// Documents and branches [rows, tokens] → bool [rows, 1, tokens, tokens]: token i sees j.
-pub(crate) fn tree_mask(ops: &mut GraphOps, documents: &Value, branches: &Value) -> Result<Value> {
+fn visible(ops: &mut GraphOps, documents: &Value, branches: &Value) -> Result<Value> {
     let same_document = equal_pairs(ops, documents)?;
     let same_branch = equal_pairs(ops, branches)?;
     let in_prefix = seen_is_prefix(ops, branches)?;
@@ -36,16 +85,46 @@ fn seen_is_prefix(ops: &mut GraphOps, branches: &Value) -> Result<Value> {
 pub(crate) fn attend(
     ops: &mut GraphOps,
     qkv: [&Value; 3],
-    mask: Option<&Value>,
+    mask: Option<&TreeMask>,
     heads: (usize, usize),
 ) -> Result<Value> {
-    if ops.lowering().heads_are_an_axis() {
-        return attend_over_heads(ops, qkv, mask, heads);
+    let visible = match mask {
+        Some(TreeMask::Added { bias, last, tokens }) => {
+            return attend_causally(ops, qkv, [last, tokens, bias], heads);
+        }
+        Some(TreeMask::Visible(visible)) => Some(visible),
+        None => None,
+    };
+    let lowering = ops.lowering();
+    if lowering.heads_are_an_axis() {
+        return attend_over_heads(ops, qkv, visible, heads);
     }
-    let node = attention(&qkv, mask)
-        .int("q_num_heads", heads.0)
-        .int("kv_num_heads", heads.1);
+    let node = if lowering.is_for_the_processor() && visible.is_none() && heads.0 == heads.1 {
+        Node::microsoft("MultiHeadAttention", &qkv).int("num_heads", heads.0)
+    } else {
+        attention(&qkv, visible)
+            .int("q_num_heads", heads.0)
+            .int("kv_num_heads", heads.1)
+    };
     ops.node("", node, qkv[0].element)
+}
+
+/// By way of an operator that takes no token to see a later one, which none does in a forest.
+fn attend_causally(
+    ops: &mut GraphOps,
+    qkv: [&Value; 3],
+    [last, tokens, bias]: [&Value; 3],
+    heads: (usize, usize),
+) -> Result<Value> {
+    let node = Node::microsoft("GroupQueryAttention", &qkv)
+        .without(2) // keys and values of before
+        .input(Some(last))
+        .input(Some(tokens))
+        .without(3) // rotary tables and positions
+        .input(Some(bias))
+        .int("num_heads", heads.0)
+        .int("kv_num_heads", heads.1);
+    Ok(ops.nodes(node, qkv[0].element, 3)?.remove(0))
 }
 
 fn attend_over_heads(

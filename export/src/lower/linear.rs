@@ -61,13 +61,13 @@ fn float(ops: &mut GraphOps, name: &str, x: &Value, element: DataType) -> Result
 const LARGEST: f32 = 127.0;
 const ZERO: u8 = 128;
 
-/// Rows of numbers as integers: a number is (integer − [`ZERO`]) / [`LARGEST`] · its row's largest magnitude.
+/// Rows of numbers as integers: a number is (integer − [`ZERO`]) · its row's step.
 #[derive(Clone)]
 pub(crate) struct QuantizedRows {
     /// u8 [.., inputs].
     integers: Value,
     /// f32 [.., 1].
-    magnitudes: Value,
+    steps: Value,
 }
 
 fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
@@ -75,39 +75,44 @@ fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
     let integers = ops.weight(&weight, Form::Int8)?;
     let scales = ops.weight(&weight, Form::Int8Scales)?;
     let rows = ops.quantized(x)?;
-    let (step, zero) = (ops.f32s(&[1.0 / LARGEST]), ops.u8s(&[ZERO]));
-    let inputs = [&rows.integers, &integers, &step, &scales, &zero];
+    let (one, zero) = (ops.f32s(&[1.0]), ops.u8s(&[ZERO]));
+    let inputs = [&rows.integers, &integers, &one, &scales, &zero];
     let product = Node::microsoft("MatMulIntegerToFloat", &inputs);
     let product = ops.node(name, product, WIDE)?;
-    ops.both("Mul", name, &product, &rows.magnitudes)
+    ops.both("Mul", name, &product, &rows.steps)
 }
 
-/// x [.., inputs] as integers, each row by itself.
+/// x [.., inputs] as integers, each row by itself. Every pass over x costs about a tenth of the product that follows: two
+/// find the step, one looks for what is no number, one rounds.
 pub(crate) fn quantize(ops: &mut GraphOps, x: &Value) -> Result<QuantizedRows> {
-    let magnitudes = magnitudes(ops, x)?;
-    let unit = ops.both("Div", "", x, &magnitudes)?;
-    let (step, zero) = (ops.f32s(&[1.0 / LARGEST]), ops.u8s(&[ZERO]));
-    let integers = Node::new("QuantizeLinear", &[&unit, &step, &zero]);
-    Ok(QuantizedRows {
-        integers: ops.node("", integers, DataType::U8)?,
-        magnitudes,
-    })
+    let steps = steps(ops, x)?;
+    let rows = ops.rows(x)?;
+    let all = ops.i64s(&[-1]);
+    let step = ops.node("", Node::new("Reshape", &[&steps, &all]), WIDE)?;
+    let zero = ops.u8s(&[ZERO]);
+    let count = ops.node("", Node::new("Shape", &[&step]), DataType::I64)?;
+    let zeros = ops.node("", Node::new("Expand", &[&zero, &count]), DataType::U8)?;
+    let rounded = Node::new("QuantizeLinear", &[&rows, &step, &zeros]).axis(0);
+    let rounded = ops.node("", rounded, DataType::U8)?;
+    let integers = ops.shaped_like(&rounded, x)?;
+    Ok(QuantizedRows { integers, steps })
 }
 
-/// x [.., inputs] → the largest magnitude of each row [.., 1], a little more than zero for a row of zeros, and no number
-/// where there is none among the row's: integers cannot say so, and ONNX Runtime's maximum passes over it, but its sum
+/// x [.., inputs] → what one integer stands for in each row, [.., 1]: more than nothing for a row of zeros, and no number
+/// where there is none among the row's. Integers cannot say so, and ONNX Runtime's maximum passes over it, but its sum
 /// does not.
-fn magnitudes(ops: &mut GraphOps, x: &Value) -> Result<Value> {
-    let (last, zero, least) = (ops.i64s(&[-1]), ops.f32s(&[0.0]), ops.f32s(&[1e-30]));
-    let magnitudes = ops.node("", Node::new("Abs", &[x]), WIDE)?;
-    let mut reduced = |op| {
-        let node = Node::new(op, &[&magnitudes, &last]);
-        ops.node("", node, WIDE)
-    };
-    let (largest, sum) = (reduced("ReduceMax")?, reduced("ReduceSum")?);
+fn steps(ops: &mut GraphOps, x: &Value) -> Result<Value> {
+    let last = ops.i64s(&[-1]);
+    let mut reduced = |op| ops.node("", Node::new(op, &[x, &last]), WIDE);
+    let (highest, lowest) = (reduced("ReduceMax")?, reduced("ReduceMin")?);
+    let sum = reduced("ReduceSum")?;
+    let lowest = ops.node("", Node::new("Neg", &[&lowest]), WIDE)?;
+    let (zero, least, largest) = (ops.f32s(&[0.0]), ops.f32s(&[1e-30]), ops.f32s(&[LARGEST]));
     let zero_or_none = ops.both("Mul", "", &sum, &zero)?;
-    let largest = ops.both("Add", "", &largest, &zero_or_none)?;
-    ops.both("Add", "", &largest, &least)
+    let magnitude = ops.both("Max", "", &highest, &lowest)?;
+    let magnitude = ops.both("Add", "", &magnitude, &zero_or_none)?;
+    let magnitude = ops.both("Add", "", &magnitude, &least)?;
+    ops.both("Div", "", &magnitude, &largest)
 }
 
 /// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, each block of a row with its own scale. The error of a

@@ -31,6 +31,8 @@ pub struct Lowering {
     target: Target,
     products: Products,
     probe_tolerance: f64,
+    /// Numbers of an attention head, where they are known.
+    head: Option<usize>,
 }
 
 impl Lowering {
@@ -53,7 +55,16 @@ impl Lowering {
             target,
             products,
             probe_tolerance,
+            head: None,
         })
+    }
+
+    /// The same for attention heads of `size` numbers.
+    pub fn of_heads(self, size: usize) -> Self {
+        Self {
+            head: Some(size),
+            ..self
+        }
     }
 
     /// How far a probe's reward may be from the trainer's, times max(1, |reward|).
@@ -72,6 +83,16 @@ impl Lowering {
             Some(head) if head == name => Products::Float(WIDE),
             _ => self.products,
         }
+    }
+
+    /// Whether ONNX Runtime's own operators for the processor may be used.
+    pub(crate) fn is_for_the_processor(&self) -> bool {
+        self.target == Target::Cpu
+    }
+
+    /// Whether attention over a forest is `GroupQueryAttention`, which takes heads of whole vectors of eight only.
+    pub(crate) fn has_causal_attention(&self) -> bool {
+        self.is_for_the_processor() && self.head.is_some_and(|size| size.is_multiple_of(8))
     }
 
     /// Whether attention takes [rows, heads, tokens, head] instead of [rows, tokens, heads·head]: TensorRT's list of

@@ -100,7 +100,7 @@ table! {
         => ops.attention(q, k, v, None, (3, 3));
     // Row 0: a document of a prefix and two branches, then padding. Row 1: two documents, then padding twice.
     attention_over_a_forest(
-        ops, q: floats([2, 7, 16]), k: floats([2, 7, 8]), v: floats([2, 7, 8]),
+        ops, q: floats([2, 7, 32]), k: floats([2, 7, 16]), v: floats([2, 7, 16]),
         documents: i32s([2, 7], [0, 0, 0, 0, 0, 0, 1, /**/ 0, 0, 0, 1, 1, 2, 3]),
         branches: i32s([2, 7], [0, 0, 1, 1, 2, 2, 0, /**/ 0, 1, 2, 0, 1, 0, 0])
     ) => {

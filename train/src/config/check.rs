@@ -144,6 +144,11 @@ fn notices(config: &Config) -> Vec<String> {
             ));
         }
     }
+    if config.unfreeze_lm_head && config.algorithm != Algorithm::Sft {
+        notices.push(
+            "unfreeze_lm_head: not used: a reward does not pass the output projection".into(),
+        );
+    }
     let unknown = |name: &&String| !["all", "none", "tensorboard"].contains(&name.as_str());
     if let Some(name) = config.report_to.iter().find(unknown) {
         notices.push(format!(

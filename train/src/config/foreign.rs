@@ -11,7 +11,6 @@ const UNBUILT: &[(&str, &[&str])] = &[
     ("vision_path", &["null"]),
     ("llm_path", &["null"]),
     ("mlp_path", &["null"]),
-    ("unfreeze_lm_head", &["false"]),
     ("use_data_resampling", &["false"]),
     ("center_rewards_coefficient", &["null"]),
     ("label_smoothing_factor", &["0"]),

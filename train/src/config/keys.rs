@@ -69,6 +69,8 @@ keys! {
     freeze_backbone: bool = false;
     /// Trains a frozen vision model's layers from this one on, counted from the end if negative; 0 trains none.
     unfreeze_vit_layers: i64 = 0;
+    /// Trains the output projection of a language model that is frozen or has additions: next-token training reaches it.
+    unfreeze_lm_head: bool = false;
     /// Keeps the projector as it is.
     freeze_mlp: bool = false;
     /// Trains a low-rank addition to the vision model.

@@ -156,6 +156,25 @@ fn a_warm_up_is_taken_up_in_its_middle() {
     assert_eq!(weights(&run.last()), weights(&whole.last()));
 }
 
+/// What the interrupted run has left of its images' features is used, what it has not is computed again: the same bits.
+#[test]
+fn features_outlast_an_interruption_and_go_with_the_end() {
+    let keys = format!("freeze_backbone: true\nmax_steps: {STEPS}\nsave_steps: 2\nwarmup_steps: 1");
+    let whole = shortcut_aware(&keys).succeed();
+    let run = shortcut_aware(&format!(
+        "{keys}\nvision_cache_memory: 0\nvision_cache_disk: 1e9"
+    ));
+    let mut child = run.start();
+    wait_for_step(&mut child, 4);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = run.output().join("vision-cache/main");
+    assert!(fs::read_dir(kept).unwrap().count() > 2);
+    let run = run.succeed();
+    assert_same(&run, &whole);
+    assert_eq!(run.names("vision-cache"), [""; 0]);
+}
+
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
     // One step over so many rows takes far longer than two signals.

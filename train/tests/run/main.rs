@@ -160,6 +160,53 @@ fn frozen_parts_stay() {
 }
 
 #[test]
+fn layers_of_a_frozen_vision_model_may_train() {
+    let run = Run::new(
+        "freeze_backbone: true\nfreeze_mlp: true\nfreeze_llm: true\nunfreeze_vit_layers: -1",
+    )
+    .succeed();
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
+    let moved = before
+        .keys()
+        .filter(|name| before[*name] != after[*name] && *name != "score.weight");
+    let last = |name: &String| name.starts_with("vision_model.encoder.layers.1.");
+    assert!(moved.clone().count() > 10 && moved.clone().all(last));
+}
+
+#[test]
+fn an_output_projection_may_train_alone() {
+    let frozen = "algorithm: sft\nfreeze_backbone: true\nfreeze_mlp: true\nfreeze_llm: true";
+    let run = Run::new(&format!("{frozen}\nunfreeze_lm_head: true")).succeed();
+    let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
+    let moved: Vec<_> = after
+        .keys()
+        .filter(|name| before[*name] != after[*name])
+        .collect();
+    assert_eq!(moved, ["language_model.lm_head.weight"]);
+    let said = message(&Run::new("unfreeze_lm_head: true\nmax_steps: 1").train(&[]));
+    assert!(said.contains("unfreeze_lm_head: not used"), "{said}");
+}
+
+#[test]
+fn evaluations_come_by_steps_or_epochs_or_not_at_all() {
+    let evaluated = |strategy: &str| {
+        let run = Run::new(&format!(
+            "max_steps: 7\neval_steps: 2\neval_data: {{all: {}}}\n{strategy}",
+            golden("train/pairwise.jsonl").display()
+        ))
+        .succeed();
+        let metrics = run.metrics();
+        let evaluations = metrics.iter().filter(|line| line.get("eval").is_some());
+        let steps = evaluations.map(|line| line["step"].as_u64().unwrap());
+        steps.collect::<Vec<u64>>()
+    };
+    assert_eq!(evaluated(""), [2, 4, 6, 7]);
+    assert!(evaluated("eval_strategy: 'no'").is_empty());
+    // Twelve rows, four at a time.
+    assert_eq!(evaluated("evaluation_strategy: epoch"), [3, 6, 7]);
+}
+
+#[test]
 fn sft_leaves_a_model_without_a_head_that_rewards_start_from() {
     let sft = Run::new("algorithm: sft\nmax_steps: 20\nlr_scheduler_type: constant").succeed();
     let loss = sft.series("loss");
