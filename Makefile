@@ -1,7 +1,7 @@
 # The only entry a newcomer needs. Everything fetched goes to third_party/, everything built to target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo test lint
+.PHONY: help setup build demo test bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,11 @@ demo: build ## train, export and score reward models on real images; numbers and
 
 test: setup ## every test of every crate
 	cargo test --workspace
+
+bench: build ## the benchmarks, with their comparison tables; fetches PyTorch and transformers first
+	@python3 scripts/setup --peer
+	cargo build --release -p seeward-train --example step
+	@scripts/bench_train
 
 lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
 	cargo fmt --check
