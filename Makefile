@@ -1,7 +1,7 @@
 # The only entry a newcomer needs. Everything fetched goes to third_party/, everything built to target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo test bench lint
+.PHONY: help setup build demo study test bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ build: setup ## build every program, optimised
 
 demo: build ## train, export and score reward models on real images; numbers and a plot in out/demo/
 	@scripts/demo
+
+study: build ## the demo crossed: three shortcuts, several seeds; hours, and it goes on where it was; out/study/
+	@$(MAKE) --no-print-directory -j2 -f scripts/study.mk
 
 test: setup ## every test of every crate
 	cargo test --workspace

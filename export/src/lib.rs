@@ -1,4 +1,4 @@
-//! Turns a checkpoint into a bundle: `vision.onnx` and `reward.onnx` with their weights beside them, the tokenizer,
+//! Turns a checkpoint into a bundle: `vision.onnx` (of a branch that has vision) and `reward.onnx` with their weights beside them, the tokenizer,
 //! and `reward_model.json`. Pure Rust: neither LibTorch nor ONNX Runtime is involved.
 //!
 //! The network is the one of [`seeward_models::net`], run over a graph builder instead of tensors. A graph is complete
@@ -95,10 +95,8 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
     let lowering = Lowering::new(options.target, options.precision)?;
     check_output(options)?;
     let source = Source::open(options)?;
-    let graphs = [
-        vision_graph(&source, lowering)?,
-        reward_graph(&source, lowering)?,
-    ];
+    let mut graphs = Vec::from_iter(vision_graph(&source, lowering)?);
+    graphs.push(reward_graph(&source, lowering)?);
     let total = graphs.iter().map(|graph| graph.weights().1).sum();
     let mut written = 0;
     let mut wrote = |bytes| {
@@ -170,17 +168,22 @@ fn file_sizes(folder: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(sizes().map_err(|e| Error::io(folder, e))?)
 }
 
-fn vision_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
+/// None of a branch without a vision encoder.
+fn vision_graph(source: &Source, lowering: Lowering) -> Result<Option<Graph>> {
     let config = &source.config;
+    if config.vision.is_none() {
+        return Ok(None);
+    }
     let contract = bundle::vision_contract(
         config.tiles.image_size as usize,
         config.tokens_per_tile(),
         config.text.hidden,
     );
-    branch_graph(bundle::VISION_GRAPH, contract, source, lowering, |ops| {
+    let graph = branch_graph(bundle::VISION_GRAPH, contract, source, lowering, |ops| {
         let pixels = ops.input("pixels")?;
         net::image_embeddings(ops, config, &pixels)
-    })
+    });
+    graph.map(Some)
 }
 
 fn reward_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
@@ -263,8 +266,8 @@ fn manifest(options: &Options, source: &Source, lowering: Lowering) -> Manifest 
         prompt: source.prompter.settings().clone(),
         tiles: config.tiles,
         input_mode: source.input_mode,
-        reward_mean: None,
-        reward_std: None,
+        reward_mean: source.reward_scale.map(|scale| scale.mean),
+        reward_std: source.reward_scale.map(|scale| scale.std),
         probes: source.probes.clone(),
         probe_tolerance: lowering.probe_tolerance(),
         checkpoint: options.checkpoint.display().to_string(),

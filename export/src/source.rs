@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::{Result, anyhow, bail};
 use seeward_models::bundle::InputMode;
 use seeward_models::checkpoint::Checkpoint;
-use seeward_models::config::{Config, Serving};
+use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::{PromptSettings, Prompter};
@@ -21,6 +21,7 @@ pub(crate) struct Source {
     pub(crate) config: Config,
     pub(crate) prompter: Prompter,
     pub(crate) input_mode: InputMode,
+    pub(crate) reward_scale: Option<RewardScale>,
     pub(crate) probes: Vec<Probe>,
 }
 
@@ -31,9 +32,12 @@ impl Source {
         let mut checkpoint = Checkpoint::open(folder)?;
         check_branch(folder, &checkpoint, &whole, options.branch)?;
         let serving = whole.serving().map_err(|e| e.at(folder.display()))?;
-        let (config, input_mode) = match options.branch {
-            Branch::Main => (whole, serving.input_mode),
-            Branch::TextOnly => (whole.text_only_branch()?, InputMode::TextOnly),
+        let (config, input_mode, reward_scale) = match options.branch {
+            Branch::Main => (whole, serving.input_mode, serving.reward_scale),
+            Branch::TextOnly => {
+                let scale = serving.text_only_reward_scale;
+                (whole.text_only_branch()?, InputMode::TextOnly, scale)
+            }
         };
         net::fit_positions(&mut checkpoint, &config, options.branch)?;
         Ok(Self {
@@ -42,6 +46,7 @@ impl Source {
             branch: options.branch,
             config,
             input_mode,
+            reward_scale,
             probes: probes(folder, options.branch)?,
         })
     }

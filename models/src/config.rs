@@ -23,8 +23,8 @@ pub use vision::{VisionConfig, VisionNorm};
 /// Everything about a reward model but its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The vision encoder.
-    pub vision: VisionConfig,
+    /// The vision encoder; a text-only branch may have none.
+    pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
     /// How a picture becomes tiles.
@@ -50,6 +50,22 @@ pub struct Serving {
     pub input_mode: InputMode,
     /// Whether special tokens written in a text are read as text.
     pub literal_special_tokens: bool,
+    /// Of the rewards over the trainer's evaluation set, where it measured one on these weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_scale: Option<RewardScale>,
+    /// The same of the text-only branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_only_reward_scale: Option<RewardScale>,
+}
+
+/// Where rewards lie: a margin says something only in comparison with their spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardScale {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub std: f64,
 }
 
 impl Default for Serving {
@@ -59,6 +75,8 @@ impl Default for Serving {
             max_length: 4096,
             input_mode: InputMode::Full,
             literal_special_tokens: false,
+            reward_scale: None,
+            text_only_reward_scale: None,
         }
     }
 }
@@ -77,14 +95,11 @@ impl Config {
     pub fn parse(raw: Value) -> Result<Self> {
         let root = Fields(&raw);
         root.one_of("model_type", &["internvl_chat"])?;
-        let vision = VisionConfig::parse(
-            &root.section("vision_config")?,
-            root.integer_or("select_layer", -1)?,
-        )
-        .map_err(|e| e.at("vision_config"))?;
+        let vision = vision(&root)?;
         let text =
             TextConfig::parse(&root.section("llm_config")?).map_err(|e| e.at("llm_config"))?;
-        let tiles = tile_settings(&root, vision.image_size)?;
+        let image_size = vision.as_ref().map_or(TILE, |vision| vision.image_size);
+        let tiles = tile_settings(&root, image_size)?;
         let shuffle = shuffle_side(root.number_or("downsample_ratio", 0.5)?)?;
         let template = root
             .text("template")?
@@ -109,12 +124,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Patches along one side of a tile.
+    /// Patches along one side of a tile; 0 without a vision encoder.
     pub fn patches_per_side(&self) -> usize {
-        self.tiles.image_size as usize / self.vision.patch
+        let patches = |vision: &VisionConfig| self.tiles.image_size as usize / vision.patch;
+        self.vision.as_ref().map_or(0, patches)
     }
 
-    /// Image tokens that one tile becomes.
+    /// Image tokens that one tile becomes; 0 without a vision encoder.
     pub fn tokens_per_tile(&self) -> usize {
         (self.patches_per_side() / self.shuffle).pow(2)
     }
@@ -151,17 +167,35 @@ impl Config {
         Self::parse(raw)
     }
 
+    /// The same model without its vision encoder and projector.
+    pub fn without_vision(&self) -> Result<Self> {
+        self.with([("vision_config".to_owned(), Value::Null)])
+    }
+
+    /// The same model with the first `layers` of its language model's layers, or all where it has fewer.
+    pub fn with_layers(&self, layers: usize) -> Result<Self> {
+        let mut text = self.raw["llm_config"].clone();
+        text["num_hidden_layers"] = layers.min(self.text.layers).into();
+        self.with([("llm_config".to_owned(), text)])
+    }
+
     /// The same model once its position embedding has been resized to its tiles.
     pub fn fitted(&self) -> Result<Self> {
+        if self.vision.is_none() {
+            return Ok(self.clone());
+        }
         let mut vision = self.raw["vision_config"].clone();
         vision["image_size"] = self.tiles.image_size.into();
         self.with([("vision_config".to_owned(), vision)])
     }
 
     fn check(&self) -> Result<()> {
+        let Some(vision) = &self.vision else {
+            return Ok(());
+        };
         divides(
             "vision_config: patch_size",
-            self.vision.patch,
+            vision.patch,
             "force_image_size",
             self.tiles.image_size as usize,
         )?;
@@ -172,6 +206,20 @@ impl Config {
             self.patches_per_side(),
         )
     }
+}
+
+/// Side of a tile where nothing says it.
+const TILE: usize = 448;
+
+/// `"vision_config": null` says that there is none; a key that is not there at all is an oversight.
+fn vision(root: &Fields) -> Result<Option<VisionConfig>> {
+    if root.is_null("vision_config") {
+        return Ok(None);
+    }
+    let section = root.section("vision_config")?;
+    let select_layer = root.integer_or("select_layer", -1)?;
+    let vision = VisionConfig::parse(&section, select_layer).map_err(|e| e.at("vision_config"))?;
+    Ok(Some(vision))
 }
 
 fn tile_settings(root: &Fields, image_size: usize) -> Result<TileSettings> {

@@ -28,7 +28,7 @@ const IMAGE_END: &str = "</img>";
 pub struct PromptSettings {
     /// The conversation template.
     pub template: Template,
-    /// Image tokens for one tile.
+    /// Image tokens for one tile; 0 for a model without vision, which sees the prompt without its `<image>` tags.
     pub tokens_per_tile: usize,
     /// A conversation is cut on the right to this many tokens.
     pub max_length: usize,
@@ -103,7 +103,7 @@ impl Prompter {
         tiles: &[usize],
     ) -> Result<Conversation> {
         let image_tokens = self.count_image_tokens(tiles)?;
-        let message = user_message(prompt, tiles.len())?;
+        let message = self.message(prompt, tiles.len())?;
         let script = self.script(&message, response, tiles);
         let tokens = self.encode(&script)?;
         self.cut(&tokens, script.response_byte(), image_tokens)
@@ -115,8 +115,18 @@ impl Prompter {
     /// As [`Self::conversation`], as far as the string is concerned.
     pub fn text(&self, prompt: &str, response: &str, tiles: &[usize]) -> Result<String> {
         self.count_image_tokens(tiles)?;
-        let message = user_message(prompt, tiles.len())?;
+        let message = self.message(prompt, tiles.len())?;
         Ok(self.script(&message, response, tiles).text())
+    }
+
+    fn message<'a>(&self, prompt: &'a str, images: usize) -> Result<Cow<'a, str>> {
+        match (self.settings.tokens_per_tile, images) {
+            (0, 0) => Ok(Cow::Owned(untagged(prompt))),
+            (0, _) => Err(Error::invalid(format!(
+                "expected no images for a model without a vision encoder, got {images}"
+            ))),
+            _ => user_message(prompt, images),
+        }
     }
 
     /// The number of image tokens of a conversation that has room for them.
@@ -267,16 +277,16 @@ fn user_message(prompt: &str, images: usize) -> Result<Cow<'_, str>> {
     Ok(Cow::Borrowed(prompt))
 }
 
+/// What is left of a prompt whose images nobody sees: as `<image>\n` is written before it, so it goes.
+fn untagged(prompt: &str) -> String {
+    let line = format!("{IMAGE_TAG}\n");
+    prompt.replace(&line, "").replace(IMAGE_TAG, "")
+}
+
 fn check_sizes(settings: &PromptSettings) -> Result<()> {
-    let sizes = [
-        ("tokens_per_tile", settings.tokens_per_tile),
-        ("max_length", settings.max_length),
-    ];
-    match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((name, _)) => Err(Error::invalid(format!(
-            "{name}: expected at least 1, got 0"
-        ))),
-        None => Ok(()),
+    match settings.max_length {
+        0 => Err(Error::invalid("max_length: expected at least 1, got 0")),
+        _ => Ok(()),
     }
 }
 

@@ -258,8 +258,9 @@ fn a_tied_model_does_without_its_output_projection() {
 #[test]
 fn vision_layers_after_the_selected_one_are_listed_but_not_run() {
     let mut config = golden("qwen2");
-    config.vision.layers_run -= 1;
-    let last = format!("vision_model.encoder.layers.{}.", config.vision.layers_run);
+    let vision = config.vision.as_mut().unwrap();
+    vision.layers_run -= 1;
+    let last = format!("vision_model.encoder.layers.{}.", vision.layers_run);
     let unused = unused(&config);
     // Two layer scales; two norms and four linears, each with a bias.
     assert_eq!(unused.len(), 14);

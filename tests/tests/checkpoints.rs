@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors};
 use seeward_models::config::Config;
 use seeward_models::net::{self, SCORE_HEAD};
@@ -67,6 +68,21 @@ impl Run {
 
     fn checkpoint(&self) -> PathBuf {
         self.folder.path().join("run/checkpoint-last")
+    }
+
+    /// Both bundles say what the last evaluation measured.
+    fn check_reward_scales(&self, main: &Bundle, text_only: &Bundle) {
+        let metrics = fs::read_to_string(self.folder.path().join("run/metrics.jsonl"));
+        let metrics = metrics.expect("metrics");
+        let last = metrics.lines().rfind(|line| line.contains("\"eval\""));
+        let last: Value = serde_json::from_str(last.expect("an evaluation")).expect("JSON");
+        for (bundle, suffix) in [(main, ""), (text_only, "_text")] {
+            let measured = |what: &str| last["eval"]["dev"][format!("{what}{suffix}")].as_f64();
+            let manifest = bundle.manifest();
+            assert!(manifest.reward_std.expect("measured") > 0.0);
+            assert_eq!(manifest.reward_mean, measured("reward_mean"));
+            assert_eq!(manifest.reward_std, measured("reward_std"));
+        }
     }
 
     /// Exports a branch and recomputes its probes.
@@ -166,16 +182,50 @@ fn a_text_only_branch_of_another_architecture_travels_with_its_configuration() {
 }
 
 #[test]
+fn a_text_only_branch_may_be_blind_and_shallow() {
+    let keys = json!({
+        "algorithm": "shortcut_aware",
+        "bias_model_path": model_folder("qwen2"),
+        "text_branch_vision": false,
+        "text_branch_layers": 1,
+        "eval_data": { "dev": golden::path("train/pairwise.jsonl") },
+        "save_steps": 1,
+        "max_steps": 2,
+    });
+    let run = Run::trained(&model_folder("qwen2"), keys);
+    let config = Config::open(&run.checkpoint()).expect("a configuration");
+    let text_only = config.text_only_branch().expect("its own");
+    assert_eq!((&text_only.vision, text_only.text.layers), (&None, 1));
+    let of_both = shapes(&run.checkpoint());
+    let of_text = of_both
+        .keys()
+        .filter_map(|name| name.strip_prefix("bias_reward_model."));
+    let of_text: Vec<&str> = of_text.collect();
+    assert!(of_text.contains(&"language_model.model.layers.0.mlp.up_proj.weight"));
+    for part in ["vision_model.", "mlp1.", "language_model.model.layers.1."] {
+        assert!(!of_text.iter().any(|name| name.starts_with(part)), "{part}");
+    }
+    run.check("main");
+    run.check("text_only");
+    let bundle = |branch: &str| Bundle::open(&run.folder.path().join(branch)).expect("a bundle");
+    let (main, text_only) = (bundle("main"), bundle("text_only"));
+    assert!(main.vision_graph().is_some() && text_only.vision_graph().is_none());
+    run.check_reward_scales(&main, &text_only);
+    // As if the run had been stopped after its first step.
+    fs::remove_dir_all(run.checkpoint()).expect("removed");
+    succeeded(&run.train());
+    assert_eq!(shapes(&run.checkpoint()), of_both);
+}
+
+#[test]
 fn tiles_of_another_size_resize_the_position_embedding() {
     let run = Run::trained(&model_folder("qwen2"), json!({ "force_image_size": 84 }));
     let name = "vision_model.embeddings.position_embedding";
     assert_eq!(shapes(&model_folder("qwen2"))[name], [1, 4 * 4 + 1, 64]);
     assert_eq!(shapes(&run.checkpoint())[name], [1, 6 * 6 + 1, 64]);
     let config = Config::open(&run.checkpoint()).expect("a configuration");
-    assert_eq!(
-        (config.vision.image_size, config.tiles.image_size),
-        (84, 84)
-    );
+    let vision = config.vision.expect("a vision encoder");
+    assert_eq!((vision.image_size, config.tiles.image_size), (84, 84));
     run.check("main");
 }
 

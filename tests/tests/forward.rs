@@ -21,7 +21,7 @@ use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number};
 use seeward_train::batch::{Inputs, View};
 use seeward_train::config::{Algorithm, Config};
-use seeward_train::data::{Row, Rows};
+use seeward_train::data::{Row, Rows, Samples};
 use seeward_train::model::Model;
 use seeward_train::setup::Start;
 use serde_json::{Map, Value, json};
@@ -197,7 +197,9 @@ impl LibTorch {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.jsonl");
         fs::write(&path, pairs.iter().map(line).collect::<Vec<_>>().join("\n")).expect("written");
-        let Rows::Pairs(rows) = Rows::pairs(&path, None).expect("rows") else {
+        let rows = Rows::pairs(&path, None).expect("rows");
+        let numbers: Vec<usize> = (0..rows.count()).collect();
+        let Samples::Pairs(rows) = rows.read(&numbers).expect("rows") else {
             panic!("pairs")
         };
         self.view.pairs(&rows.iter().collect::<Vec<&Row<_>>>())

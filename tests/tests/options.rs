@@ -1,4 +1,4 @@
-//! Options of training: activation checkpointing, low-rank additions and drop path, on the tiny golden models.
+//! Options of training, on the tiny golden models: activation checkpointing, low-rank additions, drop path, margins.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use seeward_train::config::{Algorithm, Config};
 use seeward_train::data::Rows;
 use seeward_train::loader::{Batch, Views, prepare};
 use seeward_train::setup::Start;
-use seeward_train::trainer::{Rates, Trainer};
-use tch::{Device, Tensor};
+use seeward_train::trainer::{Measures, Rates, Trainer};
+use tch::{Device, Kind, Tensor};
 
 /// A trainer, and the batches of one step: two of two pairs each.
 struct Training {
@@ -43,6 +43,15 @@ impl Training {
         }
     }
 
+    /// Those of a step that changes no weight.
+    fn measures(&mut self) -> Measures {
+        let still = Rates {
+            main: 0.0,
+            text: 0.0,
+        };
+        self.trainer.step(&self.batches, still).expect("finite")
+    }
+
     /// Takes a step at `rate`; loss, and gradients by name.
     fn step(&mut self, rate: f64) -> (f64, BTreeMap<String, Tensor>) {
         let rates = Rates {
@@ -56,6 +65,52 @@ impl Training {
             .filter(|(_, gradient)| gradient.defined());
         (measures.loss, gradients.collect())
     }
+}
+
+/// What a step measures when rows ask for margins, against the same rows without.
+#[test]
+fn a_margin_column_reaches_both_branches() {
+    let plain = Training::new("qwen2", |_| ()).measures();
+    let mut asking = Training::new("qwen2", |_| ());
+    asking
+        .batches
+        .iter_mut()
+        .for_each(|batch| batch.margins = Some(vec![50.0, 50.0]));
+    let asked = asking.measures();
+    for (loss, before) in [
+        (asked.loss_main, plain.loss_main),
+        (asked.loss_text, plain.loss_text),
+    ] {
+        // −log σ(d − 50) + log σ(d) is 50 − log(1 + exp(d)) but for rounding, and these margins are small.
+        let (loss, before) = (loss.expect("a loss"), before.expect("a loss"));
+        assert!((loss - before - 50.0).abs() < 2.0, "{loss} {before}");
+    }
+    assert_eq!(asked.accuracy, plain.accuracy);
+}
+
+/// The spread of both branches' rewards, as the batches' rewards have it.
+#[test]
+fn rewards_have_a_mean_and_a_deviation() {
+    let mut training = Training::new("qwen2", |_| ());
+    let measures = training.measures();
+    let rewards = |batch: &Batch| {
+        let inputs = batch.main.as_ref().expect("main inputs");
+        tch::no_grad(|| training.trainer.models.main.rewards(inputs)).expect("rewards")
+    };
+    let all = Tensor::cat(
+        &[rewards(&training.batches[0]), rewards(&training.batches[1])],
+        0,
+    );
+    let [main, text] = measures
+        .reward_scales()
+        .map(|scale| scale.expect("measured"));
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
+    close(main.mean, all.mean(Kind::Double).double_value(&[]));
+    close(
+        main.std,
+        all.to_kind(Kind::Double).std(false).double_value(&[]),
+    );
+    assert_ne!(main, text);
 }
 
 fn same_bits(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) {

@@ -13,7 +13,7 @@ use seeward_train::batch::Inputs;
 use seeward_train::config::{Algorithm, Config, SchedulerKind};
 use seeward_train::data::Rows;
 use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::loss::shortcut_aware;
+use seeward_train::loss::Objective;
 use seeward_train::model::Model;
 use seeward_train::parameters::read;
 use seeward_train::plan::Plan;
@@ -137,8 +137,9 @@ impl Training {
         let start = self.start.take().expect("unused");
         let plan = Plan::new(&self.config, self.rows.count());
         let schedule = Schedule::new(&self.config, plan.total_steps);
-        let batches: Vec<_> = (0..steps)
-            .map(|step| self.batches(&start, &plan.step(step)))
+        let batches: Vec<_> = plan
+            .steps(0..steps)
+            .map(|numbers| self.batches(&start, &numbers))
             .collect();
         let mut trainer = Trainer::new(&self.config, start.models, start.parameters);
         for (step, batches) in batches.iter().enumerate() {
@@ -208,7 +209,8 @@ fn check_rewards(golden: &Value, trainer: &Trainer, batch: &Batch, suffix: &str)
     let text = rewards(text, &batch.text);
     sides(golden, &text, "_bias");
     if let Some(weights) = golden.get("shortcut_weights") {
-        let sfc = shortcut_aware(&main, &text).sfc.expect("shortcut-aware");
+        let loss = Objective::default().shortcut_aware(&main, &text, None);
+        let sfc = loss.sfc.expect("shortcut-aware");
         assert_close(
             "shortcut_weights",
             &values(&sfc),

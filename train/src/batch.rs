@@ -130,9 +130,11 @@ impl View {
         }
     }
 
-    /// The images that this branch sees: a text-only one, the white image in place of all.
+    /// The images that this branch sees: a text-only one the white image in place of all, or nothing where it has no
+    /// vision encoder.
     pub fn seen<'a>(&self, paths: &'a [String]) -> Vec<&'a str> {
         match self.mode {
+            InputMode::TextOnly if self.prompter.settings().tokens_per_tile == 0 => Vec::new(),
             InputMode::TextOnly => vec![WHITE],
             _ => paths.iter().map(String::as_str).collect(),
         }

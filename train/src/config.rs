@@ -16,7 +16,7 @@ use serde_norway::{Mapping, Value};
 
 use foreign::Verdict;
 pub use keys::{
-    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, SaveStrategy, SchedulerKind,
+    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, SaveStrategy, SchedulerKind, Sfc,
 };
 
 /// Keys that change what is written and when, or how fast, but no number of the training.

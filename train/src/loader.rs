@@ -1,15 +1,15 @@
-//! Reads, tiles and tokenises the next batches on a thread of its own while the model computes.
+//! Reads, tiles and tokenises the batches of the next steps on threads of their own while the model computes.
 
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+use std::thread::{self, Scope};
 
-use seeward_models::Result;
+use anyhow::{Context, Result};
 
 use crate::batch::{Inputs, View};
-use crate::data::Rows;
+use crate::data::{Rows, Samples};
 
-/// Steps prepared ahead.
-const AHEAD: usize = 2;
+/// Threads that prepare at most; each is a step or two ahead.
+const THREADS: usize = 4;
 
 /// Which branches an optimizer step trains.
 #[derive(Clone, Copy)]
@@ -24,10 +24,23 @@ pub struct Views<'a> {
 pub struct Batch {
     /// Where its rows stand: `file:line`.
     pub places: Vec<String>,
+    /// The margin that each row asks for; `None` where none does.
+    pub margins: Option<Vec<f64>>,
     /// What the main branch reads.
     pub main: Option<Inputs>,
     /// What the text-only branch reads.
     pub text: Option<Inputs>,
+    /// Rows that it lacks.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A row that makes no tokens and tiles: an image that cannot be decoded, image tokens that are cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its number.
+    pub row: usize,
+    /// What is wrong, beginning with `file:line`.
+    pub problem: String,
 }
 
 impl Batch {
@@ -37,41 +50,125 @@ impl Batch {
     }
 }
 
-/// Prepares the batches of each step, given as row numbers; they arrive in order.
+/// Steps that are being prepared; they arrive in order.
+pub struct Prepared {
+    receivers: Vec<Receiver<Result<Vec<Batch>>>>,
+    next: usize,
+}
+
+impl Prepared {
+    /// Waits for the batches of the next step.
+    ///
+    /// # Errors
+    /// The rows' file, or there is no next step.
+    pub fn step(&mut self) -> Result<Vec<Batch>> {
+        let receiver = &self.receivers[self.next % self.receivers.len()];
+        self.next += 1;
+        receiver.recv().context("the loader stopped")?
+    }
+}
+
+/// Prepares the batches of each step, given as row numbers.
 pub fn spawn<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     rows: &'env Rows,
     steps: impl Iterator<Item = (Views<'env>, Vec<Vec<usize>>)> + Send + 'scope,
-) -> Receiver<Result<Vec<Batch>>> {
-    let (sender, receiver) = sync_channel(AHEAD);
+) -> Prepared {
+    let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS));
+    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+    for _ in 0..threads {
+        let (ask, asked) = sync_channel::<(Views<'env>, Vec<Vec<usize>>)>(0);
+        let (give, given) = sync_channel(1);
+        scope.spawn(move || {
+            for (views, batches) in asked {
+                let batches = batches.iter();
+                let prepared = batches
+                    .map(|numbers| prepare(rows, views, numbers))
+                    .collect();
+                // The trainer has stopped and wants no more.
+                if give.send(prepared).is_err() {
+                    return;
+                }
+            }
+        });
+        senders.push(ask);
+        receivers.push(given);
+    }
+    // The steps go round the threads, and so do the trainer's questions.
     scope.spawn(move || {
-        for (views, batches) in steps {
-            let prepared = batches
-                .iter()
-                .map(|numbers| prepare(rows, views, numbers))
-                .collect();
-            // The trainer has stopped and wants no more.
-            if sender.send(prepared).is_err() {
+        for (step, sender) in steps.zip(senders.iter().cycle()) {
+            if sender.send(step).is_err() {
                 return;
             }
         }
     });
-    receiver
+    Prepared { receivers, next: 0 }
 }
 
-/// One batch of the rows with these numbers.
+/// One batch of the rows with these numbers, without those that make no tokens and tiles. Whether one does depends on
+/// nothing but the row and its images.
+///
+/// # Errors
+/// The rows' file.
 pub fn prepare(rows: &Rows, views: Views, numbers: &[usize]) -> Result<Batch> {
-    let see = |view: Option<&View>| view.map(|view| inputs(rows, view, numbers)).transpose();
+    let samples = rows.read(numbers)?;
+    let all: Vec<usize> = (0..numbers.len()).collect();
+    if let Ok(batch) = seen(&samples, views, &all) {
+        return Ok(batch);
+    }
+    let (mut sound, mut left_out) = (Vec::new(), Vec::new());
+    for (index, &row) in numbers.iter().enumerate() {
+        match seen(&samples, views, &[index]) {
+            Ok(_) => sound.push(index),
+            Err(e) => left_out.push(LeftOut {
+                row,
+                problem: placed(&samples.place(index), e),
+            }),
+        }
+    }
+    let batch = seen(&samples, views, &sound)?;
+    Ok(Batch { left_out, ..batch })
+}
+
+/// The samples of these indices as a batch.
+fn seen(samples: &Samples, views: Views, which: &[usize]) -> seeward_models::Result<Batch> {
+    let see = |view: Option<&View>| {
+        let view = view.filter(|_| !which.is_empty());
+        view.map(|view| inputs(samples, view, which)).transpose()
+    };
     Ok(Batch {
-        places: numbers.iter().map(|&number| rows.place(number)).collect(),
+        places: which.iter().map(|&index| samples.place(index)).collect(),
+        margins: margins(samples, which),
         main: see(views.main)?,
         text: see(views.text)?,
+        left_out: Vec::new(),
     })
 }
 
-fn inputs(rows: &Rows, view: &View, numbers: &[usize]) -> Result<Inputs> {
-    match rows {
-        Rows::Pairs(pairs) => view.pairs(&numbers.iter().map(|&n| &pairs[n]).collect::<Vec<_>>()),
-        Rows::Sft(rows) => view.sft(&numbers.iter().map(|&n| &rows[n]).collect::<Vec<_>>()),
+/// What is wrong with a row is said with its place, once.
+fn placed(place: &str, error: seeward_models::Error) -> String {
+    let problem = error.to_string();
+    match problem.starts_with(&format!("{place}: ")) {
+        true => problem,
+        false => format!("{place}: {problem}"),
+    }
+}
+
+fn margins(samples: &Samples, which: &[usize]) -> Option<Vec<f64>> {
+    let Samples::Pairs(pairs) = samples else {
+        return None;
+    };
+    let margins: Vec<f64> = which
+        .iter()
+        .map(|&index| pairs[index].sample.margin)
+        .collect();
+    let asked = margins.iter().any(|&margin| margin != 0.0);
+    asked.then_some(margins)
+}
+
+fn inputs(samples: &Samples, view: &View, which: &[usize]) -> seeward_models::Result<Inputs> {
+    match samples {
+        Samples::Pairs(rows) => view.pairs(&which.iter().map(|&i| &rows[i]).collect::<Vec<_>>()),
+        Samples::Sft(rows) => view.sft(&which.iter().map(|&i| &rows[i]).collect::<Vec<_>>()),
     }
 }

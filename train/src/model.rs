@@ -179,8 +179,9 @@ impl Model {
     /// What the features of a tile are, where they are kept.
     pub fn layout(&self) -> Layout {
         let (config, patches) = (&self.config, self.config.patches_per_side());
+        let hidden = config.vision.as_ref().map_or(0, |vision| vision.hidden);
         let (tokens, width) = match self.projector_trains() {
-            true => (1 + patches * patches, config.vision.hidden),
+            true => (1 + patches * patches, hidden),
             false => (config.tokens_per_tile(), config.text.hidden),
         };
         Layout {

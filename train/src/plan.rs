@@ -1,7 +1,15 @@
-//! Which rows each optimizer step trains on: a function of the config and the number of rows alone.
+//! Which rows each optimizer step trains on: a function of the config, the number of rows and, where they are grouped by
+//! it, their lengths.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::random::Stream;
+
+/// Steps whose rows are sorted together, at most, where rows are grouped by length.
+const GROUP: usize = 50;
 
 /// The steps of a run.
 #[derive(Clone, Debug)]
@@ -11,6 +19,8 @@ pub struct Plan {
     accumulation: usize,
     seed: u64,
     shuffle: bool,
+    /// Of every row, where rows of similar length share a step.
+    lengths: Option<Arc<[u32]>>,
     /// Optimizer steps of one pass over the rows; a last partial one counts.
     pub steps_per_epoch: usize,
     /// Optimizer steps in all.
@@ -29,40 +39,96 @@ impl Plan {
             accumulation: config.gradient_accumulation_steps,
             seed: config.seed as u64,
             shuffle: config.shuffle,
+            lengths: None,
             steps_per_epoch,
             total_steps: usize::try_from(config.max_steps).unwrap_or(by_epochs),
         }
     }
 
-    /// The row numbers of a step's forward passes.
-    pub fn step(&self, step: usize) -> Vec<Vec<usize>> {
-        self.of("epoch", step)
+    /// The same steps of rows that are grouped by their lengths.
+    pub fn grouped(self, lengths: Vec<u32>) -> Self {
+        Self {
+            lengths: Some(lengths.into()),
+            ..self
+        }
+    }
+
+    /// The row numbers of the forward passes of each of these steps.
+    pub fn steps(&self, steps: Range<usize>) -> Steps {
+        self.of("epoch", steps)
     }
 
     /// The same for the text-only branch's own steps before step 0, from an order of their own.
-    pub fn warmup_step(&self, step: usize) -> Vec<Vec<usize>> {
-        self.of("text-only warm-up", step)
+    pub fn warmup_steps(&self, steps: Range<usize>) -> Steps {
+        self.of("text-only warm-up", steps)
     }
 
-    fn of(&self, place: &str, step: usize) -> Vec<Vec<usize>> {
-        let (epoch, within) = (step / self.steps_per_epoch, step % self.steps_per_epoch);
-        let order = self.order(place, epoch);
-        let per_step = self.batch * self.accumulation;
-        let rows = order
-            .iter()
-            .copied()
-            .skip(within * per_step)
-            .take(per_step)
-            .collect::<Vec<_>>();
-        rows.chunks(self.batch).map(<[usize]>::to_vec).collect()
+    fn of(&self, place: &'static str, steps: Range<usize>) -> Steps {
+        Steps {
+            plan: self.clone(),
+            place,
+            steps,
+            order: None,
+        }
     }
 
     fn order(&self, place: &str, epoch: usize) -> Vec<usize> {
-        if self.shuffle {
-            Stream::new(self.seed, place, epoch as u64).permutation(self.rows)
-        } else {
-            (0..self.rows).collect()
+        if !self.shuffle {
+            return (0..self.rows).collect();
         }
+        let order = Stream::new(self.seed, place, epoch as u64).permutation(self.rows);
+        match &self.lengths {
+            Some(lengths) => self.group(order, lengths),
+            None => order,
+        }
+    }
+
+    /// Sorts the rows of some steps at a time by length, the longest first; and the step with the longest row of all
+    /// comes first, so that what does not fit into memory is known at once.
+    fn group(&self, mut order: Vec<usize>, lengths: &[u32]) -> Vec<usize> {
+        let per_step = self.batch * self.accumulation;
+        let steps = (self.rows / (4 * per_step)).clamp(1, GROUP);
+        let of_group = steps * per_step;
+        for group in order.chunks_mut(of_group) {
+            group.sort_by_key(|&row| Reverse(lengths[row]));
+        }
+        let firsts = (0..order.len()).step_by(of_group);
+        let longest = firsts.max_by_key(|&first| (lengths[order[first]], Reverse(first)));
+        let longest = longest.unwrap_or(0);
+        for row in 0..per_step.min(order.len() - longest) {
+            order.swap(row, longest + row);
+        }
+        order
+    }
+}
+
+/// Row numbers of one step after the other; the order of one epoch at a time is held.
+pub struct Steps {
+    plan: Plan,
+    place: &'static str,
+    steps: Range<usize>,
+    order: Option<(usize, Vec<usize>)>,
+}
+
+impl Iterator for Steps {
+    type Item = Vec<Vec<usize>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.steps.next()?;
+        let per_epoch = self.plan.steps_per_epoch;
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        let held = self.order.take().filter(|(held, _)| *held == epoch);
+        let (_, order) = self.order.insert(match held {
+            Some(held) => held,
+            None => (epoch, self.plan.order(self.place, epoch)),
+        });
+        let per_step = self.plan.batch * self.plan.accumulation;
+        let rows = order.chunks(per_step).nth(within).unwrap_or_default();
+        Some(
+            rows.chunks(self.plan.batch)
+                .map(<[usize]>::to_vec)
+                .collect(),
+        )
     }
 }
 
@@ -81,28 +147,72 @@ mod tests {
         Plan::new(&config, rows)
     }
 
+    fn step(plan: &Plan, step: usize) -> Vec<Vec<usize>> {
+        plan.steps(step..step + 1).next().unwrap_or_default()
+    }
+
+    fn epoch(plan: &Plan, epoch: usize) -> Vec<usize> {
+        let first = epoch * plan.steps_per_epoch;
+        let steps = plan.steps(first..first + plan.steps_per_epoch);
+        steps.flat_map(|step| step.concat()).collect()
+    }
+
     #[test]
     fn a_partial_step_counts_and_epochs_follow_each_other() {
         let plan = plan(10, 2, 2, false);
         assert_eq!((plan.steps_per_epoch, plan.total_steps), (3, 6));
-        assert_eq!(plan.step(0), [[0, 1], [2, 3]]);
-        assert_eq!(plan.step(2), [[8, 9]]);
-        assert_eq!(plan.step(3), plan.step(0));
+        assert_eq!(step(&plan, 0), [[0, 1], [2, 3]]);
+        assert_eq!(step(&plan, 2), [[8, 9]]);
+        assert_eq!(step(&plan, 3), step(&plan, 0));
+        let all: Vec<_> = plan.steps(0..6).collect();
+        for (index, rows) in all.into_iter().enumerate() {
+            assert_eq!(rows, step(&plan, index));
+        }
     }
 
     #[test]
     fn every_epoch_visits_every_row_once_in_an_order_of_its_own() {
         let plan = plan(10, 3, 1, true);
-        let epoch = |first: usize| {
-            (first..first + 4)
-                .flat_map(|s| plan.step(s).concat())
-                .collect::<Vec<_>>()
-        };
-        assert_ne!(epoch(0), epoch(4));
-        for mut rows in [epoch(0), epoch(4)] {
+        assert_ne!(epoch(&plan, 0), epoch(&plan, 1));
+        for mut rows in [epoch(&plan, 0), epoch(&plan, 1)] {
             rows.sort();
             assert_eq!(rows, (0..10).collect::<Vec<_>>());
         }
-        assert_ne!(plan.step(0), plan.warmup_step(0));
+        let warmup = plan.warmup_steps(0..1).next();
+        assert_ne!(step(&plan, 0), warmup.unwrap_or_default());
+    }
+
+    #[test]
+    fn rows_of_a_step_are_of_similar_length() {
+        let lengths: Vec<u32> = (0..1000).map(|row| row * 7919 % 1009).collect();
+        let plain = plan(1000, 5, 2, true);
+        let grouped = plain.clone().grouped(lengths.clone());
+        let spread = |plan: &Plan| -> u32 {
+            let of_step = |rows: Vec<Vec<usize>>| {
+                let rows = rows.concat();
+                let of_rows = || rows.iter().map(|&row| lengths[row]);
+                of_rows().max().unwrap_or(0) - of_rows().min().unwrap_or(0)
+            };
+            plan.steps(0..plan.steps_per_epoch).map(of_step).sum()
+        };
+        // 25 steps share a group of 250 rows: a step spans a twenty-fifth of the lengths.
+        assert!(spread(&grouped) * 10 < spread(&plain));
+        let mut rows = epoch(&grouped, 0);
+        let longest = (0..1000).max_by_key(|&row| lengths[row]);
+        assert_eq!(Some(rows[0]), longest);
+        rows.sort();
+        assert_eq!(rows, (0..1000).collect::<Vec<_>>());
+        assert_ne!(epoch(&grouped, 0), epoch(&grouped, 1));
+    }
+
+    #[test]
+    fn every_number_of_rows_can_be_grouped() {
+        for rows in [7, 39, 41, 103] {
+            let lengths = (0..rows as u32).map(|row| row * 31 % 97).collect();
+            let plan = plan(rows, 2, 2, true).grouped(lengths);
+            let mut seen = epoch(&plan, 0);
+            seen.sort();
+            assert_eq!(seen, (0..rows).collect::<Vec<_>>());
+        }
     }
 }

@@ -10,7 +10,7 @@ use seeward_models::sample::Pair;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::batch::{Inputs, View};
-use crate::data::Row;
+use crate::data::{Row, Rows, Samples};
 use crate::model::Model;
 use crate::setup::Branches;
 
@@ -40,24 +40,25 @@ impl Probes {
         }
     }
 
-    /// The rows with the most tiles among the first; rows whose two responses see different images are left alone.
+    /// The rows with the most tiles among the first. Rows whose two responses see different images are left alone, and
+    /// so are those that training leaves out.
     ///
     /// # Errors
-    /// An image that cannot be read.
-    pub fn choose(rows: &[Row<Pair>], views: &Branches<View>) -> Result<Self> {
-        let same = rows
+    /// The rows' file, or an image that has just been read.
+    pub fn choose(rows: &Rows, views: &Branches<View>) -> Result<Self> {
+        let first: Vec<usize> = (0..rows.count().min(LOOKED_AT)).collect();
+        let Samples::Pairs(first) = rows.read(&first)? else {
+            return Ok(Self::none());
+        };
+        let same = first
             .iter()
             .filter(|row| row.sample.chosen_images == row.sample.rejected_images);
-        let counted = same
-            .take(LOOKED_AT)
-            .map(|row| Ok((tiles(row, &views.main)?, row)));
-        let mut counted = counted.collect::<Result<Vec<_>>>()?;
+        let counted = same.filter_map(|row| Some((tiles(row, &views.main)?, row)));
+        let mut counted: Vec<_> = counted.collect();
         counted.sort_by_key(|(tiles, _)| Reverse(*tiles));
-        let chosen: Vec<&Row<Pair>> = counted
-            .into_iter()
-            .take(PROBES)
-            .map(|(_, row)| row)
-            .collect();
+        let is_sound = |row: &&Row<Pair>| views.each().all(|view| view.pairs(&[row]).is_ok());
+        let rows = counted.into_iter().map(|(_, row)| row);
+        let chosen: Vec<&Row<Pair>> = rows.filter(is_sound).take(PROBES).collect();
         if chosen.is_empty() {
             return Ok(Self::none());
         }
@@ -160,10 +161,8 @@ impl Chosen {
     }
 }
 
-fn tiles(row: &Row<Pair>, view: &View) -> Result<usize> {
-    let count = |path: &str| view.tile_count(path).map_err(|e| e.at(row.place()));
+/// `None` where an image has none.
+fn tiles(row: &Row<Pair>, view: &View) -> Option<usize> {
     let images = row.sample.chosen_images.iter();
-    Ok(images
-        .map(|path| count(path))
-        .sum::<seeward_models::Result<_>>()?)
+    images.map(|path| view.tile_count(path).ok()).sum()
 }

@@ -111,6 +111,9 @@ impl Report {
             .for_each(|(key, value)| line[key] = value.clone());
         line["pairs_per_second"] = json!(self.rate());
         line["waiting_seconds"] = json!(self.waiting.as_secs_f64());
+        for (name, value) in quantiles(measures.spread_of("sfc")) {
+            line[format!("sfc_{name}")] = json!(value);
+        }
         if let Some(bytes) = memory::peak(self.device) {
             line["peak_memory_bytes"] = json!(bytes);
         }
@@ -163,6 +166,19 @@ pub(crate) fn tell(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
+/// How values are spread, as a band of a plot shows it: the median and the tenth parts at both ends.
+fn quantiles(values: &[f64]) -> Vec<(&'static str, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1) as f64;
+    let at = |(name, share): (&'static str, f64)| {
+        let value = sorted.get((share * last).round() as usize);
+        value.map(|value| (name, *value))
+    };
+    let shares = [("p10", 0.1), ("p50", 0.5), ("p90", 0.9)];
+    shares.into_iter().filter_map(at).collect()
+}
+
 /// A tag and the values that are spread out under it.
 type Histogram<'a> = (String, &'a [f64]);
 
@@ -186,8 +202,58 @@ fn add_scalars(group: &str, record: &Value, scalars: &mut Vec<(String, f64)>) {
     }
 }
 
+/// A bar that shows itself once the work takes long.
+pub struct PatientBar {
+    bar: ProgressBar,
+    since: Instant,
+}
+
+/// How long it waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl PatientBar {
+    /// Of work that is done at `total`.
+    pub fn new(what: &'static str, total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        Self {
+            bar: bar.with_style(style()).with_prefix(what),
+            since: Instant::now(),
+        }
+    }
+
+    /// Shows that the work is at `position`.
+    pub fn at(&self, position: u64) {
+        if self.since.elapsed() > PATIENCE && self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(position);
+    }
+}
+
+impl Drop for PatientBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// How a bar looks: what is done, how far, and how long it takes.
-pub(crate) fn style() -> ProgressStyle {
+fn style() -> ProgressStyle {
     let template = "{prefix} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_of_the_step_and_rise() {
+        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(
+            quantiles(&values),
+            [("p10", 10.0), ("p50", 50.0), ("p90", 90.0)]
+        );
+        assert_eq!(quantiles(&[0.5])[2], ("p90", 0.5));
+        assert_eq!(quantiles(&[]), []);
+    }
 }

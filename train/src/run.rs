@@ -1,8 +1,7 @@
 //! The training loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -11,8 +10,10 @@ use tch::Device;
 use crate::batch::View;
 use crate::best::{Best, Criterion};
 use crate::config::{Algorithm, Config, EvalStrategy, SaveStrategy};
-use crate::data::{Read, Rows};
-use crate::loader::{self, Batch, Views};
+use crate::data::{self, Read, Rows};
+use crate::left_out::Tally;
+use crate::lengths;
+use crate::loader::{self, Batch, Prepared, Views};
 use crate::output::{self, Output};
 use crate::plan::Plan;
 use crate::probes::Probes;
@@ -51,8 +52,11 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
     if let Some(resumed) = &resumed {
         saving::restore(&mut trainer, resumed)?;
     }
-    let plan = Plan::new(config, rows.count());
     let views = &start.views;
+    let mut plan = Plan::new(config, rows.count());
+    if config.group_by_length {
+        plan = plan.grouped(lengths::estimate(&rows, &views.main)?);
+    }
     let probe_rows = evaluations.first().map_or(&rows, |(_, rows)| rows);
     let probes = probes(config, probe_rows, views)?;
     notices.extend(start.notices);
@@ -68,7 +72,12 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         false => format!("going on from {}", folder.display()),
     }));
     let best = resumed.as_ref().and_then(|resumed| resumed.state.best);
+    let left_out = resumed
+        .as_ref()
+        .map(|resumed| resumed.state.left_out.clone());
     let mut run = Run {
+        tally: Tally::new(&rows, config.max_bad_fraction, left_out.unwrap_or_default()),
+        told: BTreeSet::new(),
         config,
         schedule: Schedule::new(config, plan.total_steps),
         plan,
@@ -81,6 +90,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         output,
         stop,
         saved: progress,
+        measured: None,
         criterion: Criterion::of(config)?,
         best,
     };
@@ -98,10 +108,16 @@ struct Run<'a> {
     tokenizer_files: &'a [PathBuf],
     probes: Probes,
     report: Report,
+    /// The training rows that are left out.
+    tally: Tally,
+    /// What was said of the rows of evaluation sets.
+    told: BTreeSet<String>,
     output: Output,
     stop: &'a Stop,
     /// What the newest checkpoint holds.
     saved: Option<Progress>,
+    /// The optimizer steps taken before the last evaluation, and what the first of its sets gave.
+    measured: Option<(usize, Measures)>,
     /// What decides which weights are best, if anything does.
     criterion: Option<Criterion>,
     best: Option<Best>,
@@ -126,6 +142,7 @@ impl Run<'_> {
         self.report.finish();
         if stopped.is_none() {
             self.output.tidy()?;
+            self.say_best();
         }
         Ok(stopped.map_or(Ending::Complete, Ending::Stopped))
     }
@@ -140,11 +157,8 @@ impl Run<'_> {
         let (rows, warmup) = (self.rows, self.warmup_steps());
         self.report.phase("train", total, done);
         std::thread::scope(|scope| {
-            let batches = loader::spawn(
-                scope,
-                rows,
-                (done..total).map(move |step| (views, plan.step(step))),
-            );
+            let steps = plan.steps(done..total).map(move |step| (views, step));
+            let mut batches = loader::spawn(scope, rows, steps);
             for step in done..total {
                 let progress = |step| Progress { warmup, step };
                 if self.gives_up() {
@@ -154,11 +168,12 @@ impl Run<'_> {
                     return Ok(Some(signal));
                 }
                 let rates = self.rates(step);
-                let (measures, count) = self
-                    .next(trainer, &batches, rates)
+                let measures = self
+                    .next(trainer, &mut batches, rates)
                     .with_context(|| format!("step {}", step + 1))?;
-                self.report.step(&measures, count);
-                self.log(step + 1, rates.main, &measures)?;
+                if let Some(measures) = measures {
+                    self.log(step + 1, rates.main, &measures)?;
+                }
                 self.evaluate(trainer, views, progress(step + 1))?;
                 self.save(trainer, progress(step + 1))?;
             }
@@ -178,21 +193,18 @@ impl Run<'_> {
         }
         self.report.phase("text-only warm-up", steps, done);
         std::thread::scope(|scope| {
-            let batches = loader::spawn(
-                scope,
-                self.rows,
-                (done..steps).map(move |step| (views, plan.warmup_step(step))),
-            );
+            let prepared = plan
+                .warmup_steps(done..steps)
+                .map(move |step| (views, step));
+            let mut batches = loader::spawn(scope, self.rows, prepared);
             for step in done..steps {
                 let progress = |warmup| Progress { warmup, step: 0 };
                 if let Some(signal) = self.stopped(trainer, progress(step))? {
                     return Ok(Some(signal));
                 }
                 let text = self.warmup_rate(step);
-                let (measures, count) = self
-                    .next(trainer, &batches, Rates { main: 0.0, text })
+                self.next(trainer, &mut batches, Rates { main: 0.0, text })
                     .with_context(|| format!("text-only warm-up, step {}", step + 1))?;
-                self.report.step(&measures, count);
                 self.save(trainer, progress(step + 1))?;
             }
             Ok(None)
@@ -204,18 +216,27 @@ impl Run<'_> {
         self.views.text.as_ref().map_or(0, |_| steps)
     }
 
-    /// Takes the next step with what the loader has prepared.
+    /// Takes the next step with what the loader has prepared. One whose rows are all left out passes without an update,
+    /// and without measures.
     fn next(
         &mut self,
         trainer: &mut Trainer,
-        batches: &Receiver<seeward_models::Result<Vec<Batch>>>,
+        prepared: &mut Prepared,
         rates: Rates,
-    ) -> Result<(Measures, usize)> {
+    ) -> Result<Option<Measures>> {
         let asked = Instant::now();
-        let batches = batches.recv().context("the loader stopped")??;
+        let batches = prepared.step()?;
         self.report.waited(asked.elapsed());
+        let news = self.tally.add(&batches)?;
+        news.iter().for_each(|notice| self.report.say(notice));
+        let rows = batches.iter().map(Batch::rows).sum();
+        if rows == 0 {
+            trainer.taken += 1;
+            return Ok(None);
+        }
         let measures = trainer.step(&batches, rates)?;
-        Ok((measures, batches.iter().map(Batch::rows).sum()))
+        self.report.step(&measures, rows);
+        Ok(Some(measures))
     }
 
     /// The signal that asked the run to stop, if one did; `progress` is saved then.
@@ -287,12 +308,14 @@ impl Run<'_> {
         }
         let mut results = BTreeMap::new();
         for (name, rows) in &self.evaluations {
-            let numbers: Vec<usize> = (0..rows.count()).collect();
-            let batches = numbers.chunks(self.config.per_device_eval_batch_size);
-            let prepared = batches.map(|numbers| Ok(loader::prepare(rows, views, numbers)?));
-            results.insert(name.as_str(), trainer.evaluate(prepared)?);
+            let (measures, news) = self.measure(trainer, views, rows)?;
+            results.insert(name.as_str(), measures);
+            let news = news.into_iter().filter(|n| self.told.insert(n.clone()));
+            news.for_each(|notice| self.report.say(&notice));
         }
         self.report.evaluation(step, &results)?;
+        let first = results.values().next().cloned();
+        self.measured = first.map(|measures| (trainer.taken, measures));
         match &self.criterion {
             Some(criterion) => {
                 let judged = criterion.judge(self.best, step, &results)?;
@@ -300,6 +323,30 @@ impl Run<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// What a set measures, and what is to be said of its rows.
+    fn measure(
+        &self,
+        trainer: &Trainer,
+        views: Views,
+        rows: &Rows,
+    ) -> Result<(Measures, Vec<String>)> {
+        let (count, size) = (rows.count(), self.config.per_device_eval_batch_size);
+        let mut tally = Tally::new(rows, self.config.max_bad_fraction, BTreeSet::new());
+        let mut news = Vec::new();
+        let measures = std::thread::scope(|scope| {
+            let batch = move |first| (first..count.min(first + size)).collect();
+            let batches = (0..count).step_by(size);
+            let batches = batches.map(move |first| (views, vec![batch(first)]));
+            let mut prepared = loader::spawn(scope, rows, batches);
+            trainer.evaluate((0..count.div_ceil(size)).map(|_| {
+                let mut batches = prepared.step()?;
+                news.extend(tally.add(&batches)?);
+                batches.pop().context("no batch")
+            }))
+        })?;
+        Ok((measures, news))
     }
 
     /// Keeps the weights that did best.
@@ -316,6 +363,18 @@ impl Run<'_> {
             checkpoint.write(self.output.path(), output::BEST, progress)?;
         }
         Ok(())
+    }
+
+    fn say_best(&self) {
+        let wanted = self.config.load_best_model_at_end;
+        if let Some(best) = self.best.filter(|_| wanted) {
+            let folder = self.output.path().join(output::BEST);
+            let (step, value) = (best.step, best.value);
+            self.report.say(&format!(
+                "best: {value} behind step {step}: {}",
+                folder.display()
+            ));
+        }
     }
 
     fn gives_up(&self) -> bool {
@@ -339,6 +398,8 @@ impl Run<'_> {
     /// Saves what is due: the complete run, or one more checkpoint on the way.
     fn save(&mut self, trainer: &Trainer, progress: Progress) -> Result<()> {
         if progress.step == self.plan.total_steps {
+            // A run that was cut off behind a checkpoint may not have come to it.
+            self.prune()?;
             return self.write(trainer, output::LAST, progress);
         }
         let every = match self.config.save_strategy {
@@ -353,10 +414,14 @@ impl Run<'_> {
         };
         if steps.is_multiple_of(every) {
             self.write(trainer, &output::name(progress), progress)?;
-            let keep = self.config.save_total_limit;
-            keep.map_or(Ok(()), |keep| self.output.prune(keep))?;
+            self.prune()?;
         }
         Ok(())
+    }
+
+    fn prune(&self) -> Result<()> {
+        let keep = self.config.save_total_limit;
+        keep.map_or(Ok(()), |keep| self.output.prune(keep))
     }
 
     fn write(&mut self, trainer: &Trainer, name: &str, progress: Progress) -> Result<()> {
@@ -368,11 +433,15 @@ impl Run<'_> {
     }
 
     fn checkpoint<'b>(&'b self, trainer: &'b Trainer) -> Checkpoint<'b> {
+        let measured = self.measured.as_ref();
+        let measured = measured.filter(|(taken, _)| *taken == trainer.taken);
         Checkpoint {
             trainer,
             config: self.config,
             tokenizer_files: self.tokenizer_files,
             probes: &self.probes,
+            left_out: self.tally.left_out(),
+            measured: measured.map(|(_, measures)| measures),
             best: self.best,
         }
     }
@@ -385,17 +454,16 @@ impl Run<'_> {
 
 /// A model without a reward head has none.
 fn probes(config: &Config, rows: &Rows, views: &Branches<View>) -> Result<Probes> {
-    match rows {
-        Rows::Pairs(pairs) if config.algorithm != Algorithm::Sft => Probes::choose(pairs, views),
-        _ => Ok(Probes::none()),
+    match config.algorithm {
+        Algorithm::Sft => Ok(Probes::none()),
+        _ => Probes::choose(rows, views),
     }
 }
 
 fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
     let read = Read::open(config, Path::new(path))?;
     let (rows, unreadable) = read.within(config.max_bad_fraction)?;
-    let notice = |error: &seeward_models::Error| format!("warning: {error}: this row is left out");
-    notices.extend(unreadable.iter().map(notice));
+    notices.extend(unreadable.iter().map(data::notice));
     Ok(rows)
 }
 

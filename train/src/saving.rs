@@ -1,5 +1,6 @@
 //! Checkpoint folders: the model in the Hugging Face layout, and the trainer's state to go on from.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::output::{RESOLVED_CONFIG, Resumed};
 use crate::probes::Probes;
 use crate::space;
 use crate::state::{Progress, State};
-use crate::trainer::Trainer;
+use crate::trainer::{Measures, Trainer};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// What the small files, the headers and the file system's own bookkeeping take at most.
@@ -31,6 +32,10 @@ pub struct Checkpoint<'a> {
     pub tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are measured on the saved weights.
     pub probes: &'a Probes,
+    /// Numbers of the rows that were met so far and left out.
+    pub left_out: &'a BTreeSet<usize>,
+    /// What was measured on the evaluation set with the saved weights, if anything was.
+    pub measured: Option<&'a Measures>,
     /// The best evaluation so far.
     pub best: Option<Best>,
 }
@@ -45,8 +50,9 @@ impl Checkpoint<'_> {
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
             write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
-            let updates = self.trainer.optimizer.steps();
-            State::write(folder, progress, updates, self.best)
+            let mut state = State::new(progress, self.trainer.optimizer.steps());
+            (state.best, state.left_out) = (self.best, self.left_out.clone());
+            state.write(folder)
         })
     }
 
@@ -88,6 +94,12 @@ impl Checkpoint<'_> {
             let own = text.config.json();
             if *own != model {
                 model["bias_reward_config"] = own.clone();
+            }
+        }
+        let [main, text] = self.measured.map_or([None, None], Measures::reward_scales);
+        for (key, scale) in [("reward_scale", main), ("text_only_reward_scale", text)] {
+            if let Some(scale) = scale {
+                model["seeward"][key] = json!(scale);
             }
         }
         model["architectures"] = json!(["InternVLRewardModel"]);

@@ -1,31 +1,24 @@
-//! From the config to branches that are ready to train: checkpoints read strictly, score heads drawn where there are
-//! none, weights frozen by name.
+//! From the config to branches that are ready to train: checkpoints read strictly, score heads and low-rank additions
+//! drawn where there are none, weights frozen by name.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use seeward_models::bundle::InputMode;
-use seeward_models::checkpoint::Checkpoint;
-use seeward_models::config::{Config as ModelConfig, Serving};
-use seeward_models::net::{self, Branch, SCORE_HEAD};
-use seeward_models::prompt::{PromptSettings, Prompter};
-use seeward_models::tokenizer::{Specials, Tokenizer};
-use serde_json::{Value, json};
+use anyhow::Result;
+use seeward_models::net::SCORE_HEAD;
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::Apart;
 use crate::batch::View;
 use crate::config::{Algorithm, Config};
 use crate::features::Features;
-use crate::hub;
+use crate::freezing::trains;
 use crate::lora;
 use crate::model::{Model, Vision};
 use crate::parameters::Parameters;
 use crate::precision::{Precision, allow_tf32};
 use crate::random::Stream;
-use crate::vocabulary::Vocabulary;
+use crate::source::{Source, sources};
 
 /// Something that each branch has.
 pub struct Branches<T> {
@@ -49,14 +42,6 @@ pub struct Start {
     pub notices: Vec<String>,
 }
 
-/// One branch as it is read: where from, and under which names.
-struct Source {
-    folder: PathBuf,
-    stored: Branch,
-    branch: Branch,
-    config: ModelConfig,
-}
-
 impl Start {
     /// Reads the checkpoints that `config` names; `resumed` is the run's own checkpoint to go on from, instead.
     pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
@@ -73,12 +58,7 @@ impl Start {
         }
         match resumed {
             Some(folder) => restore_additions(&mut parameters, config, &sources, folder, device)?,
-            None => {
-                for source in sources.each() {
-                    let model = (&source.config, source.branch);
-                    lora::draw(&mut parameters, config, model, device)?;
-                }
-            }
+            None => draw_additions(&mut parameters, config, &sources, device)?,
         }
         parameters.train_where(|name| trains(config, &sources, name));
         let parameters = Rc::new(parameters);
@@ -128,214 +108,6 @@ impl<T> Branches<T> {
     }
 }
 
-/// Ids of a tokenizer differ from those of another one here.
-const SAMPLE: &str = "<image>\n Which of the 2 is RIGHT? 图中有几只猫？ naïve — 📷 <box>";
-
-impl Branches<Source> {
-    /// The main branch's tokenizer, which the text-only branch shares.
-    fn tokenizer(&self) -> Result<Tokenizer> {
-        let main = Tokenizer::open(&self.main.folder)?;
-        if let Some(text) = self
-            .text
-            .as_ref()
-            .filter(|text| text.folder != self.main.folder)
-        {
-            let own = Tokenizer::open(&text.folder)?;
-            let ids = |tokenizer: &Tokenizer| tokenizer.encode(SAMPLE, Specials::Parsed);
-            ensure!(
-                own.vocabulary() == main.vocabulary() && ids(&own)? == ids(&main)?,
-                "{}: its tokenizer gives other ids than that of {}, but both branches share one",
-                text.folder.display(),
-                self.main.folder.display()
-            );
-        }
-        Ok(main)
-    }
-
-    fn views(&self, config: &Config) -> Result<Branches<View>> {
-        self.map(|source| source.view(config, self.tokenizer()?))
-    }
-}
-
-fn sources(
-    config: &Config,
-    resumed: Option<&Path>,
-    notices: &mut Vec<String>,
-) -> Result<Branches<Source>> {
-    let folder = match resumed {
-        Some(folder) => folder.to_owned(),
-        None => hub::resolve(&config.model_name_or_path)?,
-    };
-    let main = Source::open(config, &folder, Branch::Main, Branch::Main)?;
-    let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
-    let has_text = stored.contains(&Branch::TextOnly);
-    if config.algorithm != Algorithm::ShortcutAware {
-        if has_text {
-            notices.push(format!(
-                "{}: its text-only branch is left out",
-                folder.display()
-            ));
-        }
-        return Ok(Branches { main, text: None });
-    }
-    let text = match &config.bias_model_path {
-        Some(path) if resumed.is_none() => {
-            Source::open(config, &hub::resolve(path)?, Branch::Main, Branch::TextOnly)?
-        }
-        _ if has_text => Source::open(config, &folder, Branch::TextOnly, Branch::TextOnly)?,
-        _ => bail!(
-            "{}: it has no text-only branch; set bias_model_path",
-            folder.display()
-        ),
-    };
-    Ok(Branches {
-        main,
-        text: Some(text),
-    })
-}
-
-impl Source {
-    fn open(config: &Config, folder: &Path, stored: Branch, branch: Branch) -> Result<Self> {
-        let read = ModelConfig::open(folder)?;
-        let own = if stored == Branch::TextOnly {
-            read.text_only_branch()?
-        } else {
-            read
-        };
-        let changed = own
-            .with(overrides(config, &own))
-            .map_err(|e| e.at(folder.display()))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            stored,
-            branch,
-            config: changed,
-        })
-    }
-
-    /// Reads the weights, fitted to the run's tiles; from then on the configuration is that of the fitted model.
-    fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
-        let mut checkpoint = Checkpoint::open(&self.folder)?;
-        if self.stored == Branch::Main {
-            net::branches(&checkpoint, &self.config)?;
-        }
-        net::fit_positions(&mut checkpoint, &self.config, self.stored)?;
-        self.config = self.config.fitted()?;
-        let names = (self.stored.prefix(), self.branch.prefix());
-        let wanted = net::parameters(&self.config, self.stored);
-        Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
-    }
-
-    fn fit_vocabulary(
-        &mut self,
-        parameters: &mut Parameters,
-        tokenizer: &Tokenizer,
-        config: &Config,
-    ) -> Result<()> {
-        let vocabulary = Vocabulary::of(tokenizer);
-        let prefix = self.branch.prefix();
-        self.config = vocabulary
-            .fit(parameters, &prefix, &self.config, config.seed as u64)
-            .with_context(|| self.folder.display().to_string())?;
-        Ok(())
-    }
-
-    fn model(&self, parameters: &Rc<Parameters>, device: Device) -> Model {
-        Model {
-            branch: self.branch,
-            config: self.config.clone(),
-            device,
-            parameters: parameters.clone(),
-            vision: Vision::Trains,
-        }
-    }
-
-    fn view(&self, config: &Config, tokenizer: Tokenizer) -> Result<View> {
-        let Some(template) = self.config.template else {
-            bail!(
-                "{}: its config.json names no template; set conv_style",
-                self.folder.display()
-            );
-        };
-        let settings = PromptSettings {
-            template,
-            tokens_per_tile: self.config.tokens_per_tile(),
-            max_length: config.max_length,
-            literal_special_tokens: config.literal_special_tokens,
-        };
-        let mode = if self.branch == Branch::TextOnly {
-            InputMode::TextOnly
-        } else {
-            input_mode(config)
-        };
-        let prompter = Prompter::new(tokenizer, settings)?;
-        Ok(View {
-            prompter,
-            tiles: self.config.tiles,
-            mode,
-            rope: self.config.text.rope.clone(),
-            shared: config.share_computation,
-            known: Arc::default(),
-        })
-    }
-}
-
-fn input_mode(config: &Config) -> InputMode {
-    match (config.use_text_only, config.use_image_only) {
-        (true, _) => InputMode::TextOnly,
-        (_, true) => InputMode::ImageOnly,
-        _ => InputMode::Full,
-    }
-}
-
-/// The keys of config.json that the run decides, so that what was trained is what is exported.
-fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> {
-    let mut keys = Vec::new();
-    let mut set =
-        |key: &str, value: Option<Value>| keys.extend(value.map(|value| (key.to_owned(), value)));
-    set("template", config.conv_style.as_ref().map(|v| json!(v)));
-    set(
-        "force_image_size",
-        config.force_image_size.map(|v| json!(v)),
-    );
-    set(
-        "downsample_ratio",
-        config.down_sample_ratio.map(|v| json!(v)),
-    );
-    set(
-        "dynamic_image_size",
-        config.dynamic_image_size.map(|v| json!(v)),
-    );
-    set("use_thumbnail", config.use_thumbnail.map(|v| json!(v)));
-    set(
-        "min_dynamic_patch",
-        config.min_dynamic_patch.map(|v| json!(v)),
-    );
-    set(
-        "max_dynamic_patch",
-        config.max_dynamic_patch.map(|v| json!(v)),
-    );
-    set("pad2square", config.pad2square.map(|v| json!(v)));
-    set(
-        "normalize_type",
-        config.normalize_type.map(|v| json!(v.name())),
-    );
-    set("ps_version", config.ps_version.map(|v| json!(v.name())));
-    set("select_layer", config.vision_select_layer.map(|v| json!(v)));
-    let serving = Serving {
-        max_length: config.max_length,
-        input_mode: input_mode(config),
-        literal_special_tokens: config.literal_special_tokens,
-    };
-    keys.push(("seeward".to_owned(), json!(serving)));
-    if config.algorithm != Algorithm::ShortcutAware
-        && checkpoint.json().get("bias_reward_config").is_some()
-    {
-        keys.push(("bias_reward_config".to_owned(), Value::Null));
-    }
-    keys
-}
-
 /// Next-token training has no score head; the others keep the checkpoint's or draw one: N(0, 1/(hidden + 1)) as
 /// published, for each branch its own.
 fn prepare_head(
@@ -367,7 +139,7 @@ fn vision(config: &Config, model: &Model, view: &View) -> Vision {
     let scope = format!("{}vision_model.", model.branch.prefix());
     match model.parameters.train_in(&scope) {
         true => Vision::Trains,
-        false if !view.shared => Vision::Frozen,
+        false if !view.shared || model.config.vision.is_none() => Vision::Frozen,
         false => Vision::Kept(Features::new(
             model.layout(),
             view.known.clone(),
@@ -376,19 +148,32 @@ fn vision(config: &Config, model: &Model, view: &View) -> Vision {
     }
 }
 
+fn draw_additions(
+    parameters: &mut Parameters,
+    config: &Config,
+    branches: &Branches<Source>,
+    device: Device,
+) -> Result<()> {
+    for source in branches.each() {
+        let model = (&source.config, source.branch);
+        lora::draw(parameters, config, model, device)?;
+    }
+    Ok(())
+}
+
 /// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.
 fn restore_additions(
     parameters: &mut Parameters,
     config: &Config,
-    sources: &Branches<Source>,
+    branches: &Branches<Source>,
     folder: &Path,
     device: Device,
 ) -> Result<()> {
     if !(config.use_backbone_lora || config.use_llm_lora) {
         return Ok(());
     }
-    let bases = self::sources(config, None, &mut Vec::new())?;
-    for (source, base) in sources.each().zip(bases.each()) {
+    let bases = sources(config, None, &mut Vec::new())?;
+    for (source, base) in branches.each().zip(bases.each()) {
         let apart = Apart {
             branch: source.branch,
             layers: lora::layers(config, &source.config),
@@ -399,43 +184,4 @@ fn restore_additions(
         apart.restore(parameters)?;
     }
     Ok(())
-}
-
-/// Whether a tensor trains: its part is neither frozen nor adapted, and the loss can reach it. The output projection does not see the
-/// reward; a tied one is the embedding table and is never a tensor of its own.
-fn trains(config: &Config, sources: &Branches<Source>, name: &str) -> bool {
-    let text_prefix = Branch::TextOnly.prefix();
-    let (local, source) = match (name.strip_prefix(&text_prefix), &sources.text) {
-        (Some(local), Some(text)) => (local, text),
-        _ => (name, &sources.main),
-    };
-    if local == net::output_projection(&source.config.text) {
-        let whole = !config.freeze_llm && !config.use_llm_lora;
-        return config.algorithm == Algorithm::Sft
-            && !source.config.text.tied_embeddings
-            && (whole || config.unfreeze_lm_head);
-    }
-    if lora::adapts(config, local) {
-        return lora::is_addition(local);
-    }
-    match local.split('.').next() {
-        Some("vision_model") => {
-            !config.freeze_backbone || is_unfrozen(config, source.config.vision.layers, local)
-        }
-        Some("mlp1") => !config.freeze_mlp,
-        Some("language_model") => !config.freeze_llm,
-        _ => true,
-    }
-}
-
-/// Whether a vision model's tensor is in one of the layers that train though the model is frozen.
-fn is_unfrozen(config: &Config, layers: usize, name: &str) -> bool {
-    let first = match config.unfreeze_vit_layers {
-        0 => return false,
-        from if from < 0 => layers as i64 + from,
-        from => from,
-    };
-    let behind = name.strip_prefix("vision_model.encoder.layers.");
-    let index = behind.and_then(|name| name.split('.').next()?.parse::<i64>().ok());
-    index.is_some_and(|index| index >= first)
 }

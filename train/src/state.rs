@@ -1,6 +1,6 @@
 //! `trainer_state.json`: how far a run is, and the hashes that tell a sound checkpoint from a damaged one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -35,6 +35,9 @@ pub struct State {
     /// The best evaluation so far, of a run that looks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// Numbers of the rows that were met so far and left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_out: BTreeSet<usize>,
     /// sha256 of every other file of the checkpoint, by relative path.
     files: BTreeMap<String, String>,
 }
@@ -48,24 +51,24 @@ struct Sealed {
 }
 
 impl State {
+    /// Of a run that has come so far with these updates.
+    pub fn new(progress: Progress, updates: BTreeMap<String, i32>) -> Self {
+        Self {
+            progress,
+            updates,
+            best: None,
+            left_out: BTreeSet::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
     /// Completes a checkpoint whose other files are all in `folder`.
     ///
     /// # Errors
     /// The disk.
-    pub fn write(
-        folder: &Path,
-        progress: Progress,
-        updates: BTreeMap<String, i32>,
-        best: Option<Best>,
-    ) -> Result<()> {
-        let mut files = BTreeMap::new();
-        add_hashes(folder, &mut files)?;
-        let state = serde_json::value::to_raw_value(&Self {
-            progress,
-            updates,
-            best,
-            files,
-        })?;
+    pub fn write(mut self, folder: &Path) -> Result<()> {
+        add_hashes(folder, &mut self.files)?;
+        let state = serde_json::value::to_raw_value(&self)?;
         let sealed = Sealed {
             sha256: hash(state.get()),
             state,

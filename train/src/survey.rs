@@ -1,25 +1,22 @@
 //! What a run would train on, found out without training: rows, images by their headers, tokens.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use rayon::prelude::*;
 use seeward_models::prompt::Conversation;
 use serde::Serialize;
 
 use crate::batch::View;
 use crate::config::Config;
-use crate::data::{Read, Row, Rows};
+use crate::data::{Read, Row, Samples};
 use crate::plan::Plan;
-use crate::report;
+use crate::report::PatientBar;
 use crate::setup;
 
-/// How long a survey is silent, and how many things it looks at between two glances at the clock.
-const PATIENCE: Duration = Duration::from_secs(2);
-const CHUNK: usize = 256;
+/// Rows that are looked at together.
+const CHUNK: usize = 1024;
 
 /// What `--dry-run` prints.
 #[derive(Debug, Serialize)]
@@ -69,14 +66,6 @@ struct Spread {
     max: usize,
 }
 
-/// What one pair or response says.
-struct Said<'a> {
-    place: String,
-    prompt: &'a str,
-    /// A response and the images seen with it.
-    sides: Vec<(&'a str, &'a [String])>,
-}
-
 impl Survey {
     /// Looks at everything that `config` names but the weights.
     ///
@@ -84,17 +73,18 @@ impl Survey {
     /// A file that cannot be read at all; what is wrong with a row or an image is a problem of the survey.
     pub fn of(config: &Config) -> Result<Self> {
         let views = setup::views(config)?;
-        let mut surveyor = Surveyor {
-            view: &views.main,
-            problems: Vec::new(),
-            since: Instant::now(),
+        let mut problems = Vec::new();
+        let mut contents = |path: &str| -> Result<Contents> {
+            let read = Read::open(config, Path::new(path))?;
+            let mut surveyor = Surveyor::new(&views.main);
+            let contents = surveyor.file(&read)?;
+            problems.append(&mut surveyor.problems);
+            Ok(contents)
         };
-        let read = |path: &str| Read::open(config, Path::new(path));
-        let training = surveyor.file(read(&config.dataset_path)?);
-        let eval_data = config
-            .eval_data
-            .iter()
-            .map(|(name, path)| Ok((name.clone(), surveyor.file(read(path)?))))
+        let training = contents(&config.dataset_path)?;
+        let sets = config.eval_data.iter();
+        let eval_data = sets
+            .map(|(name, path)| Ok((name.clone(), contents(path)?)))
             .collect::<Result<_>>()?;
         let count = training.pairs.or(training.responses).unwrap_or(0);
         let plan = Plan::new(config, count);
@@ -103,112 +93,118 @@ impl Survey {
             steps_per_epoch: plan.steps_per_epoch,
             total_steps: plan.total_steps,
             eval_data,
-            problems: surveyor.problems,
+            problems,
         })
     }
 }
 
+/// Of one file, what was seen so far.
 struct Surveyor<'a> {
     view: &'a View,
+    /// Every different image.
+    images: HashMap<String, Measured>,
+    /// Of every conversation.
+    lengths: Vec<u32>,
+    truncated: usize,
+    refused: usize,
     problems: Vec<String>,
-    since: Instant,
 }
 
-impl Surveyor<'_> {
-    fn file(&mut self, read: Read) -> Contents {
-        let said = said(&read.rows);
-        let tiles = self.images(&said);
-        let mut contents = Contents {
-            rows: read.lines,
-            ties_dropped: read.ties_dropped,
-            non_numeric_dropped: read.non_numeric_dropped,
-            unreadable_rows: read.unreadable.len(),
-            images: tiles.len(),
-            ..Contents::default()
-        };
-        match &read.rows {
-            Rows::Pairs(pairs) => contents.pairs = Some(pairs.len()),
-            Rows::Sft(rows) => contents.responses = Some(rows.len()),
+impl<'a> Surveyor<'a> {
+    fn new(view: &'a View) -> Self {
+        Self {
+            view,
+            images: HashMap::new(),
+            lengths: Vec::new(),
+            truncated: 0,
+            refused: 0,
+            problems: Vec::new(),
         }
-        let bad = read.unreadable.iter().map(ToString::to_string);
-        self.problems.extend(bad);
-        contents.count_images(&tiles);
-        self.count_tokens(&said, &tiles, &mut contents);
-        contents
     }
 
-    /// Every different image's number of tiles.
-    fn images<'r>(&mut self, said: &'r [Said]) -> HashMap<&'r str, Measured> {
-        let mut first_place = HashMap::new();
-        let mut distinct = Vec::new();
+    /// Looks at some rows at a time, so that memory grows with the number of images alone.
+    fn file(&mut self, read: &Read) -> Result<Contents> {
+        self.problems
+            .extend(read.unreadable.iter().map(ToString::to_string));
+        let count = read.rows.count();
+        let bar = PatientBar::new("survey", count as u64);
+        for first in (0..count).step_by(CHUNK) {
+            let numbers: Vec<usize> = (first..count.min(first + CHUNK)).collect();
+            let samples = read.rows.read(&numbers)?;
+            let said = said(&samples);
+            self.measure(&said);
+            self.tokenise(&said);
+            bar.at((first + numbers.len()) as u64);
+        }
+        Ok(self.contents(read))
+    }
+
+    /// Measures the images that were not met before.
+    fn measure(&mut self, said: &[Said]) {
+        let (mut met, mut new) = (HashSet::new(), Vec::new());
         for row in said {
             for path in row
                 .sides
                 .iter()
                 .flat_map(|(_, images)| self.view.seen(images))
             {
-                first_place.entry(path).or_insert_with(|| {
-                    distinct.push(path);
-                    &row.place
-                });
+                if !self.images.contains_key(path) && met.insert(path) {
+                    new.push((path, &row.place));
+                }
             }
         }
-        let measured = self.watched("images", &distinct, |path| Measured::of(self.view, path));
-        let images: HashMap<_, _> = distinct.iter().copied().zip(measured).collect();
-        for path in distinct {
-            if let Some(problem) = images[path].problem() {
-                let place = first_place[path];
-                self.problems.push(format!("{place}: {problem}"));
-            }
+        let measured = new
+            .par_iter()
+            .map(|(path, _)| Measured::of(self.view, path));
+        let measured: Vec<Measured> = measured.collect();
+        for ((path, place), image) in new.into_iter().zip(measured) {
+            let problem = image.problem();
+            self.problems
+                .extend(problem.map(|problem| format!("{place}: {problem}")));
+            self.images.insert(path.to_owned(), image);
         }
-        images
     }
 
-    fn count_tokens(
-        &mut self,
-        said: &[Said],
-        images: &HashMap<&str, Measured>,
-        contents: &mut Contents,
-    ) {
-        let conversations = self.watched("rows", said, |row| row.tokenise(self.view, images));
-        let mut lengths = Vec::new();
+    fn tokenise(&mut self, said: &[Said]) {
+        let conversations = said
+            .par_iter()
+            .map(|row| row.tokenise(self.view, &self.images));
+        let conversations: Vec<_> = conversations.collect();
         for (row, result) in said.iter().zip(conversations) {
             match result {
                 None => {}
                 Some(Ok(sides)) => {
-                    contents.truncated += sides.iter().filter(|side| side.truncated).count();
-                    lengths.extend(sides.iter().map(|side| side.ids.len()));
+                    self.truncated += sides.iter().filter(|side| side.truncated).count();
+                    self.lengths
+                        .extend(sides.iter().map(|side| side.ids.len() as u32));
                 }
                 Some(Err(e)) => {
-                    contents.refused += 1;
+                    self.refused += 1;
                     self.problems.push(format!("{}: {e}", row.place));
                 }
             }
         }
-        contents.tokens = Spread::of(lengths);
     }
 
-    /// `f` of each item, in order, with a progress bar once it takes long.
-    fn watched<T: Sync, U: Send>(
-        &self,
-        what: &'static str,
-        items: &[T],
-        f: impl Fn(&T) -> U + Sync,
-    ) -> Vec<U> {
-        let bar =
-            ProgressBar::with_draw_target(Some(items.len() as u64), ProgressDrawTarget::hidden())
-                .with_style(report::style())
-                .with_prefix(what);
-        let mut results = Vec::with_capacity(items.len());
-        for chunk in items.chunks(CHUNK) {
-            results.par_extend(chunk.par_iter().map(&f));
-            if self.since.elapsed() > PATIENCE && bar.is_hidden() {
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
-            bar.inc(chunk.len() as u64);
+    fn contents(&mut self, read: &Read) -> Contents {
+        let count = Some(read.rows.count());
+        let is = |wanted: fn(&Measured) -> bool| self.images.values().filter(|i| wanted(i)).count();
+        let tiles = self.images.values().filter_map(Measured::tiles);
+        Contents {
+            rows: read.lines,
+            pairs: count.filter(|_| read.rows.are_pairs()),
+            responses: count.filter(|_| !read.rows.are_pairs()),
+            ties_dropped: read.ties_dropped,
+            non_numeric_dropped: read.non_numeric_dropped,
+            unreadable_rows: read.unreadable.len(),
+            images: self.images.len(),
+            missing_images: is(|image| matches!(image, Measured::Missing(_))),
+            unreadable_images: is(|image| matches!(image, Measured::Unreadable(_))),
+            refused: self.refused,
+            tiles: Spread::of(tiles.map(|tiles| tiles as u32).collect()),
+            tokens: Spread::of(std::mem::take(&mut self.lengths)),
+            truncated: self.truncated,
         }
-        bar.finish_and_clear();
-        results
     }
 }
 
@@ -228,6 +224,13 @@ impl Measured {
         }
     }
 
+    fn tiles(&self) -> Option<usize> {
+        match self {
+            Self::Tiles(count) => Some(*count),
+            _ => None,
+        }
+    }
+
     fn problem(&self) -> Option<&str> {
         match self {
             Self::Tiles(_) => None,
@@ -236,27 +239,13 @@ impl Measured {
     }
 }
 
-impl Contents {
-    fn count_images(&mut self, images: &HashMap<&str, Measured>) {
-        let mut tiles = Vec::new();
-        for image in images.values() {
-            match image {
-                Measured::Tiles(count) => tiles.push(*count),
-                Measured::Missing(_) => self.missing_images += 1,
-                Measured::Unreadable(_) => self.unreadable_images += 1,
-            }
-        }
-        self.tiles = Spread::of(tiles);
-    }
-}
-
 impl Spread {
     /// Percentiles by nearest rank.
-    fn of(mut sizes: Vec<usize>) -> Self {
+    fn of(mut sizes: Vec<u32>) -> Self {
         sizes.sort_unstable();
         let at = |percent: usize| {
             let rank = (sizes.len() * percent).div_ceil(100);
-            sizes.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+            sizes.get(rank.saturating_sub(1)).copied().unwrap_or(0) as usize
         };
         Self {
             p50: at(50),
@@ -264,6 +253,14 @@ impl Spread {
             max: at(100),
         }
     }
+}
+
+/// What one pair or response says.
+struct Said<'a> {
+    place: String,
+    prompt: &'a str,
+    /// A response and the images seen with it.
+    sides: Vec<(&'a str, &'a [String])>,
 }
 
 impl<'a> Said<'a> {
@@ -279,12 +276,9 @@ impl<'a> Said<'a> {
     fn tokenise(
         &self,
         view: &View,
-        images: &HashMap<&str, Measured>,
+        images: &HashMap<String, Measured>,
     ) -> Option<seeward_models::Result<Vec<Conversation>>> {
-        let tiles = |path| match images[path] {
-            Measured::Tiles(count) => Some(count),
-            _ => None,
-        };
+        let tiles = |path: &str| images[path].tiles();
         let sides = self.sides.iter().map(|(response, seen)| {
             let tiles: Option<Vec<_>> = view.seen(seen).into_iter().map(tiles).collect();
             Some((*response, tiles?))
@@ -296,9 +290,9 @@ impl<'a> Said<'a> {
     }
 }
 
-fn said(rows: &Rows) -> Vec<Said<'_>> {
-    match rows {
-        Rows::Pairs(rows) => rows
+fn said(samples: &Samples) -> Vec<Said<'_>> {
+    match samples {
+        Samples::Pairs(rows) => rows
             .iter()
             .map(|row| {
                 let pair = &row.sample;
@@ -307,7 +301,7 @@ fn said(rows: &Rows) -> Vec<Said<'_>> {
                 Said::new(row, &pair.prompt, vec![chosen, rejected])
             })
             .collect(),
-        Rows::Sft(rows) => rows
+        Samples::Sft(rows) => rows
             .iter()
             .map(|row| {
                 let sample = &row.sample;

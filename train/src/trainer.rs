@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Error, Result, anyhow, bail};
+use seeward_models::config::RewardScale;
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::config::{Algorithm, Config};
 use crate::loader::Batch;
-use crate::loss::{self, PairLoss};
+use crate::loss::{self, Objective, PairLoss};
 use crate::model::Model;
 use crate::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
 use crate::parameters::Parameters;
@@ -26,6 +27,7 @@ pub struct Trainer {
     pub optimizer: AdamW,
     /// Optimizer steps taken before, the warm-up's included: randomness depends on them.
     pub taken: usize,
+    objective: Objective,
     config: Config,
 }
 
@@ -61,9 +63,29 @@ pub struct Measures {
     /// Mean loss of the text-only branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_text: Option<f64>,
-    /// One value per row, by name: margins of both branches, shortcut-failure coefficients.
+    /// Mean reward of the deployed branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_mean: Option<f64>,
+    /// Standard deviation of its rewards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_std: Option<f64>,
+    /// Mean reward of the text-only branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_mean_text: Option<f64>,
+    /// Standard deviation of its rewards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_std_text: Option<f64>,
+    /// Values by name: one per row of margins and shortcut-failure coefficients, two of rewards.
     #[serde(skip)]
     pub distributions: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Measures {
+    /// One value per row of the measure `name`; none where the algorithm has no such measure.
+    pub fn spread_of(&self, name: &str) -> &[f64] {
+        let found = self.distributions.iter().find(|(key, _)| *key == name);
+        found.map_or(&[], |(_, values)| values)
+    }
 }
 
 /// Sums over rows, so that batches of different sizes weigh by their rows.
@@ -87,6 +109,7 @@ impl Trainer {
             parameters,
             optimizer,
             taken: 0,
+            objective: Objective::new(config),
             config: config.clone(),
         }
     }
@@ -103,18 +126,20 @@ impl Trainer {
             ..measures
         };
         if !measures.loss.is_finite() || !norm.is_finite() {
-            return Err(not_finite(&measures, batches, &losses));
+            return Err(not_finite(&measures, &filled(batches), &losses));
         }
         self.update(norm, rates)?;
         Ok(measures)
     }
 
-    /// Leaves in the weights the gradients of the mean loss over all rows; measures, and each batch's loss.
+    /// Leaves in the weights the gradients of the mean loss over all rows; measures, and the loss of each batch that has
+    /// rows.
     ///
     /// # Errors
     /// Those of the network.
     pub fn backward(&self, batches: &[Batch]) -> Result<(Measures, Vec<Tensor>)> {
-        let rows: usize = batches.iter().map(Batch::rows).sum();
+        let batches = filled(batches);
+        let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
         forget_gradients(&self.parameters);
         let mut sums = Sums::default();
         let mut losses = Vec::with_capacity(batches.len());
@@ -148,6 +173,9 @@ impl Trainer {
         let (mut sums, mut rows) = (Sums::default(), 0);
         for batch in batches {
             let batch = batch?;
+            if batch.rows() == 0 {
+                continue;
+            }
             rows += batch.rows();
             let _ = no_grad(|| self.forward(&batch, None, &mut sums))?;
         }
@@ -168,9 +196,14 @@ impl Trainer {
             (Some(model), Some(inputs)) => Some(model.rewards_within(pass, inputs)?),
             _ => None,
         };
+        let wanted = batch.margins.as_ref().map(|margins| {
+            let margins = Tensor::from_slice(margins).to_kind(Kind::Float);
+            margins.to_device(self.models.main.device)
+        });
+        let (objective, wanted) = (&self.objective, wanted.as_ref());
         let loss = match (&main, &text) {
-            (Some(main), Some(text)) => loss::shortcut_aware(main, text),
-            (Some(alone), None) | (None, Some(alone)) => loss::standard(alone),
+            (Some(main), Some(text)) => objective.shortcut_aware(main, text, wanted),
+            (Some(alone), None) | (None, Some(alone)) => objective.standard(alone, wanted),
             (None, None) => bail!("a batch without a branch"),
         };
         sums.add(&loss);
@@ -195,6 +228,22 @@ impl Trainer {
     }
 }
 
+impl Measures {
+    /// The scale of the rewards of each branch that has any.
+    pub fn reward_scales(&self) -> [Option<RewardScale>; 2] {
+        let scale = |mean: Option<f64>, std: Option<f64>| {
+            Some(RewardScale {
+                mean: mean?,
+                std: std?,
+            })
+        };
+        [
+            scale(self.reward_mean, self.reward_std),
+            scale(self.reward_mean_text, self.reward_std_text),
+        ]
+    }
+}
+
 impl Sums {
     fn add(&mut self, loss: &PairLoss) {
         accumulate(&mut self.total, &loss.total);
@@ -208,13 +257,17 @@ impl Sums {
     }
 
     fn count(&mut self, main: Option<&Tensor>, text: Option<&Tensor>) {
-        if let Some(margins) = main.map(loss::margins) {
+        if let Some(rewards) = main {
+            let margins = loss::margins(rewards);
             accumulate(&mut self.correct, &loss::preferred(&margins));
             self.spread("margins", &margins);
+            self.spread("rewards", rewards);
         }
-        if let Some(margins) = text.map(loss::margins) {
+        if let Some(rewards) = text {
+            let margins = loss::margins(rewards);
             accumulate(&mut self.correct_text, &loss::preferred(&margins));
             self.spread("margins_text", &margins);
+            self.spread("rewards_text", rewards);
         }
     }
 
@@ -230,6 +283,16 @@ impl Sums {
             let values = Tensor::cat(values, 0).to_kind(Kind::Double);
             Ok((*name, Vec::try_from(values)?))
         };
+        let distributions: Vec<_> = self
+            .distributions
+            .iter()
+            .map(spread)
+            .collect::<Result<_>>()?;
+        let scale = |name| {
+            let named = distributions.iter().find(|(of, _)| *of == name);
+            named.and_then(|(_, values)| scale(values))
+        };
+        let (rewards, rewards_text) = (scale("rewards"), scale("rewards_text"));
         Ok(Measures {
             loss: mean(&self.total).unwrap_or(f64::NAN),
             grad_norm: None,
@@ -238,17 +301,31 @@ impl Sums {
             sfc_mean: mean(&self.sfc),
             loss_main: mean(&self.main),
             loss_text: mean(&self.text),
-            distributions: self
-                .distributions
-                .iter()
-                .map(spread)
-                .collect::<Result<_>>()?,
+            reward_mean: rewards.map(|scale| scale.mean),
+            reward_std: rewards.map(|scale| scale.std),
+            reward_mean_text: rewards_text.map(|scale| scale.mean),
+            reward_std_text: rewards_text.map(|scale| scale.std),
+            distributions,
         })
     }
 }
 
+/// Of the values themselves, not of what they are a sample of.
+fn scale(values: &[f64]) -> Option<RewardScale> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares = values.iter().map(|value| (value - mean).powi(2));
+    let std = (squares.sum::<f64>() / count).sqrt();
+    (!values.is_empty()).then_some(RewardScale { mean, std })
+}
+
+/// The batches that have rows.
+fn filled(batches: &[Batch]) -> Vec<&Batch> {
+    batches.iter().filter(|batch| batch.rows() > 0).collect()
+}
+
 /// Names the rows of the batches whose own loss is not finite; where only the gradient is not, those of the step.
-fn not_finite(measures: &Measures, batches: &[Batch], losses: &[Tensor]) -> Error {
+fn not_finite(measures: &Measures, batches: &[&Batch], losses: &[Tensor]) -> Error {
     let is_finite = |loss: &Tensor| loss.double_value(&[]).is_finite();
     let is_suspect = |loss: &Tensor| measures.loss.is_finite() || !is_finite(loss);
     let suspects = batches

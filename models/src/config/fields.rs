@@ -12,6 +12,10 @@ impl<'a> Fields<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
+    pub(super) fn is_null(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(Value::is_null)
+    }
+
     pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
         let got = self.get(key).map_or("nothing".to_owned(), Value::to_string);
         Error::invalid(format!("{key}: expected {expected}, got {got}"))

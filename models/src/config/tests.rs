@@ -43,7 +43,7 @@ fn reads_a_published_style_config() {
         ),
         (4, 2, 16)
     );
-    assert_eq!(config.vision.layers_run, 2);
+    assert_eq!(config.vision.as_ref().unwrap().layers_run, 2);
     assert_eq!(config.tokens_per_tile(), 4);
     assert_eq!(config.template, Some(Template::Hermes2));
     assert!(config.tiles.dynamic && config.tiles.max_tiles == 6);
@@ -182,16 +182,37 @@ fn tiles_of_another_size_have_other_tokens() {
     let mut value = golden();
     value["force_image_size"] = json!(84);
     let config = Config::parse(value).unwrap();
-    assert_eq!(
-        (config.vision.image_size, config.tiles.image_size),
-        (56, 84)
-    );
+    let sides = |config: &Config| {
+        let vision = config.vision.as_ref().unwrap();
+        (vision.image_size, config.tiles.image_size)
+    };
+    assert_eq!(sides(&config), (56, 84));
     assert_eq!(config.tokens_per_tile(), 9);
     let fitted = config.fitted().unwrap();
-    assert_eq!(
-        (fitted.vision.image_size, fitted.tiles.image_size),
-        (84, 84)
-    );
+    assert_eq!(sides(&fitted), (84, 84));
+}
+
+#[test]
+fn a_model_may_be_without_vision_if_it_says_so() {
+    let whole = Config::parse(golden()).unwrap();
+    let blind = whole.without_vision().unwrap();
+    assert_eq!((&blind.vision, blind.tokens_per_tile()), (&None, 0));
+    assert_eq!(blind.fitted().unwrap(), blind);
+    let names = net::parameters(&blind, net::Branch::Main);
+    let is_text = |name: &str| name.starts_with("language_model.") || name == net::SCORE_HEAD;
+    assert!(names.iter().all(|parameter| is_text(&parameter.name)));
+    let mut silent = golden();
+    silent.as_object_mut().unwrap().remove("vision_config");
+    let message = Config::parse(silent).unwrap_err().to_string();
+    assert_eq!(message, "vision_config: expected an object, got nothing");
+}
+
+#[test]
+fn a_model_may_keep_its_first_layers() {
+    let whole = Config::parse(golden()).unwrap();
+    assert_eq!(whole.text.layers, 2);
+    assert_eq!(whole.with_layers(1).unwrap().text.layers, 1);
+    assert_eq!(whole.with_layers(3).unwrap(), whole);
 }
 
 /// Parameters of the whole model without score head, in billions, as the model cards round them.

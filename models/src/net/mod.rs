@@ -51,8 +51,10 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         prefix: branch.prefix(),
         parameters: Vec::new(),
     };
-    vision::parameters(&config.vision, &mut list);
-    projector::parameters(config, &mut list);
+    if let Some(vision) = &config.vision {
+        vision::parameters(vision, &mut list);
+        projector::parameters(config, vision, &mut list);
+    }
     text::parameters(&config.text, &mut list);
     list.optional(SCORE_HEAD, &[1, config.text.hidden]);
     list.parameters

@@ -15,12 +15,15 @@ const A: f32 = -0.75;
 /// # Errors
 /// The checkpoint cannot be read.
 pub fn fit_positions(checkpoint: &mut Checkpoint, config: &Config, branch: Branch) -> Result<()> {
-    let (from, to) = (config.vision.patches_per_side(), config.patches_per_side());
+    let Some(vision) = &config.vision else {
+        return Ok(());
+    };
+    let (from, to) = (vision.patches_per_side(), config.patches_per_side());
     if from == to {
         return Ok(());
     }
     let name = format!("{}{POSITION_EMBEDDING}", branch.prefix());
-    let width = config.vision.hidden;
+    let width = vision.hidden;
     let stored = checkpoint.read_f32(&name)?;
     let (class, grid) = stored.split_at(width);
     let resized = [class, &resized(grid, width, from, to)].concat();

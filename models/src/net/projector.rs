@@ -3,7 +3,7 @@
 use super::Inventory;
 use super::ops::{Activation, Bias, Ops};
 use crate::Result;
-use crate::config::Config;
+use crate::config::{Config, VisionConfig};
 
 /// PyTorch's default, which the published projector keeps.
 const NORM_EPSILON: f64 = 1e-5;
@@ -20,11 +20,8 @@ pub(super) fn forward<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Re
     ops.linear("mlp1.3", &x, Bias::Yes)
 }
 
-pub(super) fn parameters(config: &Config, list: &mut Inventory) {
-    let (width, text) = (
-        config.vision.hidden * config.shuffle.pow(2),
-        config.text.hidden,
-    );
+pub(super) fn parameters(config: &Config, vision: &VisionConfig, list: &mut Inventory) {
+    let (width, text) = (vision.hidden * config.shuffle.pow(2), config.text.hidden);
     list.layer_norm("mlp1.0", width);
     list.linear("mlp1.1", width, text, Bias::Yes);
     list.linear("mlp1.3", text, text, Bias::Yes);

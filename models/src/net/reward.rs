@@ -2,8 +2,8 @@
 
 use super::ops::{Bias, Ops};
 use super::{projector, text, vision};
-use crate::Result;
 use crate::config::Config;
+use crate::{Error, Result};
 
 /// A forest of conversations as the network reads it (see [`crate::forest`]), with its images' embeddings.
 pub struct Tokens<T> {
@@ -37,14 +37,22 @@ pub struct RewardInputs<T> {
 pub type Hidden<O> = <O as Ops>::T;
 
 /// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
+///
+/// # Errors
+/// A model without a vision encoder.
 pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
     let features = image_features(ops, config, pixels)?;
     project(ops, config, &features)
 }
 
 /// Their first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
+///
+/// # Errors
+/// A model without a vision encoder.
 pub fn image_features<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
-    vision::forward(ops, &config.vision, pixels, config.normalization)
+    let no_vision = || Error::invalid("the model has no vision encoder");
+    let vision = config.vision.as_ref().ok_or_else(no_vision)?;
+    vision::forward(ops, vision, pixels, config.normalization)
 }
 
 /// Their second half: hidden states of the vision model → image embeddings.

@@ -48,6 +48,12 @@ impl Fields {
         }
     }
 
+    /// The number of `key`, or `default` where it has no value.
+    pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        let number = |value| typed(value, "a number").map_err(|e| e.at(key));
+        self.get(key).map_or(Ok(default), number)
+    }
+
     /// The string that `key` must have.
     pub(super) fn string(&self, key: &str) -> Result<String> {
         let value = self.get(key).ok_or_else(|| missing(key, "a string"))?;

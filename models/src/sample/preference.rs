@@ -1,7 +1,7 @@
 //! Preferences: what the rows of every format come to.
 
 /// One prompt, a better and a worse response. Image paths are as written in the row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     /// What the user asks, without the conversation template.
     pub prompt: String,
@@ -13,6 +13,8 @@ pub struct Pair {
     pub chosen_images: Vec<String>,
     /// The images seen with `rejected`: the same ones, unless the row names its own.
     pub rejected_images: Vec<String>,
+    /// By how much the reward of `chosen` should be the higher one at least; 0 unless the row says otherwise.
+    pub margin: f64,
 }
 
 /// The rated responses to one prompt.
@@ -80,6 +82,7 @@ impl From<Candidates> for PreferenceRow {
             rejected: worse.to_owned(),
             chosen_images: candidates.images.clone(),
             rejected_images: candidates.images.clone(),
+            margin: 0.0,
         };
         let mut row = Self::default();
         for ((first, a), (second, b)) in combinations(&candidates.rated) {

@@ -270,10 +270,34 @@ fn a_prompter_needs_sizes_and_the_tokens_of_its_template() {
         "{phi3}"
     );
     let none = with(PromptSettings {
-        tokens_per_tile: 0,
+        max_length: 0,
         ..settings.clone()
     });
-    assert_eq!(none, "tokens_per_tile: expected at least 1, got 0");
+    assert_eq!(none, "max_length: expected at least 1, got 0");
+}
+
+/// What a text-only branch without a vision encoder reads, whether its prompt names images or not.
+#[test]
+fn a_model_without_vision_reads_prompts_without_image_tags() {
+    let settings = PromptSettings {
+        tokens_per_tile: 0,
+        ..hermes(false).settings().clone()
+    };
+    let prompter = Prompter::new(qwen2(), settings).unwrap();
+    let plain = prompter.conversation("Why?", "Because.", &[]).unwrap();
+    assert_eq!(
+        plain,
+        hermes(false).conversation("Why?", "Because.", &[]).unwrap()
+    );
+    for prompt in ["<image>\nWhy?", "Wh<image>y<image>?"] {
+        let tagged = prompter.conversation(prompt, "Because.", &[]).unwrap();
+        assert_eq!(tagged, plain, "{prompt}");
+    }
+    let expected = "expected no images for a model without a vision encoder, got 1";
+    assert_eq!(
+        error(prompter.conversation("Why?", "Because.", &[1])),
+        expected
+    );
 }
 
 /// `lstrip` and `rstrip` tokens (Phi3's chat tokens) swallow white space, of the user's text too, in both ways alike.

@@ -92,6 +92,7 @@ fn turning_every_pair_round_turns_the_accuracy_round() {
         );
     }
     assert_eq!(report["overall"]["model"]["pairs"], json!(9));
+    assert_eq!(report["overall"]["length_only"]["pairs"], json!(9));
     let table = String::from_utf8_lossy(&output.stdout);
     assert_eq!(table.lines().count(), 4, "{table}");
 }
@@ -165,7 +166,7 @@ fn rows_of_a_benchmark_are_reported_by_area() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(
-        stderr.contains("vl-rewardbench shares prompts or images with VLFeedback"),
+        stderr.contains("vl-rewardbench draws on the sources of VLFeedback"),
         "{stderr}"
     );
     let set = &report(&folder)["sets"]["vl"];
@@ -201,6 +202,31 @@ fn a_mixed_file_is_told_by_its_lines_unless_its_format_is_named() {
     assert!(
         stderr.contains("mixed.jsonl:1: question: expected a string, got nothing"),
         "{stderr}"
+    );
+}
+
+/// A pair's picture changes what the model says of it, and nothing of what the text-only model says.
+#[test]
+fn a_text_only_model_sees_no_image() {
+    let with = |image: &str| {
+        let mut pair = pair("It is blue.", "It is a yellow circle, I think.");
+        pair["img_path"] = json!(image);
+        pair
+    };
+    let [first, second] = [[with("vqa0.png")], [with("vqa1.png")]];
+    let (folder, output) = evaluate(&[("first", &first), ("second", &second)]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let report = report(&folder);
+    let [first, second] = ["first", "second"].map(|set| &report["sets"][set]);
+    assert_eq!(
+        first["text_only"]["margins"]["mean"],
+        second["text_only"]["margins"]["mean"]
+    );
+    assert_ne!(first["margins"]["mean"], second["margins"]["mean"]);
+    assert_ne!(
+        first["margins"]["mean"],
+        first["text_only"]["margins"]["mean"]
     );
 }
 
@@ -244,8 +270,8 @@ fn the_page_holds_all_that_it_needs() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("metrics.jsonl");
     let lines = [
-        json!({"step": 0, "loss": 0.7, "accuracy": 0.5, "sfc_mean": 0.5}),
-        json!({"step": 10, "loss": 0.3, "accuracy": 0.9, "sfc_mean": 0.8}),
+        json!({"step": 0, "loss": 0.7, "accuracy": 0.5, "sfc_mean": 0.5, "sfc_p10": 0.4, "sfc_p90": 0.6}),
+        json!({"step": 10, "loss": 0.3, "accuracy": 0.9, "sfc_mean": 0.8, "sfc_p10": 0.5, "sfc_p90": 1.0}),
         json!({"step": 10, "eval": {"dev": {"accuracy": 0.8}}}),
     ];
     fs::write(&metrics, lines.map(|line| format!("{line}\n")).concat()).unwrap();
@@ -296,6 +322,7 @@ fn the_page_holds_all_that_it_needs() {
     ] {
         assert!(page.contains(title), "no {title}");
     }
+    assert_eq!(page.matches("<polygon class=\"band").count(), 1);
     assert!(page.contains("It is &lt;b&gt;red&lt;/b&gt; &amp; round."));
     assert_eq!(
         page.matches("src=\"").count(),

@@ -1,4 +1,4 @@
-//! `seeward-fixture`: the demo's data, first checkpoint and report, and random checkpoints of any config.
+//! `seeward-fixture`: the demo's data, first checkpoint and report, the study's, and random checkpoints of any config.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,14 +9,16 @@ use seeward_models::checkpoint::Dtype;
 use seeward_models::config::Config;
 use seeward_tests::fixture::Style;
 use seeward_tests::fixture::checkpoint::RandomCheckpoint;
-use seeward_tests::fixture::demo_data::DemoData;
-use seeward_tests::fixture::{demo_checkpoint, report};
+use seeward_tests::fixture::demo_data::{self, DemoData};
+use seeward_tests::fixture::{demo_checkpoint, report, study};
 
 const EXAMPLES: &str = "Examples:
   seeward-fixture demo-data --images third_party/easy_vqa --output out/demo/data
   seeward-fixture demo-checkpoint --data out/demo/data --output out/demo/init
+  seeward-fixture demo-checkpoint --data out/demo/data --output out/demo/tiny --layers 1 --width 32 --without-vision
   seeward-fixture checkpoint --config config.json --output out/random --score-head
-  seeward-fixture demo-report --demo out/demo --seconds 600";
+  seeward-fixture demo-report --demo out/demo --seconds 600
+  seeward-fixture study-report --study out/study";
 
 /// Makes the demo's material, and random checkpoints of any config.
 #[derive(Parser)]
@@ -36,6 +38,10 @@ enum Command {
     Checkpoint(CheckpointArguments),
     /// The demo's scores as summary.json, a table and a plot
     DemoReport(DemoReportArguments),
+    /// The numbers of one model of the study as a JSON file
+    StudyCell(StudyCellArguments),
+    /// The study's cells as summary.json, table.md and plots
+    StudyReport(StudyReportArguments),
 }
 
 #[derive(Args)]
@@ -52,6 +58,12 @@ struct DemoDataArguments {
     /// Style that goes with the preference in training
     #[arg(long, value_enum, default_value_t = Style::Polite)]
     style: Style,
+    /// Share of training and development pairs whose visually wrong response is recorded as chosen
+    #[arg(long, default_value_t = demo_data::LABEL_NOISE)]
+    label_noise: f64,
+    /// Pairs in each test set
+    #[arg(long, default_value_t = demo_data::TEST_PAIRS)]
+    test_pairs: usize,
 }
 
 #[derive(Args)]
@@ -65,6 +77,15 @@ struct DemoCheckpointArguments {
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Width of the language model
+    #[arg(long, default_value_t = 64)]
+    width: usize,
+    /// Layers of the language model
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
+    /// Leaves the vision encoder out: for a text-only branch (bias_model_path)
+    #[arg(long)]
+    without_vision: bool,
 }
 
 #[derive(Args)]
@@ -102,6 +123,32 @@ struct DemoReportArguments {
     seconds: f64,
 }
 
+#[derive(Args)]
+struct StudyCellArguments {
+    /// The environment's folder, with data/, runs/ and scores/
+    #[arg(long)]
+    folder: PathBuf,
+    /// What everything was drawn with
+    #[arg(long)]
+    seed: u64,
+    /// The style that training planted
+    #[arg(long, value_enum)]
+    environment: Style,
+    /// What the model is called in the folder
+    #[arg(long, value_parser = method)]
+    method: String,
+    /// File to write
+    #[arg(long)]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct StudyReportArguments {
+    /// The study's folder, with cells/
+    #[arg(long)]
+    study: PathBuf,
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,13 +165,30 @@ fn run(command: Command) -> Result<()> {
             let data = DemoData {
                 seed: a.seed,
                 style: a.style,
+                label_noise: a.label_noise,
+                test_pairs: a.test_pairs,
             };
             data.write(&a.images, &a.output)
         }
-        Command::DemoCheckpoint(a) => demo_checkpoint::write(&a.data, &a.output, a.seed),
+        Command::DemoCheckpoint(a) => {
+            let size = demo_checkpoint::Size {
+                width: a.width,
+                layers: a.layers,
+                vision: !a.without_vision,
+            };
+            demo_checkpoint::write(&a.data, &a.output, size, a.seed)
+        }
         Command::Checkpoint(a) => checkpoint(&a),
         Command::DemoReport(a) => {
             print!("{}", report::write(&a.demo, a.seconds)?);
+            Ok(())
+        }
+        Command::StudyCell(a) => {
+            let cell = study::Cell::collect(&a.folder, a.seed, a.environment.name(), &a.method)?;
+            cell.write(&a.output)
+        }
+        Command::StudyReport(a) => {
+            print!("{}", study::report(&a.study)?);
             Ok(())
         }
     }
@@ -139,6 +203,14 @@ fn checkpoint(arguments: &CheckpointArguments) -> Result<()> {
         text_only_branch: arguments.text_only_branch,
     };
     checkpoint.write(&arguments.output, arguments.tokenizer.as_deref())
+}
+
+fn method(name: &str) -> Result<String> {
+    let known = study::METHODS.map(|(method, _)| method);
+    match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(anyhow!("expected one of {}", known.join(", "))),
+    }
 }
 
 fn dtype(name: &str) -> Result<Dtype> {

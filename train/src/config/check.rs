@@ -52,6 +52,7 @@ fn counts(config: &Config) -> Result<()> {
         ("force_image_size", config.force_image_size),
         ("min_dynamic_patch", config.min_dynamic_patch),
         ("max_dynamic_patch", config.max_dynamic_patch),
+        ("text_branch_layers", config.text_branch_layers),
         ("threads", config.threads),
     ] {
         ensure!(count != Some(0), "{key}: expected at least 1, got 0");
@@ -89,6 +90,10 @@ fn ranges(config: &Config) -> Result<()> {
         ("learning_rate", config.learning_rate),
         ("weight_decay", config.weight_decay),
         ("max_grad_norm", config.max_grad_norm),
+        (
+            "center_rewards_coefficient",
+            config.center_rewards_coefficient.unwrap_or(0.0),
+        ),
         ("early_stopping_threshold", config.early_stopping_threshold),
     ] {
         ensure!(value >= 0.0, "{key}: expected zero or more, got {value}");
@@ -99,6 +104,11 @@ fn ranges(config: &Config) -> Result<()> {
     ] {
         ensure!(value > 0.0, "{key}: expected more than zero, got {value}");
     }
+    let smoothing = config.label_smoothing;
+    ensure!(
+        (0.0..0.5).contains(&smoothing),
+        "label_smoothing: expected a number from 0 to below 0.5, got {smoothing}"
+    );
     let (steps, epochs) = (config.max_steps, config.num_train_epochs);
     ensure!(
         steps > 0 || epochs > 0.0,
@@ -113,6 +123,9 @@ fn combinations(config: &Config) -> Result<()> {
             min <= max,
             "min_dynamic_patch: expected at most max_dynamic_patch ({max}), got {min}"
         );
+    }
+    if config.group_by_length && !config.shuffle {
+        bail!("group_by_length: needs shuffle: true, for it gives the rows another order");
     }
     if config.use_text_only && config.use_image_only {
         bail!("use_text_only: nothing is left to train on with use_image_only");
@@ -131,18 +144,12 @@ fn combinations(config: &Config) -> Result<()> {
 
 fn notices(config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
-    if config.algorithm != Algorithm::ShortcutAware {
-        let algorithm = config.algorithm.name();
-        if config.bias_model_path.is_some() {
-            notices.push(format!(
-                "bias_model_path: not used by algorithm {algorithm}"
-            ));
-        }
-        if config.text_branch_warmup_steps > 0 {
-            notices.push(format!(
-                "text_branch_warmup_steps: not used by algorithm {algorithm}"
-            ));
-        }
+    let (algorithm, defaults) = (config.algorithm, Config::default());
+    if algorithm != Algorithm::ShortcutAware {
+        notices.extend(unused(config, &defaults, &OF_TWO_BRANCHES, algorithm));
+    }
+    if algorithm == Algorithm::Sft {
+        notices.extend(unused(config, &defaults, &OF_PAIRS, algorithm));
     }
     if config.unfreeze_lm_head && config.algorithm != Algorithm::Sft {
         notices.push(
@@ -156,4 +163,27 @@ fn notices(config: &Config) -> Vec<String> {
         ));
     }
     notices
+}
+
+/// Keys of the shortcut-aware algorithm alone.
+const OF_TWO_BRANCHES: [&str; 5] = [
+    "bias_model_path",
+    "text_branch_warmup_steps",
+    "sfc",
+    "text_branch_vision",
+    "text_branch_layers",
+];
+/// Keys of the algorithms that learn from pairs.
+const OF_PAIRS: [&str; 2] = ["label_smoothing", "center_rewards_coefficient"];
+
+/// Of these keys, those that have a value and are without effect.
+fn unused<'a>(
+    config: &Config,
+    defaults: &Config,
+    keys: &'a [&str],
+    algorithm: Algorithm,
+) -> impl Iterator<Item = String> + use<'a> {
+    let changed = config.differences(defaults);
+    let set = keys.iter().filter(move |key| changed.contains(key));
+    set.map(move |key| format!("{key}: not used by algorithm {}", algorithm.name()))
 }

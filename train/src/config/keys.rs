@@ -114,6 +114,8 @@ keys! {
 
     /// Passes over the data; overridden by `max_steps`.
     num_train_epochs: f64 = 3.0;
+    /// Rows of similar length share an optimizer step; lengths are estimated.
+    group_by_length: bool = false;
     /// Optimizer steps; -1 leaves it to `num_train_epochs`.
     max_steps: i64 = -1;
     /// Pairs of one forward and backward pass.
@@ -177,6 +179,16 @@ keys! {
     algorithm: Algorithm = Algorithm::Standard;
     /// Steps that the text-only branch takes alone before step 0.
     text_branch_warmup_steps: usize = 0;
+    /// How the text-only branch bears on the main one.
+    sfc: Sfc = Sfc::Published;
+    /// Whether the text-only branch has a vision encoder; without one it never sees an image, not even the white one.
+    text_branch_vision: bool = true;
+    /// How many layers of its language model the text-only branch starts with, the first ones; `None` takes all.
+    text_branch_layers: Option<usize> = None;
+    /// The share of pairs that the loss takes for labelled the wrong way round.
+    label_smoothing: f64 = 0.0;
+    /// Weight of the squared sum of a pair's rewards in the loss; `None` is none.
+    center_rewards_coefficient: Option<f64> = None;
     /// The floor of the learning rate behind its ramp, as a share of the peak.
     min_lr_ratio: f64 = 0.0;
     /// Shuffles the rows of each epoch.
@@ -230,6 +242,15 @@ choices! {
         ShortcutAware = "shortcut_aware",
         /// Next-token training on the response.
         Sft = "sft",
+    }
+    /// How the text-only branch bears on the main one. f and g are a pair's margins, ℓ its losses.
+    Sfc {
+        /// Weighs ℓ_f by the shortcut-failure coefficient, ℓ_g over the sum of both.
+        Published = "published",
+        /// Weighs ℓ_f by σ(−g).
+        InversePropensity = "inverse_propensity",
+        /// Learns −log σ(f + g), g a constant.
+        ProductOfExperts = "product_of_experts",
     }
     /// The shape of the learning rate.
     SchedulerKind {

@@ -285,6 +285,13 @@ fn ranges_and_combinations_are_checked() {
         ("adam_beta2: 1", "adam_beta2"),
         ("adam_epsilon: 0", "adam_epsilon"),
         ("learning_rate: -1", "learning_rate"),
+        ("label_smoothing: 0.5", "label_smoothing"),
+        (
+            "center_rewards_coefficient: -1",
+            "center_rewards_coefficient",
+        ),
+        ("sfc: squared", "sfc"),
+        ("text_branch_layers: 0", "text_branch_layers"),
         ("num_train_epochs: 0", "num_train_epochs"),
         (
             "min_dynamic_patch: 3\nmax_dynamic_patch: 2",

@@ -33,11 +33,14 @@ fn state(checkpoint: &Path) -> Value {
 
 #[test]
 fn the_best_evaluation_is_kept_and_found_again_by_a_run_that_goes_on() {
-    let run = shortcut_aware(&keys()).succeed();
+    let run = shortcut_aware(&keys());
+    let said = message(&run.train(&[]));
     let best = run.output().join("checkpoint-best");
     let (step, loss) = lowest(&run);
     assert!(step < 12, "the last step is the best: nothing is tested");
     assert_eq!(state(&best)["progress"]["step"], step);
+    let end = format!("behind step {step}: {}", best.display());
+    assert!(said.contains("best: ") && said.contains(&end), "{said}");
     let kept = state(&run.last())["best"].clone();
     assert_eq!(kept["step"], step);
     assert!((kept["value"].as_f64().unwrap() - loss).abs() < 1e-6 * loss);

@@ -81,9 +81,12 @@ fn is_what_peft_reads(folder: &Path) {
 
 #[test]
 fn a_run_with_additions_goes_on_bit_for_bit() {
-    for precision in ["bf16: false", "bf16: true"] {
-        let run =
-            shortcut_aware(&format!("{KEYS}text_branch_warmup_steps: 1\n{precision}")).succeed();
+    for other in [
+        "bf16: false",
+        "bf16: true",
+        "text_branch_vision: false\ntext_branch_layers: 1",
+    ] {
+        let run = shortcut_aware(&format!("{KEYS}text_branch_warmup_steps: 1\n{other}")).succeed();
         let files = [
             "model.safetensors",
             "adapter/adapter_model.safetensors",
@@ -93,7 +96,7 @@ fn a_run_with_additions_goes_on_bit_for_bit() {
         let (whole, losses) = (read(&run), run.series("loss"));
         fs::remove_dir_all(run.last()).unwrap();
         let run = run.succeed();
-        assert!(read(&run) == whole, "{precision}");
+        assert!(read(&run) == whole, "{other}");
         assert_eq!(run.series("loss"), losses);
     }
 }

@@ -7,6 +7,7 @@ mod disk;
 mod dry_run;
 mod events;
 mod interruption;
+mod left_out;
 mod lora;
 mod not_finite;
 mod published;
@@ -46,6 +47,9 @@ fn a_checkpoint_is_a_model_again() {
         "grad_norm",
         "accuracy",
         "sfc_mean",
+        "sfc_p10",
+        "sfc_p50",
+        "sfc_p90",
         "loss_main",
         "loss_text",
         "pairs_per_second",

@@ -13,5 +13,6 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: fields.string("rejected")?,
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: 0.0,
     }))
 }

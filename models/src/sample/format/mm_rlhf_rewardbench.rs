@@ -22,6 +22,7 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: fields.string("rejected")?,
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: 0.0,
     };
     Ok(PreferenceRow {
         group: Some(Group {

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// A way to write down preferences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `{"prompt", "img_path", "chosen", "rejected"}`, or with `chosen_img_path` and `rejected_img_path`.
+    /// `{"prompt", "img_path", "chosen", "rejected"}`, or with `chosen_img_path` and `rejected_img_path`; `margin`.
     Pairwise,
     /// `{"prompt", "img_path", "completions"}`: rated completions.
     VlFeedback,
@@ -72,11 +72,12 @@ const MARKS: [(&str, Format); 9] = [
 ];
 
 impl Format {
-    /// The training sets that a benchmark is known to share prompts or images with: a model that was trained on one of them has
-    /// met part of the benchmark.
+    /// The usual training sets whose sources a benchmark draws on: a model that was trained on one of them may have met
+    /// part of the benchmark.
     pub fn overlaps(self) -> Option<&'static str> {
         match self {
             VlRewardBench => Some("VLFeedback, RLAIF-V, RLHF-V and POVID"),
+            MmRlhfRewardBench => Some("MM-RLHF"),
             _ => None,
         }
     }

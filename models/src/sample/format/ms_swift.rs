@@ -30,5 +30,6 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: fields.string("rejected_response")?,
         chosen_images,
         rejected_images,
+        margin: 0.0,
     }))
 }

@@ -25,6 +25,7 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected,
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: 0.0,
     };
     Ok(PreferenceRow {
         group: Some(group(&fields.string("Category")?, &fields.string("ID")?)),

@@ -1,4 +1,4 @@
-//! `{"prompt", "img_path", "chosen", "rejected"}`.
+//! `{"prompt", "img_path", "chosen", "rejected"}`, and maybe a `margin`.
 
 use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};
@@ -12,6 +12,7 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: fields.string("rejected")?,
         chosen_images,
         rejected_images,
+        margin: fields.number_or("margin", 0.0)?,
     }))
 }
 

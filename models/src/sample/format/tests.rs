@@ -164,7 +164,34 @@ fn pair(prompt: &str, chosen: &str, rejected: &str, images: &[&str]) -> Pair {
         rejected: rejected.to_owned(),
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: 0.0,
     }
+}
+
+#[test]
+fn rows_of_one_pair_may_ask_for_a_margin() {
+    let margin = |row: &str| PreferenceRow::parse(row).map(|row| row.pairs[0].margin);
+    for (row, expected) in [
+        (
+            r#"{"prompt":"p","chosen":"c","rejected":"r","margin":1.5}"#,
+            1.5,
+        ),
+        (
+            r#"{"prompt":"p","chosen":"c","rejected":"r","margin":null}"#,
+            0.0,
+        ),
+        (
+            r#"{"prompt":"p","chosen":"c","rejected":"r","images":[],"margin":2}"#,
+            2.0,
+        ),
+    ] {
+        assert_eq!(margin(row).unwrap(), expected, "{row}");
+    }
+    let text = r#"{"prompt":"p","chosen":"c","rejected":"r","margin":"1.5"}"#;
+    assert_eq!(
+        message(margin(text)),
+        "margin: expected a number, got a string"
+    );
 }
 
 fn group(area: &str, part: Option<&str>) -> Option<Group> {

@@ -1,4 +1,5 @@
-//! TRL's preference rows: `prompt`, `chosen` and `rejected` as strings or lists of messages, and `images` or `image`.
+//! TRL's preference rows: `prompt`, `chosen` and `rejected` as strings or lists of messages, `images` or `image`, and
+//! maybe a `margin`.
 //!
 //! The sides may hold the prompt's messages too, with or without a `prompt` of its own. Strings need one: where two
 //! strings begin alike need not be where the answer begins.
@@ -23,6 +24,7 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: answer(rejected.answer, "rejected")?,
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: fields.number_or("margin", 0.0)?,
     }))
 }
 

@@ -33,6 +33,7 @@ pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected,
         chosen_images: images.clone(),
         rejected_images: images,
+        margin: 0.0,
     };
     Ok(PreferenceRow {
         group: Some(group(fields)?),

@@ -38,6 +38,8 @@ const PROGRAM: &str = "seeward-evaluate";
 const MODEL: &str = "model";
 const TEXT_ONLY: &str = "text_only";
 const COMPARE: &str = "compare";
+/// The rule that the longer response is the better one: the baseline that needs no model.
+const LENGTH_ONLY: &str = "length_only";
 
 /// The program.
 pub fn main() -> ExitCode {

@@ -18,7 +18,7 @@ use super::metrics::{
 use super::scoring::{Rewards, Scorer};
 use super::set::{Comparison, RatedPlaces, Set};
 use super::training::Training;
-use super::{COMPARE, TEXT_ONLY};
+use super::{COMPARE, LENGTH_ONLY, TEXT_ONLY};
 
 /// The outcomes of all sets. Fractions are between 0 and 1; what there is nothing to measure on is `null`.
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ pub(super) struct Report {
     pub(super) model: PathBuf,
     pub(super) text_only_model: Option<PathBuf>,
     pub(super) compare: Option<PathBuf>,
-    /// By the models' parts.
+    /// By the models' parts, and of the rule of length.
     pub(super) overall: BTreeMap<&'static str, Overall>,
     #[serde(serialize_with = "by_name")]
     pub(super) sets: Vec<SetReport>,
@@ -105,15 +105,16 @@ impl Report {
         };
         let judged: Vec<Judged> = sets.iter().enumerate().map(judge).collect();
         let roles: Vec<&'static str> = scorers.iter().map(|scorer| scorer.role).collect();
-        let overall = roles
-            .iter()
-            .enumerate()
-            .map(|(at, role)| (*role, overall(&judged, at)));
+        let of_model = |(at, role): (usize, &&'static str)| {
+            (*role, Overall::of(&judged, |set| set.margins[at].clone()))
+        };
+        let overall = roles.iter().enumerate().map(of_model);
+        let length = Overall::of(&judged, |set| set.length_rule());
         Ok(Self {
             model: job.model.clone(),
             text_only_model: job.text_only_model.clone(),
             compare: job.compare.clone(),
-            overall: overall.collect(),
+            overall: overall.chain([(LENGTH_ONLY, length)]).collect(),
             sets: judged.iter().map(|set| set.report(&roles)).collect(),
             disagreements: disagreement::largest(&judged, &roles, job)?,
             training,
@@ -133,17 +134,14 @@ fn by_name<S: Serializer>(sets: &[SetReport], output: S) -> Result<S::Ok, S::Err
     map.end()
 }
 
-fn overall(judged: &[Judged], model: usize) -> Overall {
-    let all: Vec<f64> = judged
-        .iter()
-        .flat_map(|set| set.margins[model].clone())
-        .collect();
-    let sets = judged
-        .iter()
-        .map(|set| Accuracy::of(&set.margins[model]).measured());
-    Overall {
-        micro: Accuracy::of(&all).measured(),
-        macro_mean: macro_mean(sets),
+impl Overall {
+    fn of(sets: &[Judged], margins: impl Fn(&Judged) -> Vec<f64>) -> Self {
+        let margins: Vec<Vec<f64>> = sets.iter().map(margins).collect();
+        let by_set = margins.iter().map(|margins| Accuracy::of(margins));
+        Self {
+            macro_mean: macro_mean(by_set.map(Accuracy::measured)),
+            micro: Accuracy::of(&margins.concat()).measured(),
+        }
     }
 }
 
@@ -170,6 +168,12 @@ impl<'a> Judged<'a> {
                 .collect(),
             failed_rows: set.failures(rewards.iter().copied()).len() as u64,
         }
+    }
+
+    /// The margins of the rule that the longer response is the better one.
+    fn length_rule(&self) -> Vec<f64> {
+        let longer = |comparison: &&Comparison| comparison.longer as f64;
+        self.comparisons.iter().map(longer).collect()
     }
 
     fn report(&self, roles: &[&str]) -> SetReport {

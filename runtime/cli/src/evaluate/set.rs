@@ -135,8 +135,7 @@ impl Set {
         let format = self.reader.format()?;
         let overlaps = format.overlaps()?;
         Some(format!(
-            "{format} shares prompts or images with {overlaps}: a model that was trained on one of these has met part \
-             of it"
+            "{format} draws on the sources of {overlaps}: a model that was trained on these may have met part of it"
         ))
     }
 

@@ -137,15 +137,20 @@ impl Frame {
 
     /// A line through the points.
     pub(super) fn line(&self, points: &[(f64, f64)], class: &str) -> String {
-        let points = points
-            .iter()
-            .filter(|(x, y)| x.is_finite() && y.is_finite());
+        let places = self.places(points.iter());
+        format!("<polyline class=\"line {class}\" points=\"{places}\"/>")
+    }
+
+    /// What lies between two lines.
+    pub(super) fn band(&self, low: &[(f64, f64)], high: &[(f64, f64)], class: &str) -> String {
+        let places = self.places(low.iter().chain(high.iter().rev()));
+        format!("<polygon class=\"band {class}\" points=\"{places}\"/>")
+    }
+
+    fn places<'a>(&self, points: impl Iterator<Item = &'a (f64, f64)>) -> String {
+        let points = points.filter(|(x, y)| x.is_finite() && y.is_finite());
         let place = |(x, y): &(f64, f64)| format!("{:.1},{:.1}", self.px(*x), self.py(*y));
-        let places: Vec<String> = points.map(place).collect();
-        format!(
-            "<polyline class=\"line {class}\" points=\"{}\"/>",
-            places.join(" ")
-        )
+        points.map(place).collect::<Vec<_>>().join(" ")
     }
 
     /// A dot at each point, as large as `radius` says.

@@ -74,13 +74,13 @@ fn set_rows(set: &SetReport) -> String {
         let means = models
             .iter()
             .map(|model| model.groups.as_ref().and_then(|g| g.macro_mean));
-        rows += &plain_row("mean of areas", means);
+        rows += &plain_row("mean of areas", means, NO_CELL);
     }
     if set.model.questions.is_some() {
         let right = models
             .iter()
             .map(|model| model.questions.as_ref().and_then(|q| q.acc_plus.accuracy));
-        rows += &plain_row("Acc+: questions all right", right);
+        rows += &plain_row("Acc+: questions all right", right, NO_CELL);
     }
     rows
 }
@@ -131,11 +131,11 @@ fn cell(measured: &Measured) -> String {
     format!("<td style=\"{heat}\">{value}<small>{interval}</small></td>")
 }
 
-fn plain_row(name: &str, values: impl Iterator<Item = Option<f64>>) -> String {
+fn plain_row(name: &str, values: impl Iterator<Item = Option<f64>>, last: &str) -> String {
     let cell =
         |value: Option<f64>| format!("<td style=\"{}\">{}</td>", heat(value), percent(value));
     let cells: String = values.map(cell).collect();
-    format!("<tr class=\"mean\"><th scope=\"row\">{name}</th>{cells}{NO_CELL}</tr>\n")
+    format!("<tr class=\"mean\"><th scope=\"row\">{name}</th>{cells}{last}</tr>\n")
 }
 
 /// Pale at chance; the deeper, the better or, in another colour, the worse.
@@ -150,21 +150,21 @@ fn heat(share: Option<f64>) -> String {
 }
 
 fn overall_rows(report: &Report) -> String {
-    let overall: Vec<_> = [evaluate::MODEL, evaluate::TEXT_ONLY, evaluate::COMPARE]
+    let parts = [
+        evaluate::MODEL,
+        evaluate::TEXT_ONLY,
+        evaluate::COMPARE,
+        evaluate::LENGTH_ONLY,
+    ];
+    let overall: Vec<_> = parts
         .iter()
-        .filter_map(|role| report.overall.get(role))
+        .filter_map(|part| report.overall.get(part))
         .collect();
     let cells: Vec<Measured> = overall.iter().map(|overall| overall.micro).collect();
     let pairs = cells.first().map_or(0, |cell| cell.pairs);
-    row(
-        "all pairs",
-        &format!("{} pairs", count(pairs)),
-        "total",
-        &cells,
-    ) + &plain_row(
-        "mean of sets",
-        overall.iter().map(|overall| overall.macro_mean),
-    )
+    let note = format!("{} pairs", count(pairs));
+    let means = overall.iter().map(|overall| overall.macro_mean);
+    row("all pairs", &note, "", &cells) + &plain_row("mean of sets", means, "")
 }
 
 /// What a reader should know of the sets.

@@ -8,19 +8,28 @@ use crate::evaluate::training::Training;
 /// The most curves of one drawing: as many as there are colours.
 const MOST: usize = 5;
 
+/// A drawing of some of the curves.
+struct Drawing<'a> {
+    title: &'static str,
+    /// Whether values are from 0 to 1.
+    is_share: bool,
+    curves: Vec<Curve<'a>>,
+    /// Two curves with everything between them.
+    band: Option<(Points<'a>, Points<'a>)>,
+}
+
+/// Steps and values.
+type Points<'a> = &'a [(f64, f64)];
+type Curve<'a> = (&'a str, Points<'a>);
+
 pub(super) fn section(report: &Report) -> String {
     let drawings = report.training.as_ref().map(|training| {
-        [
-            ("loss", "", named(training, |name| name.starts_with("loss"))),
-            ("accuracy", "share", named(training, is_accuracy)),
-            (
-                "shortcut-failure coefficient",
-                "share",
-                named(training, |name| name.starts_with("sfc")),
-            ),
-        ]
-        .map(|(title, kind, curves)| drawing(title, kind == "share", &curves))
-        .concat()
+        let all = [
+            losses(training),
+            accuracies(training),
+            coefficients(training),
+        ];
+        all.iter().map(drawing).collect::<String>()
     });
     super::section(
         "Training",
@@ -29,7 +38,33 @@ pub(super) fn section(report: &Report) -> String {
     )
 }
 
-type Curve<'a> = (&'a str, &'a [(f64, f64)]);
+fn losses(training: &Training) -> Drawing<'_> {
+    Drawing {
+        title: "loss",
+        is_share: false,
+        curves: named(training, |name| name.starts_with("loss")),
+        band: None,
+    }
+}
+
+fn accuracies(training: &Training) -> Drawing<'_> {
+    Drawing {
+        title: "accuracy",
+        is_share: true,
+        curves: named(training, is_accuracy),
+        band: None,
+    }
+}
+
+fn coefficients(training: &Training) -> Drawing<'_> {
+    let curve = |name: &str| training.curves.get(name).map(Vec::as_slice);
+    Drawing {
+        title: "shortcut-failure coefficient",
+        is_share: true,
+        curves: named(training, |name| matches!(name, "sfc_mean" | "sfc_p50")),
+        band: curve("sfc_p10").zip(curve("sfc_p90")),
+    }
+}
 
 fn named(training: &Training, is_wanted: impl Fn(&str) -> bool) -> Vec<Curve<'_>> {
     let curves = training.curves.iter().filter(|(name, _)| is_wanted(name));
@@ -43,7 +78,8 @@ fn is_accuracy(name: &str) -> bool {
     name.starts_with("accuracy") || name.ends_with(".accuracy")
 }
 
-fn drawing(title: &str, is_share: bool, curves: &[Curve]) -> String {
+fn drawing(drawing: &Drawing) -> String {
+    let Drawing { title, curves, .. } = drawing;
     let points = || curves.iter().flat_map(|(_, points)| points.iter());
     let Some(last) = points().map(|(step, _)| *step).reduce(f64::max) else {
         return String::new();
@@ -51,13 +87,14 @@ fn drawing(title: &str, is_share: bool, curves: &[Curve]) -> String {
     let most = points().map(|(_, value)| *value).fold(0.0, f64::max);
     let frame = Frame {
         x: Axis::round(0.0, last, 5, "step"),
-        y: match is_share {
+        y: match drawing.is_share {
             true => Axis::round(0.0, 1.0, 4, ""),
             false => Axis::round(0.0, most * 1.05, 4, ""),
         },
-        title: title.to_owned(),
+        title: (*title).to_owned(),
     };
-    let mut marks = String::new();
+    let band = drawing.band.map(|(low, high)| frame.band(low, high, "k0"));
+    let mut marks = band.unwrap_or_default();
     for (class, (_, points)) in curves.iter().enumerate().rev() {
         marks += &frame.line(points, &format!("k{class}"));
         if let [only] = points {
@@ -66,5 +103,9 @@ fn drawing(title: &str, is_share: bool, curves: &[Curve]) -> String {
     }
     let names: Vec<String> = curves.iter().map(|(name, _)| escape(name)).collect();
     let legend: Vec<(usize, &str)> = names.iter().map(String::as_str).enumerate().collect();
-    figure(title, &frame.draw(&marks), &legend, "")
+    let note = match drawing.band {
+        Some(_) => "the band holds the middle 80 % of a step’s pairs",
+        None => "",
+    };
+    figure(title, &frame.draw(&marks), &legend, note)
 }

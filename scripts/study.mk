@@ -1,0 +1,42 @@
+# The plan of `make study`: which cells there are, what each needs, and their order. A cell that is finished is not made
+# again, so an interrupted study goes on with the same command; rm -r out/study starts afresh.
+
+STUDY ?= out/study
+SEEDS ?= 0 1 2 3 4
+ENVIRONMENTS ?= polite detail hedge
+# What comes first is complete for every seed before the rest begins.
+FIRST ?= text_only standard shortcut_aware shortcut_aware_warmup
+REST ?= standard_clean shortcut_aware_clean standard_long shortcut_aware_long
+export STUDY
+
+cell = $(STUDY)/cells/$(1).$(2).$(3).json
+plan = $(foreach seed,$(SEEDS),$(foreach environment,$(ENVIRONMENTS),$(foreach method,$(1),$(call cell,$(seed),$(environment),$(method)))))
+CELLS := $(call plan,$(FIRST)) $(call plan,$(REST))
+export CELLS_IN_ALL := $(words $(CELLS))
+
+.PHONY: study
+study: $(CELLS)
+	@scripts/study report
+
+data = $(STUDY)/seed-$(1)/$(2)/data
+start = $(STUDY)/seed-$(1)/sft/checkpoint-last
+
+define SEED
+$(call start,$(1)): | $(call data,$(1),polite)
+	@scripts/study sft $(1)
+endef
+
+define ENVIRONMENT
+$(call data,$(1),$(2)):
+	@scripts/study data $(1) $(2)
+endef
+
+# Shortcut-failure degradation is measured with the text-only model of the same seed and environment.
+define CELL
+$(call cell,$(1),$(2),$(3)): | $(call start,$(1)) $(call data,$(1),$(2)) $(if $(filter-out text_only,$(3)),$(call cell,$(1),$(2),text_only))
+	@scripts/study cell $(1) $(2) $(3)
+endef
+
+$(foreach seed,$(SEEDS),$(eval $(call SEED,$(seed))))
+$(foreach seed,$(SEEDS),$(foreach environment,$(sort polite $(ENVIRONMENTS)),$(eval $(call ENVIRONMENT,$(seed),$(environment)))))
+$(foreach seed,$(SEEDS),$(foreach environment,$(ENVIRONMENTS),$(foreach method,$(FIRST) $(REST),$(eval $(call CELL,$(seed),$(environment),$(method))))))
