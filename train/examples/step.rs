@@ -284,11 +284,7 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
         main: Some(&views.main),
         text: views.text.as_ref(),
     };
-    Ok(loader::prepare(
-        &rows,
-        views,
-        &(0..rows.count()).collect::<Vec<_>>(),
-    )?)
+    loader::prepare(&rows, views, &(0..rows.count()).collect::<Vec<_>>())
 }
 
 /// Tiles, tokens, and pairs of tokens of which one sees the other.
