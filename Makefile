@@ -22,9 +22,11 @@ study: build ## the demo crossed: three shortcuts, several seeds; hours, and it 
 test: setup ## every test of every crate
 	cargo test --workspace
 
-bench: build ## how fast the runtime scores, beside PyTorch and transformers of the same weights, which it fetches; an hour
+bench: build ## how fast scoring and training are, beside PyTorch and transformers of the same weights, which it fetches; hours
 	@python3 scripts/setup --peer
+	cargo build --release -p seeward-train --example step
 	@scripts/bench_runtime --full 24
+	@scripts/bench_train
 
 lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
 	cargo fmt --check

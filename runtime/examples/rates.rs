@@ -1,4 +1,4 @@
-//! Measures the rates by which rows are packed (`seeward_models::forest::Rates`) with a bundle, text alone:
+//! Measures what stands behind the rates by which rows are packed (`seeward_models::forest::Rates`) with a bundle, text alone:
 //!
 //! ```sh
 //! cargo run --release -p seeward-runtime --example rates -- bundles/mine

@@ -86,8 +86,7 @@ impl Vision {
         }
     }
 
-    /// Runs the graph. A picture is never computed together with another: so its embeddings are the same bits in every
-    /// call, and more tiles in a run are not faster on a processor (InternVL2-1B's tile is 1025 tokens).
+    /// Runs the graph. A picture is never computed together with another: so its embeddings are the same bits in every call.
     pub(crate) fn encode(&self, pictures: Pictures, usage: &mut Usage) -> Result<Embeddings> {
         let mut embeddings = Embeddings::new(self.width);
         match pictures {

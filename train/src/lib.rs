@@ -21,6 +21,7 @@ pub mod loss;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+mod native;
 pub mod optimizer;
 pub mod output;
 pub mod parameters;

@@ -41,3 +41,11 @@ fn damaged_pictures_are_shown_or_refused() {
         Ok(())
     });
 }
+
+/// Found by the test above: the decoder's message ended in a line break.
+#[test]
+fn a_jpeg_that_ends_in_a_header_is_refused_in_one_line() {
+    let result = decode(&[0xff, 0xd8, 0xff, 0xee, 0, 14], 1 << 20);
+    let message = result.unwrap_err().to_string();
+    assert!(!message.contains('\n'), "{message:?}");
+}
