@@ -1,7 +1,7 @@
 # The only entry a newcomer needs. Everything fetched goes to third_party/, everything built to target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test lint
+.PHONY: help setup build demo study test bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ study: build ## the demo crossed: three shortcuts, several seeds; hours, and it 
 
 test: setup ## every test of every crate
 	cargo test --workspace
+
+bench: build ## how fast scoring and training are, beside PyTorch and transformers of the same weights, which it fetches; hours
+	@python3 scripts/setup --peer
+	cargo build --release -p seeward-train --example step
+	@scripts/bench_runtime --full 24
+	@scripts/bench_train
 
 lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
 	cargo fmt --check

@@ -5,8 +5,8 @@ STUDY ?= out/study
 SEEDS ?= 0 1 2 3 4
 ENVIRONMENTS ?= polite detail hedge
 # What comes first is complete for every seed before the rest begins.
-FIRST ?= text_only standard shortcut_aware shortcut_aware_warmup
-REST ?= standard_clean shortcut_aware_clean standard_long shortcut_aware_long
+FIRST ?= text_only standard shortcut_aware shortcut_aware_warmup inverse_propensity
+REST ?= product_of_experts without_vision tiny standard_clean shortcut_aware_clean standard_long shortcut_aware_long
 export STUDY
 
 cell = $(STUDY)/cells/$(1).$(2).$(3).json

@@ -11,6 +11,7 @@ mod graph;
 mod lower;
 mod offer;
 mod ops;
+mod probes;
 mod proto;
 mod quantize;
 mod sink;
@@ -26,6 +27,7 @@ use anyhow::{Result, bail};
 use seeward_models::bundle::{self, Contract, Manifest, Precision, Target};
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::folder::replace_folder;
+use seeward_models::forest::Work;
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, config::Config};
 
@@ -59,6 +61,10 @@ pub struct Summary {
     pub tensors: usize,
     /// Every file of the bundle and its bytes.
     pub files: BTreeMap<String, u64>,
+    /// Probes of the checkpoint that are in the bundle.
+    pub probes: usize,
+    /// Those that are not: another `max_length` than the trainer's cuts them, which changes their rewards.
+    pub probes_left_out: usize,
 }
 
 impl Summary {
@@ -115,6 +121,8 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
     Ok(Summary {
         tensors: graphs.iter().map(|graph| graph.weights().0).sum(),
         files: file_sizes(&options.output)?,
+        probes: source.probes.kept.len(),
+        probes_left_out: source.probes.left_out,
     })
 }
 
@@ -239,7 +247,7 @@ fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
 }
 
 fn copy_probe_images(options: &Options, source: &Source, folder: &Path) -> Result<()> {
-    for image in source.probes.iter().flat_map(|probe| &probe.images) {
+    for image in source.probes.kept.iter().flat_map(|probe| &probe.images) {
         let (from, to) = (options.checkpoint.join(image), folder.join(image));
         let parent = to.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
@@ -263,12 +271,13 @@ fn manifest(options: &Options, source: &Source, lowering: Lowering) -> Manifest 
         opset: graph::OPSET,
         hidden_size: config.text.hidden,
         rope: config.text.rope.clone(),
+        work: Work::of(&config.text),
         prompt: source.prompter.settings().clone(),
         tiles: config.tiles,
         input_mode: source.input_mode,
         reward_mean: source.reward_scale.map(|scale| scale.mean),
         reward_std: source.reward_scale.map(|scale| scale.std),
-        probes: source.probes.clone(),
+        probes: source.probes.kept.clone(),
         probe_tolerance: lowering.probe_tolerance(),
         checkpoint: options.checkpoint.display().to_string(),
         tokenizer: tokenizer_files(source),

@@ -118,4 +118,12 @@ fn report(options: &Options, summary: &Summary) {
         summary.bytes() as f64 / 1e6,
         summary.files.len()
     );
+    if summary.probes_left_out > 0 {
+        eprintln!(
+            "warning: {} of {} probes are left out: --max-length cuts them otherwise than training did, so --check \
+             does not see them",
+            summary.probes_left_out,
+            summary.probes + summary.probes_left_out
+        );
+    }
 }

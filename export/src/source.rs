@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use seeward_models::bundle::InputMode;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::net::{self, Branch};
-use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 
 use crate::Options;
+use crate::probes::{Probes, Reading};
 
 /// One branch of a checkpoint, and how it is to be served.
 pub(crate) struct Source {
@@ -22,7 +22,7 @@ pub(crate) struct Source {
     pub(crate) prompter: Prompter,
     pub(crate) input_mode: InputMode,
     pub(crate) reward_scale: Option<RewardScale>,
-    pub(crate) probes: Vec<Probe>,
+    pub(crate) probes: Probes,
 }
 
 impl Source {
@@ -40,35 +40,24 @@ impl Source {
             }
         };
         net::fit_positions(&mut checkpoint, &config, options.branch)?;
+        let prompter = prompter(folder, &config, &serving, options.max_length)?;
+        let reading = Reading {
+            folder,
+            config: &config,
+            prompter: &prompter,
+            input_mode,
+            trained_length: serving.max_length,
+        };
         Ok(Self {
-            prompter: prompter(folder, &config, &serving, options.max_length)?,
+            probes: Probes::read(&reading, options.branch)?,
+            prompter,
             checkpoint: Rc::new(checkpoint),
             branch: options.branch,
             config,
             input_mode,
             reward_scale,
-            probes: probes(folder, options.branch)?,
         })
     }
-}
-
-/// The checkpoint's probes with the rewards of this branch.
-fn probes(folder: &Path, branch: Branch) -> Result<Vec<Probe>> {
-    let of_branch = |probe: Probe| {
-        let text_only = probe.text_only_rewards.clone();
-        let rewards = match branch {
-            Branch::Main => probe.rewards.clone(),
-            Branch::TextOnly => text_only.ok_or_else(|| {
-                anyhow!("{}: its probes lack the text-only branch", folder.display())
-            })?,
-        };
-        Ok(Probe {
-            rewards,
-            text_only_rewards: None,
-            ..probe
-        })
-    };
-    probe::read(folder)?.into_iter().map(of_branch).collect()
 }
 
 fn check_branch(

@@ -10,6 +10,7 @@ use seeward_export::{export, export_with};
 use seeward_models::bundle::{Bundle, InputMode, Precision, Target};
 use seeward_models::checkpoint::{Checkpoint, Dtype};
 use seeward_models::net::{self, Branch};
+use seeward_models::probe::{self, Probe};
 use seeward_models::{config::Config, prompt::Template};
 use serde_json::json;
 use support::{GOLDEN, Tensor, altered, golden, options, reconfigured};
@@ -193,6 +194,55 @@ fn the_manifest_repeats_what_training_decided() {
     export(&options).unwrap();
     let bundle = Bundle::open(&options.output).unwrap();
     assert_eq!(bundle.manifest().prompt.max_length, 100);
+}
+
+/// Two probes, the second of which has a response of many tokens.
+fn with_probes(checkpoint: &Path) {
+    let probe = |responses: [&str; 2]| Probe {
+        prompt: "what is it?".to_owned(),
+        images: vec!["probes/0.png".to_owned()],
+        responses: responses.map(str::to_owned).to_vec(),
+        rewards: vec![0.0, 1.0],
+        text_only_rewards: None,
+    };
+    let folder = checkpoint.join("probes");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(golden("../images/vqa0.png"), folder.join("0.png")).unwrap();
+    let long = "word ".repeat(200);
+    probe::write(checkpoint, &[probe(["a", "b"]), probe(["a", &long])]).unwrap();
+}
+
+#[test]
+fn probes_go_with_the_limit_that_they_were_measured_with() {
+    let root = tempfile::tempdir().unwrap();
+    let checkpoint = altered("qwen2", root.path(), unchanged);
+    with_probes(&checkpoint);
+    // Of the long one 200 tokens count where training cut it there.
+    for (trained, exported, kept) in [
+        (4096, None, 2),
+        (200, None, 2),
+        (200, Some(200), 2),
+        (4096, Some(4000), 2),
+        (4096, Some(200), 1),
+        (200, Some(4096), 1),
+        (200, Some(201), 1),
+        (4096, Some(3), 0),
+    ] {
+        reconfigured(&checkpoint, |config| {
+            config["seeward"] = json!({"max_length": trained, "input_mode": "full", "literal_special_tokens": false});
+        });
+        let mut options = options(&checkpoint, &root.path().join("bundle"), Branch::Main);
+        options.max_length = exported;
+        let summary = export(&options).unwrap();
+        let what = format!("trained with {trained}, exported with {exported:?}");
+        assert_eq!(
+            (summary.probes, summary.probes_left_out),
+            (kept, 2 - kept),
+            "{what}"
+        );
+        let bundle = Bundle::open(&options.output).unwrap();
+        assert_eq!(bundle.manifest().probes.len(), kept, "{what}");
+    }
 }
 
 #[test]

@@ -113,6 +113,9 @@ for name, got, least, most in [('fp16', fp16, 1e-4, 1.5e-2), ('bf16', bf16, 1e-3
     assert least < apart < most, f'{name}: {apart}'
 ";
 
+/// Language models with packed or scaled projections, and the other style of vision encoder.
+const OTHER_FAMILIES: [&str; 5] = ["internlm2", "internlm2_dyn", "llama", "phi3_su", "vit6b"];
+
 fn python(script: &str, arguments: impl IntoIterator<Item = PathBuf>) {
     assert!(
         Path::new(PYTHON_PACKAGES).join("onnx").is_dir(),
@@ -154,10 +157,13 @@ fn every_golden_bundle_passes_in_every_precision() {
         (Precision::Bf16, "BFLOAT16"),
     ] {
         let root = tempfile::tempdir().unwrap();
-        let portable = GOLDEN.map(|model| graphs(root.path(), model, Target::Portable, precision));
+        let families = OTHER_FAMILIES.map(|name| (name, Branch::Main));
+        let portable = GOLDEN.iter().chain(&families);
+        let portable =
+            portable.map(|model| graphs(root.path(), *model, Target::Portable, precision));
         let others = [Target::Cuda, Target::Tensorrt]
             .map(|target| graphs(root.path(), GOLDEN[0], target, precision));
-        let graphs = portable.into_iter().chain(others).flatten();
+        let graphs = portable.chain(others).flatten();
         python(CHECK, [PathBuf::from(element)].into_iter().chain(graphs));
     }
 }

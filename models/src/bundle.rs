@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::forest::Work;
 use crate::hash::{add_hashes, file_hash, hash};
 use crate::image::TileSettings;
 use crate::net::rope::RopeSettings;
@@ -175,6 +176,9 @@ pub struct Manifest {
     pub hidden_size: usize,
     /// How rope tables are made.
     pub rope: RopeSettings,
+    /// What the language model computes, which decides how rows are packed; the default in bundles older than this field.
+    #[serde(default)]
+    pub work: Work,
     /// Template, image tokens per tile, length limit.
     pub prompt: PromptSettings,
     /// How pictures become tiles.
@@ -195,6 +199,26 @@ pub struct Manifest {
     pub tokenizer: Vec<String>,
     /// sha256 of every other file of the folder, by relative path.
     pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Sizes that no model has are slips, and would overflow what is computed with them.
+    fn check(&self) -> Result<()> {
+        self.tiles.validate()?;
+        self.rope.check()?;
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("tokens_per_tile", self.prompt.tokens_per_tile),
+            ("max_length", self.prompt.max_length),
+        ];
+        let most = 1 << 24;
+        match sizes.iter().find(|(_, size)| !(1..=most).contains(size)) {
+            None => Ok(()),
+            Some((name, size)) => Err(Error::invalid(format!(
+                "{name}: expected 1 to {most}, got {size}"
+            ))),
+        }
+    }
 }
 
 /// A bundle's folder with its manifest, read and checked.
@@ -220,6 +244,7 @@ impl Bundle {
             );
             return Err(Error::invalid(problem).at(path.display()));
         }
+        manifest.check().map_err(|e| e.at(path.display()))?;
         let bundle = Self {
             folder: folder.to_owned(),
             manifest,

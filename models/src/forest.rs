@@ -8,12 +8,17 @@
 //! Positions restart at P for every branch, so the ids and rewards are those of N separate runs. Conversations whose
 //! rotary positions are scaled differently, by their lengths, share nothing.
 
-use std::cmp::Reverse;
+mod cost;
+mod packing;
+
 use std::collections::BTreeMap;
 
 use crate::net::rope::{RopeBlock, RopeSettings};
 use crate::prompt::Conversation;
 use crate::{Error, Result};
+
+pub use cost::{Cost, Rates, Work};
+pub use packing::{Batch, LAYOUT_VERSION, Packing, batches};
 
 /// Conversations about the same images.
 #[derive(Clone, Debug)]
@@ -258,95 +263,6 @@ fn rope_blocks(rows: &[Vec<&Document>], rope: &RopeSettings) -> Vec<RopeBlock> {
     longest.into_iter().map(block).collect()
 }
 
-/// One run of the reward graph, and which conversation each of its rewards belongs to.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The layout.
-    pub forest: Forest,
-    /// (document, branch) of every reward, indices into what [`batches`] was given.
-    pub sources: Vec<(usize, usize)>,
-}
-
-/// Cuts documents into runs of at most `batch_tokens` tokens, padding included; only a single conversation longer
-/// than that makes a larger one. Branches that are scaled differently come apart. A function of its arguments alone, so
-/// that equal input gives equal bytes.
-pub fn batches(
-    documents: &[Document],
-    rope: &RopeSettings,
-    batch_tokens: usize,
-) -> Result<Vec<Batch>> {
-    documents.iter().try_for_each(Document::check_content)?;
-    let mut rows: Vec<Row> = documents
-        .iter()
-        .enumerate()
-        .flat_map(|(index, document)| split(index, document, rope, batch_tokens))
-        .collect();
-    // Rows of similar length share a run; the sort is stable, so ties keep the input's order.
-    rows.sort_by_key(|row| Reverse(row.tokens));
-    let mut cut = Vec::new();
-    let mut rest = rows.as_slice();
-    while let Some(longest) = rest.first() {
-        let (run, later) = rest.split_at((batch_tokens / longest.tokens).clamp(1, rest.len()));
-        cut.push(batch(run, rope)?);
-        rest = later;
-    }
-    Ok(cut)
-}
-
-/// A document, or some of its branches, that fills one row.
-struct Row<'a> {
-    document: Document<'a>,
-    sources: Vec<(usize, usize)>,
-    tokens: usize,
-}
-
-fn batch(rows: &[Row], rope: &RopeSettings) -> Result<Batch> {
-    let layout: Vec<Vec<&Document>> = rows.iter().map(|row| vec![&row.document]).collect();
-    let sources = rows
-        .iter()
-        .flat_map(|row| row.sources.iter().copied())
-        .collect();
-    Ok(Batch {
-        forest: Forest::new(&layout, rope)?,
-        sources,
-    })
-}
-
-/// As many branches of one scaling to a row as fit; the prefix is repeated in each row.
-fn split<'a>(
-    index: usize,
-    document: &Document<'a>,
-    rope: &RopeSettings,
-    row_tokens: usize,
-) -> Vec<Row<'a>> {
-    let prefix = document.prefix();
-    let mut rows: Vec<Row> = Vec::new();
-    for (branch, conversation) in document.branches.iter().enumerate() {
-        let own = conversation.ids.len() - prefix;
-        let scaling = rope.scaled_by(conversation.ids.len());
-        let alike = |row: &&mut Row| row.document.scaled_by(rope) == scaling;
-        let last = rows.iter_mut().rev().find(alike);
-        match last.filter(|row| row.tokens + own <= row_tokens) {
-            Some(row) => {
-                row.document.branches.push(conversation);
-                row.sources.push((index, branch));
-                row.tokens += own;
-            }
-            None => rows.push(Row {
-                document: Document {
-                    branches: vec![conversation],
-                    image_rows: document.image_rows.clone(),
-                },
-                sources: vec![(index, branch)],
-                tokens: prefix + own,
-            }),
-        }
-    }
-    rows.iter_mut()
-        .for_each(|row| row.tokens = row.document.tokens());
-    rows
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,41 +366,6 @@ mod tests {
     }
 
     #[test]
-    fn runs_respect_the_budget_and_lose_nobody() {
-        let long: Vec<u32> = (0..40).collect();
-        let answers: Vec<Conversation> = (0..9)
-            .map(|n| conversation(&[&long[..], &[100 + n; 5]].concat(), &[]))
-            .collect();
-        let other = conversation(&[7; 12], &[]);
-        let documents = [
-            document(&answers.iter().collect::<Vec<_>>(), &[]),
-            document(&[&other], &[]),
-        ];
-        for budget in [1, 45, 60, 90, 1000] {
-            let cut = batches(&documents, &UNSCALED, budget).expect("valid documents");
-            let mut seen: Vec<_> = cut.iter().flat_map(|b| b.sources.clone()).collect();
-            seen.sort();
-            let expected: Vec<_> = (0..9).map(|n| (0, n)).chain([(1, 0)]).collect();
-            assert_eq!(seen, expected, "budget {budget}");
-            assert!(
-                cut.iter()
-                    .all(|b| b.forest.rows * b.forest.tokens <= budget.max(45)),
-                "budget {budget}"
-            );
-        }
-        assert_eq!(
-            batches(&documents, &UNSCALED, 1000).expect("valid").len(),
-            1
-        );
-        assert_eq!(
-            batches(&documents, &UNSCALED, 85).expect("valid")[0]
-                .forest
-                .used_tokens,
-            85
-        );
-    }
-
-    #[test]
     fn differently_scaled_documents_have_blocks_of_their_own() {
         let (short, long) = (
             conversation(&[1, 2], &[]),
@@ -499,17 +380,5 @@ mod tests {
         let text = Forest::new(&[vec![&mixed]], &DYNAMIC).expect_err("mixed");
         let text = text.to_string();
         assert!(text.contains("scaled alike, those of 2 and 5"), "{text}");
-    }
-
-    #[test]
-    fn branches_that_are_scaled_differently_share_no_prefix() {
-        let branches = [&[1, 2, 3, 4][..], &[1, 2], &[1, 2, 3, 5], &[1, 9, 9]];
-        let branches = branches.map(|ids| conversation(ids, &[]));
-        let all = document(&branches.each_ref(), &[]);
-        let cut = batches(&[all], &DYNAMIC, 1000).expect("valid documents");
-        let [run] = &cut[..] else { panic!("{cut:?}") };
-        // Two of 4 tokens share three, two within the limit share one.
-        assert_eq!(run.sources, [(0, 0), (0, 2), (0, 1), (0, 3)]);
-        assert_eq!((run.forest.rows, run.forest.used_tokens), (2, 5 + 4));
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong: with one request (the others are scored), with loading, or with the engine.
 
+use std::sync::Arc;
+
 use seeward_models::bundle::{InputMode, Precision};
 
 use crate::Device;
@@ -68,6 +70,21 @@ pub enum Error {
         /// What ONNX Runtime said.
         problem: String,
     },
+    /// Too many requests wait. Later there may be room.
+    #[error("{waiting} requests wait already")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
+    /// The batcher takes no more requests, or ended before it came to this one.
+    #[error("the batcher is closed")]
+    Closed,
+    /// The engine failed on the batch that this request was in.
+    #[error("{0}")]
+    Batch(Arc<Error>),
+    /// A bug in this crate or one below it; its place was printed to stderr.
+    #[error("scoring panicked")]
+    Panicked,
     /// An option outside its range.
     #[error("{0}")]
     Options(String),

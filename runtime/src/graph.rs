@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
-use ort::ep::{self, ExecutionProviderDispatch};
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{PrimitiveTensorElementType, TensorRef};
@@ -101,12 +101,21 @@ fn builder(environment: &Environment, options: &Options) -> ort::Result<SessionB
 
 /// What the device needs besides the processor, best first.
 fn providers(options: &Options) -> Vec<ExecutionProviderDispatch> {
-    let cuda = |number: u32| ep::CUDA::default().with_device_id(number as i32).build();
     match options.device {
         Device::Cpu => Vec::new(),
         Device::Cuda(number) => vec![cuda(number)],
         Device::Tensorrt(number) => vec![tensorrt(number, options), cuda(number)],
     }
+}
+
+/// In fp32 products are fp32, which TF32, ONNX Runtime's default, is not. Memory grows by what is asked for instead of by
+/// doubling, since others may use the GPU too.
+fn cuda(number: u32) -> ExecutionProviderDispatch {
+    ep::CUDA::default()
+        .with_device_id(number as i32)
+        .with_tf32(false)
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .build()
 }
 
 fn tensorrt(number: u32, options: &Options) -> ExecutionProviderDispatch {

@@ -126,7 +126,7 @@ pub(crate) struct Embeddings {
     width: usize,
 }
 
-/// A picture among the embeddings.
+/// Where a picture is among the embeddings.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
     pub(crate) rows: Range<usize>,
@@ -141,14 +141,9 @@ impl Embeddings {
         }
     }
 
-    /// Adds the embeddings of a picture of so many tiles.
-    pub(crate) fn push(&mut self, values: &[f32], tiles: usize) -> Encoded {
-        let start = self.values.len() / self.width;
+    /// Adds the embeddings of a picture.
+    pub(crate) fn push(&mut self, values: &[f32]) {
         self.values.extend_from_slice(values);
-        Encoded {
-            rows: start..self.values.len() / self.width,
-            tiles,
-        }
     }
 
     /// The rows of these indices: f32 [rows.len(), width].
@@ -201,9 +196,8 @@ mod tests {
     #[test]
     fn embeddings_are_gathered_by_row() {
         let mut embeddings = Embeddings::new(2);
-        let first = embeddings.push(&[0.0, 1.0, 2.0, 3.0], 1);
-        let second = embeddings.push(&[4.0, 5.0], 1);
-        assert_eq!((first.rows, second.rows), (0..2, 2..3));
+        embeddings.push(&[0.0, 1.0, 2.0, 3.0]);
+        embeddings.push(&[4.0, 5.0]);
         assert_eq!(embeddings.gather(&[2, 0]), [4.0, 5.0, 0.0, 1.0]);
     }
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use seeward_models::bundle::InputMode;
 use seeward_models::image::DEFAULT_MAX_PIXELS;
 
-use crate::{Device, Error, Result};
+use crate::{Device, Error, Result, Scale};
 
 /// Tokens of one run of the reward graph unless [`Options::batch_tokens`] says otherwise. Attention over a row is dense,
 /// so memory grows with the square of a row's tokens.
-pub const DEFAULT_BATCH_TOKENS: usize = 4096;
+pub const DEFAULT_BATCH_TOKENS: usize = 6144;
 
 /// How a model is loaded. `Options::default()` is the processor with the bundle's own input mode.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Options {
     pub max_image_pixels: u64,
     /// Shows the model only a part of each request, on top of what the bundle says; [`InputMode::Full`] adds nothing.
     pub input: InputMode,
+    /// On which scale rewards come out.
+    pub scale: Scale,
     /// ONNX Runtime's library. A process loads one, the first.
     pub library: Option<PathBuf>,
     /// Where TensorRT keeps the engines that it builds.
@@ -38,6 +40,7 @@ impl Default for Options {
             batch_tokens: DEFAULT_BATCH_TOKENS,
             max_image_pixels: DEFAULT_MAX_PIXELS,
             input: InputMode::Full,
+            scale: Scale::Raw,
             library: None,
             cache_dir: None,
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use seeward_models::image::Rgb;
 
 use crate::Result;
+use crate::prepared::Asked;
 
 /// A prompt, its images and the responses to score.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +67,14 @@ pub struct Usage {
     pub tiles: u64,
     /// Time inside the engine's runs.
     pub engine: Duration,
+}
+
+impl Usage {
+    pub(crate) fn count(&mut self, asked: &Asked) {
+        self.responses += asked.truncated.len() as u64;
+        self.truncated += asked.truncated.iter().filter(|cut| **cut).count() as u64;
+        self.tokens_without_sharing += asked.tokens as u64;
+    }
 }
 
 impl AddAssign for Usage {

@@ -6,7 +6,8 @@ use seeward_models::bundle::{Bundle, VISION_GRAPH, vision_contract};
 use seeward_models::image::{Rgb, Tiles, tiles};
 
 use crate::graph::{Graph, Inputs};
-use crate::images::{Content, Decoder, Embeddings, Encoded, Gallery, bad_image};
+use crate::images::{Decoder, Embeddings, Encoded, Gallery, bad_image};
+use crate::prepared::Pictures;
 use crate::{Error, Options, Request, Result, Usage, library};
 
 /// The vision graph with what it is fed by.
@@ -19,9 +20,9 @@ pub(crate) struct Vision {
     white: OnceLock<Vec<f32>>,
 }
 
-/// What the requests of a call show: embeddings, and for each request its pictures among them.
+/// What the requests of a call show: pictures to encode, and for each request where its own will be.
 pub(crate) struct Shown {
-    pub(crate) embeddings: Embeddings,
+    pub(crate) pictures: Pictures,
     pub(crate) images: Vec<Result<Vec<Encoded>>>,
 }
 
@@ -49,13 +50,54 @@ impl Vision {
     }
 
     /// One white tile for each of so many requests.
-    pub(crate) fn white(&self, requests: usize, usage: &mut Usage) -> Result<Shown> {
-        let mut embeddings = Embeddings::new(self.width);
-        let white = embeddings.push(self.white_tile(usage)?, 1);
-        Ok(Shown {
-            embeddings,
+    pub(crate) fn white(&self, requests: usize) -> Shown {
+        let white = Encoded {
+            rows: 0..self.tokens_per_tile,
+            tiles: 1,
+        };
+        Shown {
+            pictures: Pictures::White,
             images: (0..requests).map(|_| Ok(vec![white.clone()])).collect(),
-        })
+        }
+    }
+
+    /// The requests' own pictures, decoded and tiled.
+    pub(crate) fn images(&self, requests: &[Request]) -> Shown {
+        let gallery = Gallery::read(requests);
+        let mut pictures = Vec::with_capacity(gallery.contents.len());
+        let mut rows = 0;
+        let mut place = |tiles: Tiles| {
+            let start = rows;
+            rows += tiles.count * self.tokens_per_tile;
+            let encoded = Encoded {
+                rows: start..rows,
+                tiles: tiles.count,
+            };
+            pictures.push(tiles);
+            encoded
+        };
+        let decoded = self.decoder.all(&gallery.contents).into_iter();
+        let places: Vec<_> = decoded.map(|tiles| tiles.map(&mut place)).collect();
+        let shown = requests.iter().zip(gallery.shown);
+        let images = shown.map(|(request, shown)| pick(request, &shown?, &places));
+        Shown {
+            images: images.collect(),
+            pictures: Pictures::Own(pictures),
+        }
+    }
+
+    /// Runs the graph. A picture is never computed together with another: so its embeddings are the same bits in every call.
+    pub(crate) fn encode(&self, pictures: Pictures, usage: &mut Usage) -> Result<Embeddings> {
+        let mut embeddings = Embeddings::new(self.width);
+        match pictures {
+            Pictures::White => embeddings.push(self.white_tile(usage)?),
+            Pictures::Own(pictures) => {
+                for tiles in pictures {
+                    embeddings.push(&self.run(&tiles, usage)?);
+                }
+            }
+        }
+        Ok(embeddings)
     }
 
     fn white_tile(&self, usage: &mut Usage) -> Result<&[f32]> {
@@ -64,46 +106,11 @@ impl Vision {
         }
         let settings = self.decoder.settings.one_tile();
         let tile = tiles(&Rgb::white(), &settings).map_err(Error::Bundle)?;
-        let values = self.encode(&tile, usage)?;
+        let values = self.run(&tile, usage)?;
         Ok(self.white.get_or_init(|| values))
     }
 
-    /// The requests' own pictures.
-    pub(crate) fn images(&self, requests: &[Request], usage: &mut Usage) -> Result<Shown> {
-        let gallery = Gallery::read(requests);
-        let mut embeddings = Embeddings::new(self.width);
-        let pictures = self.encode_all(&gallery.contents, &mut embeddings, usage)?;
-        let images = requests
-            .iter()
-            .zip(gallery.shown)
-            .map(|(request, shown)| pick(request, &shown?, &pictures))
-            .collect();
-        Ok(Shown { embeddings, images })
-    }
-
-    /// Encodes pictures, or says what is wrong with each.
-    fn encode_all(
-        &self,
-        contents: &[Content],
-        embeddings: &mut Embeddings,
-        usage: &mut Usage,
-    ) -> Result<Vec<Result<Encoded, String>>> {
-        let mut pictures = Vec::with_capacity(contents.len());
-        // Pixels take more memory than what is kept of them: only some pictures are decoded at a time.
-        for some in contents.chunks(2 * rayon::current_num_threads()) {
-            for tiles in self.decoder.all(some) {
-                let encoded = tiles.map(|tiles| (self.encode(&tiles, usage), tiles.count));
-                pictures.push(match encoded {
-                    Ok((values, count)) => Ok(embeddings.push(&values?, count)),
-                    Err(problem) => Err(problem),
-                });
-            }
-        }
-        Ok(pictures)
-    }
-
-    /// One run of the graph: a picture is never computed together with another.
-    fn encode(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Vec<f32>> {
+    fn run(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Vec<f32>> {
         let side = tiles.size as usize;
         let inputs = Inputs::default().with([tiles.count, side, side, 3], &tiles.pixels);
         let (values, seconds) = self.graph.run(inputs)?;
@@ -119,14 +126,14 @@ impl Vision {
     }
 }
 
-/// The request's pictures among the encoded ones.
+/// The request's pictures among those to encode.
 fn pick(
     request: &Request,
     shown: &[usize],
-    pictures: &[Result<Encoded, String>],
+    places: &[Result<Encoded, String>],
 ) -> Result<Vec<Encoded>> {
     let images = request.images.iter().zip(shown).enumerate();
-    let encoded = images.map(|(index, (image, &picture))| match &pictures[picture] {
+    let encoded = images.map(|(index, (image, &picture))| match &places[picture] {
         Ok(encoded) => Ok(encoded.clone()),
         Err(problem) => Err(bad_image(image, index, problem.clone())),
     });

@@ -203,6 +203,30 @@ fn the_tree_of_a_member_is_transitive() {
     }
 }
 
+/// What an embedder builds is what the README says. Another number is no fault, a surprising one is.
+#[test]
+fn the_runtime_stays_light() {
+    const README: &str = include_str!("../../README.md");
+    let tree = [
+        "tree",
+        "--package",
+        "seeward-runtime",
+        "--edges",
+        "normal,build",
+    ];
+    let output = Command::new(env!("CARGO"))
+        .args(tree)
+        .args(["--prefix", "none", "--no-dedupe", "--offline", "--locked"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let said = format!("is built from {} crates", crates.len());
+    let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(readme.contains(&said), "the README does not say: {said}");
+}
+
 #[test]
 fn every_member_takes_the_workspace_lints() {
     for (_, member) in Workspace::load().members() {

@@ -209,6 +209,12 @@ fn a_broken_config_or_tokenizer_is_told() {
     Spoilt::new()
         .bytes("merges.txt", |b| b.truncate(100))
         .is_refused("merges.txt:21: expected two words, got 1");
+    // Alone, tokenizer.json is what is read.
+    let alone = Spoilt::new().bytes("tokenizer.json", |b| b.truncate(b.len() / 2));
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        fs::remove_file(alone.folder().join(name)).unwrap();
+    }
+    alone.is_refused("tokenizer.json: EOF while parsing");
 }
 
 #[test]

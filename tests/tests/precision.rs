@@ -121,6 +121,21 @@ fn every_target_scores_as_portable_fp32_does() {
     }
 }
 
+/// InternViT-6B's norms of queries and keys are in f32, its attention is not. 1.5e-2 is what a probe may be off in fp16.
+#[test]
+fn normalised_queries_and_keys_are_as_narrow_as_values() {
+    let (checkpoint, requests) = (golden::path("models/vit6b"), requests("vit6b"));
+    let [expected, got] = [Precision::Fp32, Precision::Fp16].map(|precision| {
+        let bundle = exported(&checkpoint, Target::Portable, precision).expect("exported");
+        rewards(&bundle, &requests)
+    });
+    for (got, expected) in got.iter().zip(&expected) {
+        let tolerance = Tolerance::reward(1.5e-2, *expected);
+        assert_close("vit6b in fp16", &[*got], &[*expected], tolerance);
+    }
+    assert_ne!(got, expected);
+}
+
 #[test]
 fn heads_of_any_size_score_for_the_cpu_as_for_every_device() {
     let (checkpoint, requests) = (golden::path("models/phi3_su"), requests("phi3_su"));

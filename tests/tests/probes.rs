@@ -53,20 +53,20 @@ impl Trained {
     }
 
     fn bundle(&self, branch: &str) -> PathBuf {
+        let (output, done) = self.export(branch, &[]);
+        succeed(&done);
+        output
+    }
+
+    fn export(&self, branch: &str, more: &[&str]) -> (PathBuf, Output) {
         let output = self.folder.path().join(branch);
         let mut export = program("seeward-export");
         export
             .arg("--checkpoint")
             .arg(self.folder.path().join("run/checkpoint-last"));
-        succeed(
-            &export
-                .arg("--output")
-                .arg(&output)
-                .args(["--branch", branch])
-                .output()
-                .expect("runs"),
-        );
-        output
+        export.arg("--output").arg(&output);
+        let done = export.args(["--branch", branch]).args(more).output();
+        (output, done.expect("runs"))
     }
 }
 
@@ -186,6 +186,44 @@ fn a_bundle_is_what_was_trained_or_says_so() {
     let (code, said) = check(&unhashed);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
+}
+
+/// A limit below the trainer's gives the rows that it cuts other rewards: nothing of the model has changed.
+#[test]
+fn probes_that_another_limit_cuts_are_left_out_and_told() {
+    let trained = Trained::new(&json!({}));
+    let mut counts = Vec::new();
+    for limit in ["20", "60", "100", "140", "180", "220"] {
+        for branch in ["main", "text_only"] {
+            let (bundle, done) = trained.export(branch, &["--max-length", limit]);
+            succeed(&done);
+            let kept = Bundle::open(&bundle)
+                .expect("a bundle")
+                .manifest()
+                .probes
+                .len();
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
+            let warning = format!("warning: {} of 4 probes are left out", 4 - kept);
+            assert_eq!(
+                said.contains(&warning),
+                kept < 4,
+                "{limit} {branch}: {said}"
+            );
+            let (code, said) = check(&bundle);
+            assert_eq!(
+                code,
+                Some(if kept > 0 { 0 } else { 2 }),
+                "{limit} {branch}: {said}"
+            );
+            counts.push(kept);
+        }
+    }
+    // All, some and none.
+    let some = counts.iter().any(|kept| (1..4).contains(kept));
+    assert!(
+        some && counts.contains(&0) && counts.contains(&4),
+        "{counts:?}"
+    );
 }
 
 /// The rewards of merged weights, in every engine.

@@ -22,6 +22,7 @@ pub mod loss;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+mod native;
 pub mod optimizer;
 pub mod outline;
 pub mod output;

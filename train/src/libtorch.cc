@@ -1,9 +1,78 @@
-// What LibTorch can do and tch does not bind.
+// What LibTorch can do and tch does not bind. `native.rs` says what each function is for.
+
+#include <exception>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/full.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
+namespace {
+
+// In the order of `native.rs`.
+struct Update {
+    const at::Tensor *tensor, *gradient, *first, *second;
+};
+
+struct AdamWStep {
+    double rate, beta1, beta2, epsilon, weight_decay, gradient_divisor;
+    int64_t step;
+};
+
+// The kernels take fp32 in rows without gaps for granted.
+void check(const Update &update) {
+    for (auto *part : {update.tensor, update.gradient, update.first, update.second}) {
+        TORCH_CHECK(part->is_contiguous() && part->scalar_type() == at::kFloat, "AdamW: expected contiguous fp32");
+        TORCH_CHECK(part->sizes() == update.tensor->sizes() && part->device() == update.tensor->device(),
+                    "AdamW: a gradient or moment is not like its tensor");
+    }
+}
+
+void fused_adamw(const Update *updates, size_t count, const AdamWStep &step) {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> tensors, gradients, firsts, seconds;
+    for (auto *update = updates; update != updates + count; ++update) {
+        check(*update);
+        tensors.push_back(*update->tensor);
+        gradients.push_back(*update->gradient);
+        firsts.push_back(*update->first);
+        seconds.push_back(*update->second);
+    }
+    if (tensors.empty()) return;
+    auto scalar = [&](double value) { return at::full({}, value, firsts[0].options()); };
+    std::vector<at::Tensor> steps(count, scalar(double(step.step)));
+    std::optional<at::Tensor> divisor;
+    if (step.gradient_divisor != 1.0) divisor = scalar(step.gradient_divisor);
+    at::_fused_adamw_(tensors, gradients, firsts, seconds, {}, steps, step.rate, step.beta1, step.beta2,
+                      step.weight_decay, step.epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor);
+}
+
+}
+
 extern "C" {
+
+// Null, or what went wrong: it stands until the thread's next call.
+const char *seeward_fused_adamw(const Update *updates, size_t count, const AdamWStep *step) {
+    static thread_local std::string problem;
+    try {
+        fused_adamw(updates, count, *step);
+        return nullptr;
+    } catch (const c10::Error &error) {
+        problem = error.what_without_backtrace();
+    } catch (const std::exception &error) {
+        problem = error.what();
+    }
+    return problem.c_str();
+}
+
+void seeward_forget_gradient(const at::Tensor *tensor) {
+    tensor->mutable_grad().reset();
+}
 
 // Both switches: PyTorch leaves cuDNN's on where nobody says otherwise.
 void seeward_allow_tf32(bool allow) {

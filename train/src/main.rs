@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_train::config::Config;
 use seeward_train::device;
@@ -73,6 +73,7 @@ fn start(arguments: &Arguments) -> Result<ExitCode> {
 fn dry_run(config: &Config) -> Result<ExitCode> {
     let survey = Survey::of(config)?;
     survey.problems.iter().for_each(|line| eprintln!("{line}"));
-    writeln!(std::io::stdout(), "{}", serde_json::to_string(&survey)?)?;
+    let line = serde_json::to_string(&survey)?;
+    writeln!(std::io::stdout(), "{line}").context("stdout")?;
     Ok(ExitCode::from(u8::from(!survey.problems.is_empty())))
 }

@@ -4,6 +4,8 @@ use std::fs;
 
 use tch::{Device, Tensor};
 
+use crate::native;
+
 /// Puts a tensor of the processor's on the device. Towards a GPU it goes by pinned memory, from which the driver copies
 /// while the program goes on; LibTorch keeps that memory until the copy is done.
 pub fn place(tensor: &Tensor, device: Device) -> Tensor {
@@ -19,9 +21,7 @@ pub fn place(tensor: &Tensor, device: Device) -> Tensor {
 /// does not say.
 pub fn peak(device: Device) -> Option<u64> {
     match device {
-        Device::Cuda(index) => native::seeward_peak_gpu_memory(index as i32)
-            .try_into()
-            .ok(),
+        Device::Cuda(index) => native::peak_gpu_memory(index as i32).try_into().ok(),
         _ => of_process(&fs::read_to_string("/proc/self/status").ok()?),
     }
 }
@@ -32,15 +32,6 @@ fn of_process(status: &str) -> Option<u64> {
     let kilobytes = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = kilobytes.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
-}
-
-/// Written in `libtorch.cc`.
-#[allow(unsafe_code)]
-mod native {
-    // SAFETY: takes a number and gives one; what LibTorch throws is caught there.
-    unsafe extern "C" {
-        pub(super) safe fn seeward_peak_gpu_memory(index: i32) -> i64;
-    }
 }
 
 #[cfg(test)]

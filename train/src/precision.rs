@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 use crate::config::Config;
+use crate::native;
 
 /// What a run computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,30 +80,20 @@ impl Precision {
 /// Lets fp32 products on an NVIDIA GPU keep only 10 bits of their factors (TF32), or forbids it. LibTorch's own default
 /// allows it in convolutions. Returns what the user should know.
 pub fn allow_tf32(allow: bool, device: Device) -> Option<String> {
-    native::seeward_allow_tf32(allow);
+    native::allow_tf32(allow);
     (allow && !device.is_cuda()).then(|| "tf32: not used, only CUDA devices have it".to_owned())
 }
 
 /// Whether fp32 products on an NVIDIA GPU may be less exact.
 pub fn tf32_is_allowed() -> bool {
-    native::seeward_tf32_is_allowed()
+    native::tf32_is_allowed()
 }
 
 /// Runs `f` with fp32 products as exact as fp32.
 pub fn without_tf32<T>(f: impl FnOnce() -> T) -> T {
     let allowed = tf32_is_allowed();
-    native::seeward_allow_tf32(false);
+    native::allow_tf32(false);
     let result = f();
-    native::seeward_allow_tf32(allowed);
+    native::allow_tf32(allowed);
     result
-}
-
-/// Written in `libtorch.cc`.
-#[allow(unsafe_code)]
-mod native {
-    // SAFETY: both only read or set flags of LibTorch's global context, and take and give nothing but a bool.
-    unsafe extern "C" {
-        pub(super) safe fn seeward_allow_tf32(allow: bool);
-        pub(super) safe fn seeward_tf32_is_allowed() -> bool;
-    }
 }

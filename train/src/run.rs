@@ -84,7 +84,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         rows: &rows,
         evaluations,
         views,
-        tokenizer_files: &start.tokenizer_files,
+        tokenizer_files: start.tokenizer_files,
         probes,
         report: Report::open(output.path(), config.tensorboard(), step, device)?,
         output,
@@ -105,7 +105,7 @@ struct Run<'a> {
     rows: &'a Rows,
     evaluations: Vec<(String, Rows)>,
     views: &'a Branches<View>,
-    tokenizer_files: &'a [PathBuf],
+    tokenizer_files: Vec<PathBuf>,
     probes: Probes,
     report: Report,
     /// The training rows that are left out.
@@ -428,6 +428,10 @@ impl Run<'_> {
         self.report.sync()?;
         self.checkpoint(trainer)
             .write(self.output.path(), name, progress)?;
+        // Where they came from may be the checkpoint that the run went on from, which is pruned one day.
+        let folder = self.output.path().join(name);
+        let moved = |file: &PathBuf| Some(folder.join(file.file_name()?));
+        self.tokenizer_files = self.tokenizer_files.iter().filter_map(moved).collect();
         self.saved = Some(progress);
         Ok(())
     }
@@ -438,7 +442,7 @@ impl Run<'_> {
         Checkpoint {
             trainer,
             config: self.config,
-            tokenizer_files: self.tokenizer_files,
+            tokenizer_files: &self.tokenizer_files,
             probes: &self.probes,
             left_out: self.tally.left_out(),
             measured: measured.map(|(_, measures)| measures),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use seeward_models::image::Normalization;
 use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
 use seeward_models::{Error, Result};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::batch::Image;
 use crate::lora::Addition;
@@ -20,6 +20,18 @@ impl Clone for Value {
     fn clone(&self) -> Self {
         Self(self.0.shallow_clone())
     }
+}
+
+/// Which token sees which.
+#[derive(Clone)]
+pub struct Mask(Rc<Seen>);
+
+/// The two forms of a mask.
+enum Seen {
+    /// Every earlier token of the row: one conversation a row, without padding.
+    Earlier,
+    /// 0 where a token sees another, else −∞, [rows, 1, tokens, tokens]; nobody sees a later token.
+    Tree(Tensor),
 }
 
 /// Interprets the network over a set of parameters.
@@ -169,7 +181,7 @@ fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 
 impl Ops for Torch {
     type T = Value;
-    type Mask = Value;
+    type Mask = Mask;
     type Rope = (Value, Value);
 
     fn enter(&mut self, scope: &str) {
@@ -373,17 +385,25 @@ impl Ops for Torch {
         )
     }
 
-    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Value> {
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Mask> {
         let mask = || {
+            let last = |x: &Tensor| x.f_max()?.f_int64_value(&[]);
+            // A lone conversation is a prefix and one branch.
+            if last(&documents.0)? == 0 && last(&branches.0)? <= 1 {
+                return Ok(Seen::Earlier);
+            }
             let same = |x: &Tensor| x.f_unsqueeze(2)?.f_eq_tensor(&x.f_unsqueeze(1)?);
             let shared = branches.0.f_eq(0)?.f_unsqueeze(1)?;
             let reachable = same(&branches.0)?.f_logical_or(&shared)?;
-            same(&documents.0)?
-                .f_logical_and(&reachable)?
-                .f_tril(0)?
-                .f_unsqueeze(1)
+            let seen = same(&documents.0)?.f_logical_and(&reachable)?.f_tril(0)?;
+            let unseen = seen.f_logical_not()?.f_unsqueeze(1)?;
+            unseen
+                .f_zeros_like()?
+                .f_to_kind(self.precision.kind())?
+                .f_masked_fill(&unseen, f64::NEG_INFINITY)
+                .map(Seen::Tree)
         };
-        value(mask())
+        Ok(Mask(Rc::new(torch(mask())?)))
     }
 
     fn rope_table(
@@ -420,7 +440,7 @@ impl Ops for Torch {
         q: &Value,
         k: &Value,
         v: &Value,
-        mask: Option<&Value>,
+        mask: Option<&Mask>,
         heads: (usize, usize),
     ) -> Result<Value> {
         let shape = q.0.size();
@@ -429,11 +449,12 @@ impl Ops for Torch {
             to_heads(&k.0, heads.1)?,
             to_heads(&v.0, heads.1)?,
         );
-        let mask = mask.map(|mask| &mask.0);
-        let grouped = heads.0 != heads.1;
-        let mixed = Tensor::f_scaled_dot_product_attention(
-            &query, &key, &value_, mask, 0.0, false, None, grouped,
-        );
+        let mixed = match mask.map(|mask| &*mask.0) {
+            Some(Seen::Tree(mask)) if query.device() == Device::Cpu => {
+                tree_attention(&query, &key, &value_, mask)
+            }
+            mask => scaled_dot_product(&query, &key, &value_, mask),
+        };
         value(
             mixed
                 .and_then(|x| x.f_transpose(1, 2))
@@ -461,6 +482,44 @@ impl Ops for Torch {
             }
         })
     }
+}
+
+/// LibTorch's kernel for CPUs takes a mask and, told that nobody sees a later token, leaves out what lies behind the
+/// diagonal: half of the work. The public function refuses the two together.
+fn tree_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: &Tensor,
+) -> std::result::Result<Tensor, TchError> {
+    let served = query.size()[1] / key.size()[1];
+    let for_each = |x: &Tensor| x.f_repeat_interleave_self_int(served, 1, None);
+    let attention = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
+        query,
+        &for_each(key)?,
+        &for_each(value)?,
+        0.0,
+        true,
+        Some(mask),
+        None,
+    );
+    attention.map(|(mixed, _)| mixed)
+}
+
+/// A key head serves several query heads where there are fewer of them.
+fn scaled_dot_product(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    seen: Option<&Seen>,
+) -> std::result::Result<Tensor, TchError> {
+    let (mask, causal) = match seen {
+        None => (None, false),
+        Some(Seen::Earlier) => (None, true),
+        Some(Seen::Tree(mask)) => (Some(mask), false),
+    };
+    let grouped = query.size()[1] != key.size()[1];
+    Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)
 }
 
 fn in_f32(

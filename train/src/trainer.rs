@@ -14,7 +14,7 @@ use crate::load::{Costs, Load, work_saved};
 use crate::loader::Batch;
 use crate::loss::{self, Objective, PairLoss};
 use crate::model::Model;
-use crate::optimizer::{AdamW, clip_factor, gradient_norm, zero_gradients};
+use crate::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 use crate::setup::Branches;
@@ -130,10 +130,28 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is not finite: the rows are named, and the weights are as they were.
     pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
-        let filled = batches.iter().filter(|batch| batch.rows() > 0);
-        let batches: Vec<&Batch> = filled.collect();
+        let (measures, losses) = self.backward(batches)?;
+        let norm = gradient_norm(&self.parameters);
+        let measures = Measures {
+            grad_norm: Some(norm),
+            ..measures
+        };
+        if !measures.loss.is_finite() || !norm.is_finite() {
+            return Err(not_finite(&measures, &filled(batches), &losses));
+        }
+        self.update(norm, rates)?;
+        Ok(measures)
+    }
+
+    /// Leaves in the weights the gradients of the mean loss over all rows; measures, and the loss of each batch that has
+    /// rows.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn backward(&self, batches: &[Batch]) -> Result<(Measures, Vec<Tensor>)> {
+        let batches = filled(batches);
         let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
-        zero_gradients(&self.parameters);
+        forget_gradients(&self.parameters);
         let mut sums = Sums::default();
         let mut losses = Vec::with_capacity(batches.len());
         for (index, batch) in batches.iter().enumerate() {
@@ -142,19 +160,19 @@ impl Trainer {
             losses.push(loss.detach());
             pass.backward(&(loss / rows as f64))?;
         }
-        let norm = gradient_norm(&self.parameters);
         let (load, work_saved) = self.load(&batches);
         let read = load.tokens + load.padding;
         let measures = Measures {
-            grad_norm: Some(norm),
             tokens: load.tokens,
             padding_share: (read > 0).then(|| load.padding as f64 / read as f64),
             work_saved,
             ..sums.means(rows)?
         };
-        if !measures.loss.is_finite() || !norm.is_finite() {
-            return Err(not_finite(&measures, &batches, &losses));
-        }
+        Ok((measures, losses))
+    }
+
+    /// Takes the step whose gradients, of this norm together, are in the weights.
+    fn update(&mut self, norm: f64, rates: Rates) -> Result<()> {
         let text = seeward_models::net::Branch::TextOnly.prefix();
         let rate = |name: &str| {
             if name.starts_with(&text) {
@@ -163,13 +181,10 @@ impl Trainer {
                 rates.main
             }
         };
-        self.optimizer.step(
-            &self.parameters,
-            clip_factor(norm, self.config.max_grad_norm),
-            rate,
-        );
+        let scale = clip_factor(norm, self.config.max_grad_norm);
+        self.optimizer.step(&self.parameters, scale, rate)?;
         self.taken += 1;
-        Ok(measures)
+        Ok(())
     }
 
     /// The measures of batches that are not trained on.
@@ -336,6 +351,11 @@ fn scale(values: &[f64]) -> Option<RewardScale> {
     let squares = values.iter().map(|value| (value - mean).powi(2));
     let std = (squares.sum::<f64>() / count).sqrt();
     (!values.is_empty()).then_some(RewardScale { mean, std })
+}
+
+/// The batches that have rows.
+fn filled(batches: &[Batch]) -> Vec<&Batch> {
+    batches.iter().filter(|batch| batch.rows() > 0).collect()
 }
 
 /// Names the rows of the batches whose own loss is not finite; where only the gradient is not, those of the step.

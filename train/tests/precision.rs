@@ -6,7 +6,7 @@ use std::rc::Rc;
 use seeward_models::checkpoint::{Checkpoint, write_tensors};
 use seeward_models::net::{Bias, Ops};
 use seeward_train::config::Config;
-use seeward_train::optimizer::{AdamW, gradient_norm, zero_gradients};
+use seeward_train::optimizer::{AdamW, forget_gradients, gradient_norm};
 use seeward_train::parameters::Parameters;
 use seeward_train::precision::{Precision, allow_tf32, tf32_is_allowed, without_tf32};
 use seeward_train::torch::{Torch, Value};
@@ -53,9 +53,9 @@ fn updates_too_small_for_bf16_add_up_in_the_masters() {
     let parameters = parameters(&[("w", Tensor::from_slice(&[1f32]))], |_| true);
     let mut adam = AdamW::new(&Config::default());
     for _ in 0..steps {
-        zero_gradients(&parameters);
+        forget_gradients(&parameters);
         backward(&parameters, -1.0);
-        adam.step(&parameters, 1.0, |_| rate);
+        adam.step(&parameters, 1.0, |_| rate).unwrap();
     }
     let master = parameters.get("w").unwrap();
     assert_eq!(master.kind(), Kind::Float);

@@ -84,10 +84,13 @@ fn seen_is_prefix(ops: &mut GraphOps, branches: &Value) -> Result<Value> {
 /// Query, key and value [rows, tokens, heads·head] → the same layout. The softmax is wide.
 pub(crate) fn attend(
     ops: &mut GraphOps,
-    qkv: [&Value; 3],
+    [q, k, v]: [&Value; 3],
     mask: Option<&TreeMask>,
     heads: (usize, usize),
 ) -> Result<Value> {
+    // Normalised queries and keys are wide; the products are as narrow as the values.
+    let (q, k) = (ops.cast("", q, v.element)?, ops.cast("", k, v.element)?);
+    let qkv = [&q, &k, v];
     let visible = match mask {
         Some(TreeMask::Added { bias, last, tokens }) => {
             return attend_causally(ops, qkv, [last, tokens, bias], heads);

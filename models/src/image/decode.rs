@@ -94,8 +94,11 @@ fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
         .map_err(invalid)
 }
 
+/// Some of the decoders' messages end in a line break.
 fn invalid(error: ImageError) -> Error {
-    Error::invalid(error)
+    let message = error.to_string();
+    let words: Vec<&str> = message.split_whitespace().collect();
+    Error::invalid(words.join(" "))
 }
 
 fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<()> {

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// What the tables depend on; stored in the bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +81,43 @@ pub struct RopeTables {
 }
 
 impl RopeSettings {
+    /// What tables can be made of: pairs of a head, and a divisor for each of them.
+    pub(crate) fn check(&self) -> Result<()> {
+        let pairs = self.head_dim / 2;
+        if pairs == 0 || !self.head_dim.is_multiple_of(2) || pairs > 1 << 16 {
+            let problem = format!("head_dim: expected pairs, got {}", self.head_dim);
+            return Err(Error::invalid(problem));
+        }
+        let (positions, factors) = match &self.scaling {
+            Some(RopeScaling::Dynamic { max_positions, .. }) => (*max_positions, pairs),
+            Some(RopeScaling::Llama3 {
+                original_positions, ..
+            }) => (*original_positions, pairs),
+            Some(RopeScaling::LongRope {
+                short_factors,
+                long_factors,
+                original_positions,
+                max_positions,
+            }) => (
+                *original_positions.max(max_positions),
+                match short_factors.len() == pairs {
+                    true => long_factors.len(),
+                    false => short_factors.len(),
+                },
+            ),
+            None | Some(RopeScaling::Linear { .. }) => (1, pairs),
+        };
+        if positions > u32::MAX as usize {
+            let problem = format!("scaling: expected fewer positions, got {positions}");
+            return Err(Error::invalid(problem));
+        }
+        if factors != pairs {
+            let problem = format!("scaling: expected {pairs} factors, got {factors}");
+            return Err(Error::invalid(problem));
+        }
+        Ok(())
+    }
+
     /// The length that decides the scaling of a conversation of `length` tokens: those of equal ones scale alike.
     pub fn scaled_by(&self, length: usize) -> usize {
         match &self.scaling {

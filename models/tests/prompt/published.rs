@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
+use seeward_models::hash::hash;
 use seeward_models::prompt::{Conversation, PromptSettings, Prompter, Template};
 use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde::Deserialize;
@@ -235,30 +235,54 @@ fn its_files_carry_the_tokenizer() {
     }
 }
 
-/// Long texts take time in proportion to their length (about 0.1 s for one of these); comparing every piece with every
-/// other would take 10^10 steps.
+/// A response of 100 kB and its conversation's tokens: their number, and the sha256 of the ids as little-endian u32.
+#[derive(Deserialize)]
+struct Long {
+    unit: String,
+    tokens: usize,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+struct LongSet {
+    prompt: String,
+    num_tiles: usize,
+    num_image_token: usize,
+    responses: Vec<Long>,
+}
+
+/// Hostile ones too: one word or run of blanks without end, half a special token, control characters, and many of each
+/// template's own. Comparing every piece with every other would take 10^10 steps.
 #[test]
-fn long_texts_take_little_time() {
+fn responses_of_100_kb_equal_the_published_ones() {
+    let file = Path::new(GOLDEN).join("tokenize/long.json");
+    let mut long: HashMap<String, LongSet> =
+        serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     for (set, _) in SETS {
-        let tokenizer = Golden::read(set).tokenizer();
-        for unit in [
-            "a",
-            " ",
-            "\n",
-            "ab",
-            "▁",
-            "龘",
-            "e\u{301}",
-            "<|im_",
-            "the main focus ",
-        ] {
-            let text = unit.repeat(100_000 / unit.len());
-            let begin = Instant::now();
-            tokenizer.encode(&text, Specials::Parsed).unwrap();
-            let took = begin.elapsed();
-            assert!(took < Duration::from_secs(2), "{set} {unit:?}: {took:?}");
+        let (golden, long) = (Golden::read(set), long.remove(set).unwrap());
+        assert!(long.responses.len() >= 12, "{set}");
+        let settings = PromptSettings {
+            template: golden.template,
+            tokens_per_tile: long.num_image_token,
+            max_length: 1 << 20,
+            literal_special_tokens: false,
+        };
+        let prompter = Prompter::new(golden.tokenizer(), settings).unwrap();
+        for Long {
+            unit,
+            tokens,
+            sha256,
+        } in long.responses
+        {
+            let response = unit.repeat(100_000 / unit.len());
+            let conversation = prompter.conversation(&long.prompt, &response, &[long.num_tiles]);
+            let ids = conversation.unwrap().ids;
+            assert_eq!(ids.len(), tokens, "{set}: {unit:?}");
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            assert_eq!(hash(&bytes), sha256, "{set}: {unit:?}");
         }
     }
+    assert!(long.is_empty());
 }
 
 /// Without special tokens in the texts the two ways agree; with them, the literal way has the template's alone.

@@ -161,3 +161,21 @@ fn a_bundle_without_probes_says_so() {
         .unwrap();
     assert_exit(&check, 2, "no probes");
 }
+
+#[test]
+fn several_devices_write_what_one_does_and_go_on_with_what_it_wrote() {
+    let bench = Bench::new(rows(330));
+    let stats = bench.path("stats.json");
+    let stats = stats.to_str().unwrap();
+    assert_exit(&bench.run("one", &["--threads", "1"]), 1, "33 rows failed");
+    let two = ["--threads", "1", "--device", "cpu,cpu", "--stats", stats];
+    assert_exit(&bench.run("two", &two), 1, "33 rows failed");
+    bench.assert_same("two", "one");
+    let stats: Value = serde_json::from_str(&bench.read("stats.json")).unwrap();
+    assert_eq!(stats["device"], "cpu,cpu");
+    let busy = stats["engine_busy"].as_f64().unwrap();
+    assert!(busy > 0.0 && busy <= 1.0, "{busy}");
+    // The number of devices is not a part of what a run is.
+    let again = bench.run("one", &["--device", "cpu,cpu"]);
+    assert_exit(&again, 1, "0 rows, 0 responses");
+}

@@ -124,6 +124,20 @@ fn only_so_many_checkpoints_are_kept() {
     );
 }
 
+/// The tokenizer's files, which every checkpoint copies, must not go with it.
+#[test]
+fn the_checkpoint_that_a_run_goes_on_from_may_be_pruned() {
+    let run = Run::new("max_steps: 4\nsave_steps: 1").succeed();
+    for later in ["checkpoint-2", "checkpoint-3", "checkpoint-last"] {
+        fs::remove_dir_all(run.output().join(later)).unwrap();
+    }
+    let resumed = run.train(&["--set", "save_total_limit=1"]);
+    let stderr = String::from_utf8_lossy(&resumed.stderr);
+    assert!(resumed.status.success(), "{stderr}");
+    assert_eq!(run.names("checkpoint"), ["checkpoint-3", "checkpoint-last"]);
+    assert!(run.last().join("tokenizer.json").exists());
+}
+
 #[test]
 fn accumulation_changes_nothing_but_rounding() {
     let whole = Run::new("shuffle: false").succeed();

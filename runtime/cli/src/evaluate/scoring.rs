@@ -59,7 +59,7 @@ impl Scorer {
         let mut rewards = Vec::new();
         for (set, data) in sets.iter().zip(&job.sets) {
             let scoring = self.job(job, set, data, folder);
-            let run = score::score_file(&scoring, &model, stop)?;
+            let run = score::score_file(&scoring, std::slice::from_ref(&model), stop)?;
             say(format_args!("{} on {}: {}", self.role, set.name, run.tally));
             if let Some(signal) = run.stopped {
                 return Ok(ControlFlow::Break(signal));
@@ -74,6 +74,7 @@ impl Scorer {
             model: self.bundle.clone(),
             input: set.requests.clone(),
             output: folder.join(format!("{}.{}.jsonl", self.role, set.name)),
+            devices: vec![self.options.device],
             options: self.options.clone(),
             images: data.images.clone(),
             resume: job.resume,

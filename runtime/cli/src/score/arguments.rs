@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Recompute the bundle's probes and say how far apart they are
     #[arg(long, conflicts_with_all = ["input", "output"])]
     check: bool,
-    /// Where the model runs: cpu, cuda[:N] or tensorrt[:N]
+    /// Where the model runs: cpu, cuda[:N] or tensorrt[:N]; several of a kind share the rows, as cuda:0,cuda:1
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Folder that img_path is relative to; no path or link may lead out of it [default: the input's folder]
@@ -82,6 +82,8 @@ pub(crate) struct Job {
     pub(crate) model: PathBuf,
     pub(crate) input: PathBuf,
     pub(crate) output: PathBuf,
+    /// At least one, of one kind.
+    pub(crate) devices: Vec<Device>,
     pub(crate) options: Options,
     pub(crate) images: ImageFolder,
     pub(crate) resume: bool,
@@ -90,8 +92,12 @@ pub(crate) struct Job {
 
 impl Arguments {
     pub(super) fn validate(self) -> Result<Task> {
-        let options = self.options()?;
+        let devices = devices(&self.device)?;
+        let options = self.options(devices[0]);
         let (Some(input), Some(output)) = (self.input, self.output) else {
+            if devices.len() > 1 {
+                bail!("--device {}: --check needs one device", self.device);
+            }
             return Ok(Task::Check(Check {
                 model: self.model,
                 options,
@@ -103,15 +109,16 @@ impl Arguments {
             model: self.model,
             input,
             output,
+            devices,
             options,
             resume: !self.no_resume,
             stats: self.stats,
         })))
     }
 
-    fn options(&self) -> Result<Options> {
-        Ok(Options {
-            device: device(&self.device)?,
+    fn options(&self, device: Device) -> Options {
+        Options {
+            device,
             threads: self.threads,
             batch_tokens: self.batch_tokens,
             max_image_pixels: self.max_image_pixels,
@@ -120,9 +127,9 @@ impl Arguments {
                 (_, true) => InputMode::ImageOnly,
                 _ => InputMode::Full,
             },
-            library: None,
             cache_dir: self.cache_dir.clone(),
-        })
+            ..Options::default()
+        }
     }
 }
 
@@ -139,11 +146,17 @@ fn check_files(input: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-fn device(text: &str) -> Result<Device> {
-    if text.contains(',') {
-        bail!("--device {text}: several devices at once are not supported");
+/// Which device scores which rows is a matter of timing, so that devices of different kinds would write other bytes in
+/// every run.
+fn devices(text: &str) -> Result<Vec<Device>> {
+    let devices: Vec<Device> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    match devices
+        .iter()
+        .any(|d| d.provider() != devices[0].provider())
+    {
+        true => bail!("--device {text}: expected devices of one kind, which round alike"),
+        false => Ok(devices),
     }
-    Ok(text.parse()?)
 }
 
 #[cfg(test)]
@@ -171,7 +184,11 @@ mod tests {
             panic!("expected a job");
         };
         assert!(job.resume && job.options.input == InputMode::ImageOnly);
-        assert_eq!(job.options.device, Device::Cpu);
+        assert_eq!(job.devices, [Device::Cpu]);
+        let Ok(Task::Score(job)) = parse(&format!("{FILES} --device cuda,cuda:1")) else {
+            panic!("expected a job");
+        };
+        assert_eq!(job.devices, [Device::Cuda(0), Device::Cuda(1)]);
     }
 
     #[test]
@@ -185,6 +202,8 @@ mod tests {
         assert!(message("--model b --output o --input no/such").starts_with("no/such"));
         assert!(message(&FILES.replace("o.jsonl", "Cargo.toml")).contains("replace the input"));
         assert!(refused("gpu").contains("expected cpu, cuda[:N]"));
-        assert!(refused("cuda:0,cuda:1").contains("several devices"));
+        assert!(refused("cpu,cuda:1").contains("devices of one kind"));
+        assert!(refused("cpu,").contains("expected cpu, cuda[:N]"));
+        assert!(message("--model b --check --device cpu,cpu").contains("one device"));
     }
 }

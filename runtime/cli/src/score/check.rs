@@ -22,7 +22,7 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
     let manifest = model.bundle().manifest();
     if manifest.probes.is_empty() {
         bail!(
-            "{}: every file has its hash, but this bundle has no probes: its checkpoint was trained elsewhere",
+            "{}: every file has its hash, but this bundle has no probes: its checkpoint was trained elsewhere, or another --max-length left them out",
             place()
         );
     }

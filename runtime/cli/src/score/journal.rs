@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use seeward_models::folder::replace_file;
+use seeward_models::forest::LAYOUT_VERSION;
 use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -28,7 +29,8 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn new(job: &Job, model: &RewardModel) -> Result<Self> {
         let options = [
-            ("device", json!(model.device().to_string())),
+            ("provider", json!(model.device().provider())),
+            ("layout_version", json!(LAYOUT_VERSION)),
             ("input_mode", json!(model.input_mode())),
             ("batch_tokens", json!(job.options.batch_tokens)),
             ("window_rows", json!(WINDOW_ROWS)),

@@ -1,6 +1,6 @@
 //! `seeward-score`: scores the responses of a JSONL file's rows, window by window.
 //!
-//! A window of rows is scored together, its lines and errors are appended and synced, and then the progress file is
+//! Windows are prepared beside the engine's runs. A window of rows is scored together, its lines and errors are appended and synced, and then the progress file is
 //! replaced. So a run that was cut off goes on from the last whole window, and what it writes is byte for byte what
 //! an uninterrupted run does. Ctrl-C and SIGTERM cut it off behind the window that is being scored.
 
@@ -8,6 +8,7 @@ mod arguments;
 mod check;
 mod input;
 mod journal;
+mod pipeline;
 mod stats;
 mod window;
 
@@ -17,15 +18,16 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
-use seeward_runtime::RewardModel;
+use seeward_runtime::{Device, Options, RewardModel};
 
 use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
 pub(crate) use arguments::Job;
 use arguments::{Arguments, Task};
-use input::Input;
+use input::{Input, Position};
 pub(crate) use journal::errors_path;
 use journal::{Identity, Journal};
+use pipeline::Pipeline;
 pub(crate) use stats::Tally;
 
 const PROGRAM: &str = "seeward-score";
@@ -46,12 +48,11 @@ fn run(arguments: Arguments) -> Result<Ending> {
 }
 
 fn score(job: &Job) -> Result<Ending> {
-    let model = RewardModel::load(&job.model, job.options.clone())
-        .with_context(|| format!("bundle {}", job.model.display()))?;
+    let models = load(job)?;
     let stop = Stop::listen().context("signals")?;
-    let run = score_file(job, &model, &stop)?;
+    let run = score_file(job, &models, &stop)?;
     if let Some(path) = &job.stats {
-        stats::write(path, &run.tally, &model)?;
+        stats::write(path, &run.tally, &models)?;
     }
     report(job, &run.tally, run.failed_rows);
     if let Some(signal) = run.stopped {
@@ -64,6 +65,19 @@ fn score(job: &Job) -> Result<Ending> {
     })
 }
 
+/// The bundle on every device.
+fn load(job: &Job) -> Result<Vec<RewardModel>> {
+    let load = |&device: &Device| {
+        let options = Options {
+            device,
+            ..job.options.clone()
+        };
+        let model = RewardModel::load(&job.model, options);
+        model.with_context(|| format!("bundle {}", job.model.display()))
+    };
+    job.devices.iter().map(load).collect()
+}
+
 /// What scoring a file gave.
 pub(crate) struct Run {
     /// What this run did.
@@ -74,47 +88,34 @@ pub(crate) struct Run {
     pub(crate) stopped: Option<Signal>,
 }
 
-/// Scores the job's file with a loaded model, from where an earlier run stopped.
-pub(crate) fn score_file(job: &Job, model: &RewardModel, stop: &Stop) -> Result<Run> {
-    let mut journal = Journal::open(&job.output, Identity::new(job, model)?, job.resume)?;
+/// Scores the job's file with the bundle on one device or several of a kind, from where an earlier run stopped.
+pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Result<Run> {
+    let mut journal = Journal::open(&job.output, Identity::new(job, &models[0])?, job.resume)?;
     let mut input = Input::open(&job.input, journal.position())?;
-    let (tally, stopped) = score_windows(job, model, stop, &mut input, &mut journal)?;
+    let bar = terminal::progress_bar(input.length());
+    show(&bar, journal.position(), &Tally::default());
+    let pipeline = Pipeline {
+        models,
+        images: &job.images,
+        stop,
+    };
+    let (start, mut tally) = (Instant::now(), Tally::default());
+    let stopped = pipeline.run(&mut input, |window, position| {
+        journal.append(&window, position)?;
+        tally.add(&window, start.elapsed());
+        show(&bar, journal.position(), &tally);
+        Ok(())
+    });
+    bar.finish_and_clear();
     Ok(Run {
-        tally,
+        stopped: stopped?,
         failed_rows: journal.failed_rows(),
-        stopped,
+        tally,
     })
 }
 
-/// Scores to the end of the input, or until a signal asks to stop.
-fn score_windows(
-    job: &Job,
-    model: &RewardModel,
-    stop: &Stop,
-    input: &mut Input,
-    journal: &mut Journal,
-) -> Result<(Tally, Option<Signal>)> {
-    let bar = terminal::progress_bar(input.length());
-    let (start, mut tally) = (Instant::now(), Tally::default());
-    let stopped = loop {
-        show(&bar, input, &tally);
-        let rows = input.window(WINDOW_ROWS)?;
-        if rows.is_empty() {
-            break None;
-        }
-        if let Some(signal) = stop.signal() {
-            break Some(signal);
-        }
-        let window = window::score(model, &job.images, rows)?;
-        journal.append(&window, input.position())?;
-        tally.add(&window, start.elapsed());
-    };
-    bar.finish_and_clear();
-    Ok((tally, stopped))
-}
-
-fn show(bar: &ProgressBar, input: &Input, tally: &Tally) {
-    bar.set_position(input.position().offset);
+fn show(bar: &ProgressBar, position: &Position, tally: &Tally) {
+    bar.set_position(position.offset);
     bar.set_message(tally.to_string());
 }
 

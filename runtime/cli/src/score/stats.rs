@@ -68,8 +68,9 @@ struct Stats<'a> {
 }
 
 /// Writes the file of `--stats`.
-pub(super) fn write(path: &Path, tally: &Tally, model: &RewardModel) -> Result<()> {
-    let usage = &tally.usage;
+pub(super) fn write(path: &Path, tally: &Tally, models: &[RewardModel]) -> Result<()> {
+    let (usage, model) = (&tally.usage, &models[0]);
+    let devices: Vec<String> = models.iter().map(|m| m.device().to_string()).collect();
     let stats = Stats {
         rows: tally.rows,
         responses: usage.responses,
@@ -81,9 +82,9 @@ pub(super) fn write(path: &Path, tally: &Tally, model: &RewardModel) -> Result<(
         tiles: usage.tiles,
         truncated: usage.truncated,
         errors: tally.errors,
-        engine_busy: per(usage.engine.as_secs_f64(), tally.time),
+        engine_busy: per(usage.engine.as_secs_f64(), tally.time) / models.len() as f64,
         peak_rss_bytes: peak_rss(),
-        device: model.device().to_string(),
+        device: devices.join(","),
         provider: model.device().provider(),
         precision: model.bundle().manifest().precision,
         bundle: model.bundle().hash(),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use seeward_models::Error;
 use seeward_models::sample::{ScoreRow, Scored, error_line};
-use seeward_runtime::{Image, Request, RewardModel, Scores, Usage};
+use seeward_runtime::{Image, Prepared, Request, RewardModel, Scores, Usage};
 
 use super::input::Row;
 use crate::image_folder::ImageFolder;
@@ -34,23 +34,37 @@ impl Window {
     }
 }
 
-/// Scores rows; those that cannot be scored do not keep the others from it.
-///
-/// # Errors
-/// The engine failed.
-pub(super) fn score(model: &RewardModel, images: &ImageFolder, rows: Vec<Row>) -> Result<Window> {
+/// Rows that the engine can take, and what their lines say.
+pub(super) struct Ready {
+    rows: Vec<(u64, seeward_models::Result<ScoreRow>)>,
+    prepared: Prepared,
+}
+
+/// Reads rows with their pictures and packs them; those that cannot be scored do not keep the others from it.
+pub(super) fn prepare(model: &RewardModel, images: &ImageFolder, rows: Vec<Row>) -> Result<Ready> {
     let mut requests = Vec::new();
     let mut parsed = Vec::new();
     for (line, text) in rows {
         parsed.push((line, parse(text, images, &mut requests)));
     }
-    let scored = model.score(&requests)?;
+    Ok(Ready {
+        rows: parsed,
+        prepared: model.prepare(&requests)?,
+    })
+}
+
+/// Scores what is ready.
+///
+/// # Errors
+/// The engine failed.
+pub(super) fn score(model: &RewardModel, ready: Ready) -> Result<Window> {
+    let scored = model.run(ready.prepared)?;
     let mut window = Window {
         usage: scored.usage,
         ..Window::default()
     };
     let mut results = scored.results.into_iter();
-    for (line, row) in parsed {
+    for (line, row) in ready.rows {
         let text = row.and_then(|row| lines(&row, results.next()));
         window.push(line, text);
     }

@@ -135,7 +135,7 @@ fn a_damaged_manifest_is_told() {
         (
             "\"max_length\": 4096",
             "\"max_length\": 0",
-            "max_length: expected at least 1, got 0",
+            "max_length: expected 1 to 16777216, got 0",
         ),
         ("}", "", "reward_model.json: "),
     ] {

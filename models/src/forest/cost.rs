@@ -1,0 +1,114 @@
+//! How long a run of the reward graph takes, as far as its layout decides it.
+//!
+//! Attention over a row is dense, so a row of T tokens computes T² pairs whatever their documents and branches. A run
+//! also reads every weight once, which is why many short runs are slow:
+//!
+//! ```text
+//! seconds(rows, T) = layers · layer + weights · weight + rows · T · 2 · weights · linear + rows · T² · attention FLOPs · attention
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Precision;
+use crate::config::TextConfig;
+
+/// What the language model computes. The default is InternVL2-1B's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// Its layers.
+    pub layers: u64,
+    /// Weights of their linear layers: every token is multiplied with each once.
+    pub weights: u64,
+    /// Floating-point operations of all layers' attention for one pair of tokens.
+    pub attention: u64,
+}
+
+impl Work {
+    /// What this language model computes.
+    pub fn of(text: &TextConfig) -> Self {
+        let key_width = text.kv_heads * text.head_dim();
+        let attention = 2 * text.hidden * (text.hidden + key_width);
+        let layer = attention + 3 * text.hidden * text.ffn;
+        Self {
+            layers: text.layers as u64,
+            weights: (text.layers * layer) as u64,
+            attention: (text.layers * 4 * text.hidden) as u64,
+        }
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            layers: 24,
+            weights: 357_826_560,
+            attention: 86_016,
+        }
+    }
+}
+
+/// Seconds that each part of the work takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// One layer of a run, however small.
+    pub layer: f64,
+    /// Reading one weight.
+    pub weight: f64,
+    /// One floating-point operation of a linear layer.
+    pub linear: f64,
+    /// One floating-point operation of attention.
+    pub attention: f64,
+}
+
+impl Rates {
+    /// Rates of this precision on a processor: of operations, as single operators of InternVL2-1B's size ran on two cores of
+    /// an AMD EPYC with AVX-512 (fp32 MatMul 376 GFLOP/s, int8 626, int4 450; attention over 3072 tokens 89 ms a layer); of
+    /// layers and weights, a guess (0.1 ms of overhead, 20 GB/s). Only their proportions decide a layout, and they are the
+    /// same everywhere, so that a layout is a function of the input alone; for GPUs all are a guess. The example `rates` of
+    /// the runtime measures them with a bundle.
+    pub fn of(precision: Precision) -> Self {
+        let (bytes, linear) = match precision {
+            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => (4.0, 2.7e-12),
+            Precision::Int8 => (1.0, 1.6e-12),
+            Precision::Int4 => (0.5, 2.2e-12),
+        };
+        Self {
+            layer: 1e-4,
+            weight: bytes * 5e-11,
+            linear,
+            attention: 2.6e-12,
+        }
+    }
+}
+
+/// Seconds of runs of one model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    run: f64,
+    token: f64,
+    pair: f64,
+}
+
+impl Cost {
+    /// The cost of this work at these rates.
+    pub fn new(work: Work, rates: Rates) -> Self {
+        let (layers, weights) = (work.layers as f64, work.weights as f64);
+        Self {
+            run: layers * rates.layer + weights * rates.weight,
+            token: 2.0 * weights * rates.linear,
+            pair: work.attention as f64 * rates.attention,
+        }
+    }
+
+    /// A run of so many rows of so many tokens.
+    pub fn run(&self, rows: usize, tokens: usize) -> f64 {
+        self.run + self.rows(rows, tokens)
+    }
+
+    /// So many rows more in a run.
+    pub(super) fn rows(&self, rows: usize, tokens: usize) -> f64 {
+        let (rows, tokens) = (rows as f64, tokens as f64);
+        rows * tokens * (self.token + tokens * self.pair)
+    }
+}

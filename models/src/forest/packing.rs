@@ -1,0 +1,288 @@
+//! Which branches and documents share a row, and which rows a run: what the cost model finds cheapest, one piece after
+//! the other.
+
+use std::cmp::Reverse;
+
+use super::{Cost, Document, Forest};
+use crate::Result;
+use crate::net::rope::RopeSettings;
+
+/// Rises with every change of what [`batches`] makes of the same arguments, or of the rates behind its costs: rewards then
+/// round differently.
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// Runs that are looked at for a piece's place. More would find little, and take time that grows with the square of the
+/// documents.
+const OPEN_RUNS: usize = 64;
+
+/// What decides the layout besides the documents.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Packing {
+    /// Most tokens of a run, padding included.
+    pub batch_tokens: usize,
+    /// How long runs take.
+    pub cost: Cost,
+}
+
+/// One run of the reward graph, and which conversation each of its rewards belongs to.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The layout.
+    pub forest: Forest,
+    /// (document, branch) of every reward, indices into what [`batches`] was given.
+    pub sources: Vec<(usize, usize)>,
+}
+
+/// Cuts documents into runs of at most `batch_tokens` tokens, padding included; only a single conversation longer
+/// than that makes a larger one. Branches that are scaled differently come apart. A function of its arguments alone, so
+/// that equal input gives equal bytes.
+pub fn batches(
+    documents: &[Document],
+    rope: &RopeSettings,
+    packing: &Packing,
+) -> Result<Vec<Batch>> {
+    documents.iter().try_for_each(Document::check_content)?;
+    let mut pieces: Vec<Piece> = documents
+        .iter()
+        .enumerate()
+        .flat_map(|(index, document)| packing.cut(index, document, rope))
+        .collect();
+    // Rows are as long as their first piece at first, so the long ones lead; the sort is stable.
+    pieces.sort_by_key(|piece| Reverse(piece.tokens));
+    let mut runs: Vec<Run> = Vec::new();
+    for piece in pieces {
+        packing.place(piece, &mut runs);
+    }
+    runs.iter().map(|run| run.batch(rope)).collect()
+}
+
+/// A document, or some of its branches.
+struct Piece<'a> {
+    document: Document<'a>,
+    sources: Vec<(usize, usize)>,
+    tokens: usize,
+}
+
+impl<'a> Piece<'a> {
+    fn new(index: usize, document: &Document<'a>, branches: &[usize]) -> Self {
+        let document = Document {
+            branches: branches.iter().map(|&b| document.branches[b]).collect(),
+            image_rows: document.image_rows.clone(),
+        };
+        Self {
+            tokens: document.tokens(),
+            sources: branches.iter().map(|&branch| (index, branch)).collect(),
+            document,
+        }
+    }
+}
+
+/// Branches of one scaling with what they share.
+struct Siblings {
+    /// (branch, tokens of its own), the longest first.
+    branches: Vec<(usize, usize)>,
+    prefix: usize,
+}
+
+/// Branches that are to share a row.
+#[derive(Clone, Default)]
+struct Share {
+    branches: Vec<usize>,
+    tokens: usize,
+}
+
+impl Siblings {
+    /// Those of each scaling, in the order of their first branches.
+    fn of(document: &Document, rope: &RopeSettings) -> Vec<Self> {
+        let mut scalings: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (branch, conversation) in document.branches.iter().enumerate() {
+            let scaling = rope.scaled_by(conversation.ids.len());
+            match scalings.iter_mut().find(|(s, _)| *s == scaling) {
+                Some((_, branches)) => branches.push(branch),
+                None => scalings.push((scaling, vec![branch])),
+            }
+        }
+        let siblings = |(_, branches): (usize, Vec<usize>)| Self::new(document, &branches);
+        scalings.into_iter().map(siblings).collect()
+    }
+
+    fn new(document: &Document, branches: &[usize]) -> Self {
+        let prefix = Piece::new(0, document, branches).document.prefix();
+        let own = |&branch: &usize| (branch, document.branches[branch].ids.len() - prefix);
+        let mut branches: Vec<_> = branches.iter().map(own).collect();
+        branches.sort_by_key(|&(_, own)| Reverse(own));
+        Self { branches, prefix }
+    }
+
+    /// Over so many rows, the longest branch first and each into the row that is shortest so far.
+    fn deal(&self, rows: usize) -> Vec<Share> {
+        let empty = Share {
+            branches: Vec::new(),
+            tokens: self.prefix,
+        };
+        let mut shares = vec![empty; rows];
+        for &(branch, own) in &self.branches {
+            if let Some(share) = shares.iter_mut().min_by_key(|share| share.tokens) {
+                share.branches.push(branch);
+                share.tokens += own;
+            }
+        }
+        shares.iter_mut().for_each(|share| share.branches.sort());
+        shares
+    }
+
+    /// The fewest rows that may keep to `row_tokens`.
+    fn fewest_rows(&self, row_tokens: usize) -> usize {
+        let own: usize = self.branches.iter().map(|&(_, own)| own).sum();
+        match row_tokens.checked_sub(self.prefix) {
+            None | Some(0) => self.branches.len(),
+            Some(room) => own.div_ceil(room).clamp(1, self.branches.len()),
+        }
+    }
+}
+
+impl Packing {
+    /// The document in as many pieces as is cheapest: with each the prefix is computed once more, and attention has
+    /// fewer pairs.
+    fn cut<'a>(
+        &self,
+        index: usize,
+        document: &Document<'a>,
+        rope: &RopeSettings,
+    ) -> Vec<Piece<'a>> {
+        let siblings = Siblings::of(document, rope);
+        let shares = siblings.iter().flat_map(|siblings| self.shares(siblings));
+        shares
+            .map(|share| Piece::new(index, document, &share.branches))
+            .collect()
+    }
+
+    fn shares(&self, siblings: &Siblings) -> Vec<Share> {
+        let fewest = siblings.fewest_rows(self.batch_tokens);
+        let mut best: Option<(f64, Vec<Share>)> = None;
+        for rows in fewest..=siblings.branches.len() {
+            let shares = siblings.deal(rows);
+            if !self.fits(&shares) {
+                continue;
+            }
+            let cost = self.shares_cost(&shares);
+            // The cost falls and then rises: behind the first rise nothing is cheaper.
+            if best.as_ref().is_some_and(|(least, _)| *least <= cost) {
+                break;
+            }
+            best = Some((cost, shares));
+        }
+        best.map_or_else(|| siblings.deal(siblings.branches.len()), |(_, s)| s)
+    }
+
+    fn fits(&self, shares: &[Share]) -> bool {
+        let fits = |s: &Share| s.tokens <= self.batch_tokens || s.branches.len() == 1;
+        shares.iter().all(fits)
+    }
+
+    /// Rows of the same document are about as long as each other, so they share runs without much padding.
+    fn shares_cost(&self, shares: &[Share]) -> f64 {
+        let tokens: usize = shares.iter().map(|share| share.tokens).sum();
+        let rows = shares.iter().map(|share| self.cost.rows(1, share.tokens));
+        let runs = tokens.div_ceil(self.batch_tokens);
+        rows.sum::<f64>() + runs as f64 * self.cost.run(0, 0)
+    }
+
+    /// Puts the piece where it costs least; where that is the same, the earliest place.
+    fn place<'a>(&self, piece: Piece<'a>, runs: &mut Vec<Run<'a>>) {
+        let first = runs.len().saturating_sub(OPEN_RUNS);
+        let mut best = (self.cost.run(1, piece.tokens), Place::NewRun);
+        for (index, run) in runs.iter().enumerate().skip(first) {
+            for (cost, row) in self.offers(run, piece.tokens).into_iter().flatten() {
+                if cost < best.0 {
+                    best = (cost, Place::Row(index, row));
+                }
+            }
+        }
+        match best.1 {
+            Place::NewRun => runs.push(Run::new(piece)),
+            Place::Row(run, row) => runs[run].push(row, piece),
+        }
+    }
+
+    /// What so many tokens more cost in the run's emptiest row, and in a new one, where the budget allows it.
+    fn offers(&self, run: &Run, tokens: usize) -> [Option<(f64, usize)>; 2] {
+        let rows = run.rows.len();
+        let (row, used) = run.emptiest();
+        let offer = |rows: usize, width: usize, row: usize| {
+            let allowed = rows * width <= self.batch_tokens;
+            let now = self.cost.rows(run.rows.len(), run.tokens);
+            allowed.then(|| (self.cost.rows(rows, width) - now, row))
+        };
+        let fits = used + tokens <= run.tokens;
+        [
+            // Where padding was costs nothing, in a run over the budget too.
+            match fits {
+                true => Some((0.0, row)),
+                false => offer(rows, used + tokens, row),
+            },
+            offer(rows + 1, run.tokens, rows),
+        ]
+    }
+}
+
+enum Place {
+    NewRun,
+    /// Of this run, this row; one behind the last is new.
+    Row(usize, usize),
+}
+
+/// Rows of pieces, padded to the longest.
+struct Run<'a> {
+    rows: Vec<Row<'a>>,
+    tokens: usize,
+}
+
+struct Row<'a> {
+    pieces: Vec<Piece<'a>>,
+    tokens: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(piece: Piece<'a>) -> Self {
+        let mut run = Self {
+            rows: Vec::new(),
+            tokens: 0,
+        };
+        run.push(0, piece);
+        run
+    }
+
+    fn push(&mut self, row: usize, piece: Piece<'a>) {
+        if row == self.rows.len() {
+            self.rows.push(Row {
+                pieces: Vec::new(),
+                tokens: 0,
+            });
+        }
+        let row = &mut self.rows[row];
+        row.tokens += piece.tokens;
+        row.pieces.push(piece);
+        self.tokens = self.tokens.max(row.tokens);
+    }
+
+    /// The row with the fewest tokens, and how many.
+    fn emptiest(&self) -> (usize, usize) {
+        let rows = self.rows.iter().map(|row| row.tokens).enumerate();
+        rows.min_by_key(|&(_, tokens)| tokens).unwrap_or((0, 0))
+    }
+
+    fn batch(&self, rope: &RopeSettings) -> Result<Batch> {
+        let documents = |row: &'_ Row<'a>| row.pieces.iter().map(|p| p.document.clone()).collect();
+        let rows: Vec<Vec<Document>> = self.rows.iter().map(documents).collect();
+        let layout: Vec<Vec<&Document>> = rows.iter().map(|row| row.iter().collect()).collect();
+        let pieces = self.rows.iter().flat_map(|row| &row.pieces);
+        Ok(Batch {
+            forest: Forest::new(&layout, rope)?,
+            sources: pieces.flat_map(|piece| piece.sources.clone()).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

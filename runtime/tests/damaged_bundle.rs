@@ -1,0 +1,157 @@
+//! Bundles whose manifest says other things than its graphs, or whose weights are damaged: loading or scoring says so, and
+//! never panics. `SEEWARD_FUZZ_CASES` makes more cases, `SEEWARD_FUZZ_SEED` others.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use seeward_runtime::{Image, Options, Request, RewardModel};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+const MANIFEST: &str = "reward_model.json";
+
+fn copy() -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(Path::new(GOLDEN).join("bundles/qwen2")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn fuzz<S: Strategy>(strategy: S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let mut runner = TestRunner::new(Config {
+        cases: number("SEEWARD_FUZZ_CASES").unwrap_or(40) as u32,
+        rng_seed: RngSeed::Fixed(number("SEEWARD_FUZZ_SEED").unwrap_or(0)),
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&strategy, check);
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Loads and scores: rewards that are numbers, or errors of one line.
+fn score(bundle: &Path) -> Result<(), TestCaseError> {
+    let request = Request {
+        prompt: "what is this?".to_owned(),
+        images: vec![Image::Path(PathBuf::from(GOLDEN).join("images/vqa0.png"))],
+        responses: vec!["A shape.".to_owned(), "x".repeat(50)],
+    };
+    let options = Options {
+        threads: Some(1),
+        ..Options::default()
+    };
+    let scored = RewardModel::load(bundle, options).and_then(|m| m.score(&[request]));
+    let result = scored.and_then(|mut scored| scored.results.remove(0));
+    match result {
+        Ok(scores) => prop_assert!(scores.rewards.iter().all(|reward| reward.is_finite())),
+        Err(error) => {
+            let message = error.to_string();
+            prop_assert!(
+                !message.is_empty() && !message.contains('\n'),
+                "{:?}",
+                message
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every value in the manifest but the files' hashes.
+fn leaves<'a>(value: &'a mut Value, into: &mut Vec<&'a mut Value>) {
+    match value {
+        Value::Object(object) => {
+            let fields = object.iter_mut().filter(|(name, _)| *name != "files");
+            fields.for_each(|(_, value)| leaves(value, into));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| leaves(item, into)),
+        leaf => into.push(leaf),
+    }
+}
+
+fn other_value() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!(null),
+        json!(0),
+        json!(1),
+        json!(2),
+        json!(3),
+        json!(7),
+        json!(-1),
+        json!(1000),
+        json!(u32::MAX),
+        json!(u64::MAX),
+        json!(u64::MAX - 1),
+        json!(1e300),
+        json!(-0.5),
+        json!(""),
+        json!("cuda"),
+        json!("int8"),
+        json!("cpu"),
+        json!(true),
+        json!(false),
+        json!([]),
+        json!({}),
+        json!({"type": "dynamic", "factor": 2.0, "max_positions": u64::MAX}),
+        json!({"type": "longrope", "short_factors": [], "long_factors": [], "original_positions": u64::MAX, "max_positions": 1}),
+    ])
+}
+
+#[test]
+fn manifests_that_say_something_else_are_told() {
+    let copy = copy();
+    let path = copy.path().join(MANIFEST);
+    let sound: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let changes = prop::collection::vec((any::<Index>(), other_value()), 1..3);
+    fuzz(changes, |changes| {
+        let mut manifest = sound.clone();
+        for (at, value) in changes {
+            let mut all = Vec::new();
+            leaves(&mut manifest, &mut all);
+            let index = at.index(all.len());
+            *all[index] = value;
+        }
+        fs::write(&path, manifest.to_string()).unwrap();
+        score(copy.path())
+    });
+}
+
+#[test]
+fn damaged_weights_are_told_or_computed_with() {
+    let copy = copy();
+    let files = ["reward.onnx.data", "vision.onnx.data"].map(|name| {
+        let path = copy.path().join(name);
+        let bytes = fs::read(&path).unwrap();
+        (path, bytes)
+    });
+    let damage = (
+        0..2_usize,
+        any::<Index>(),
+        prop::collection::vec(any::<(Index, [u8; 4])>(), 0..4),
+        any::<bool>(),
+    );
+    fuzz(damage, |(file, end, writes, cut)| {
+        let (path, sound) = &files[file];
+        let mut bytes = sound.clone();
+        for (at, word) in writes {
+            let at = at.index(bytes.len() - 4);
+            bytes[at..at + 4].copy_from_slice(&word);
+        }
+        if cut {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        fs::write(path, &bytes).unwrap();
+        let outcome = score(copy.path());
+        fs::write(path, sound).unwrap();
+        outcome
+    });
+}

@@ -1,0 +1,346 @@
+//! Training steps at real widths, timed apart: the half of `scripts/bench_train` that is ours. Reads one question a line on
+//! stdin and answers each with a line of JSON on stdout; the first line is a description of the work.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use seeward_models::forest::Forest;
+use seeward_train::batch::{Inputs, View};
+use seeward_train::config::Config;
+use seeward_train::data::Read;
+use seeward_train::features::Features;
+use seeward_train::loader::{self, Batch, Views};
+use seeward_train::memory;
+use seeward_train::model::{Model, Vision};
+use seeward_train::optimizer::{AdamW, forget_gradients, gradient_norm};
+use seeward_train::setup::{self, Branches, Start};
+use seeward_train::trainer::Trainer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// Answers what a training step costs.
+#[derive(Parser)]
+struct Arguments {
+    /// The run's config; its dataset_path is written
+    #[arg(long)]
+    config: PathBuf,
+    /// One image for each pair
+    #[arg(long, required = true)]
+    image: Vec<PathBuf>,
+    /// Tokens that the two conversations of a pair share
+    #[arg(long)]
+    prefix: usize,
+    /// Tokens of a response
+    #[arg(long)]
+    response: usize,
+    /// Folder for the pixels as the published schedule has them
+    #[arg(long)]
+    pixels: PathBuf,
+}
+
+/// A question.
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum Question {
+    /// Forward and backward.
+    Backward { way: Way, checkpointing: bool },
+    /// The memory that this takes.
+    Memory { way: Way, checkpointing: bool },
+    /// The update that follows.
+    Update,
+    /// Matrix products of one size: operations a second.
+    Matmul,
+}
+
+/// How a pair is computed.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+enum Way {
+    /// Every conversation apart, as published.
+    Plain,
+    /// What conversations have in common once; the images are new.
+    Shared,
+    /// The same with images that were seen before.
+    Kept,
+}
+
+/// Digits: every tokenizer of the supported families makes each a token.
+const DIGITS: [&str; 3] = ["0", "1", "2"];
+/// Rows, inner and outer width of the product whose rate counts.
+const MATMUL: [i64; 3] = [4096, 896, 4864];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (config, _) = Config::load(&arguments.config, &[])?;
+    config.threads.inspect(|&t| tch::set_num_threads(t as i32));
+    let mut bench = Bench::new(&arguments, config)?;
+    say(&bench.description(&arguments.pixels)?)?;
+    for line in std::io::stdin().lock().lines() {
+        say(&bench.answer(&serde_json::from_str(&line?)?)?)?;
+    }
+    Ok(())
+}
+
+fn say(answer: &Value) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    Ok(writeln!(stdout, "{answer}").and_then(|()| stdout.flush())?)
+}
+
+/// A model and one batch, and how it is computed in every way that was asked for.
+struct Bench {
+    config: Config,
+    start: Start,
+    /// By whether computation is shared: the same batch twice.
+    batches: BTreeMap<bool, Vec<Batch>>,
+    /// By whether activations are computed again, too.
+    trainers: BTreeMap<(Way, bool), Trainer>,
+    optimizer: AdamW,
+}
+
+impl Bench {
+    fn new(arguments: &Arguments, config: Config) -> Result<Self> {
+        write_rows(arguments, &config)?;
+        let batches = [false, true].map(|shared| {
+            Ok((
+                shared,
+                vec![batch(&config, shared)?, batch(&config, shared)?],
+            ))
+        });
+        Ok(Self {
+            start: Start::load(&config, None, Device::Cpu)?,
+            batches: batches.into_iter().collect::<Result<_>>()?,
+            trainers: BTreeMap::new(),
+            optimizer: AdamW::new(&config),
+            config,
+        })
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Value> {
+        match question {
+            Question::Backward { way, checkpointing } => self.backward(*way, *checkpointing),
+            Question::Memory { way, checkpointing } => self.memory(*way, *checkpointing),
+            Question::Update => self.update(),
+            Question::Matmul => Ok(json!({ "rate": self.matmul() })),
+        }
+    }
+
+    /// Seconds, and the loss.
+    fn backward(&mut self, way: Way, checkpointing: bool) -> Result<Value> {
+        let batches = &self.batches[&(way != Way::Plain)][..1];
+        let trainer = trainer(
+            &mut self.trainers,
+            &self.config,
+            &self.start,
+            (way, checkpointing),
+        );
+        forget_gradients(&self.start.parameters);
+        let started = Instant::now();
+        let (measures, _) = trainer.backward(batches)?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(json!({ "seconds": seconds, "loss": measures.loss }))
+    }
+
+    /// Bytes above those that were there before and those of the gradients, in the second of two passes: all gradients are
+    /// there throughout.
+    fn memory(&mut self, way: Way, checkpointing: bool) -> Result<Value> {
+        let batches = &self.batches[&(way != Way::Plain)];
+        let trainer = trainer(
+            &mut self.trainers,
+            &self.config,
+            &self.start,
+            (way, checkpointing),
+        );
+        forget_gradients(&self.start.parameters);
+        let before = resident()?;
+        fs::write("/proc/self/clear_refs", "5")?;
+        trainer.backward(batches)?;
+        let peak = memory::peak(Device::Cpu);
+        let peak = peak.context("the system does not say how much memory was needed")?;
+        let parameters = self.start.parameters.trainable();
+        let gradients = parameters.map(|(_, tensor)| tensor.grad());
+        let gradients = gradients.filter(Tensor::defined);
+        let gradients: usize = gradients.map(|gradient| 4 * gradient.numel()).sum();
+        Ok(json!({ "bytes": peak.saturating_sub(before + gradients as u64) }))
+    }
+
+    /// Seconds of the norm of the gradients, and of the update at a rate of zero.
+    fn update(&mut self) -> Result<Value> {
+        let started = Instant::now();
+        let norm = gradient_norm(&self.start.parameters);
+        let after_norm = started.elapsed().as_secs_f64();
+        self.optimizer.step(&self.start.parameters, 1.0, |_| 0.0)?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(json!({ "norm": norm, "norm_seconds": after_norm, "seconds": seconds }))
+    }
+
+    fn matmul(&self) -> f64 {
+        let kind = self.start.parameters.precision().kind();
+        let [rows, inner, outer] = MATMUL;
+        let (x, w) = (drawn(kind, rows, inner), drawn(kind, outer, inner));
+        let product = || {
+            let started = Instant::now();
+            let _ = x.linear(&w, None::<Tensor>);
+            started.elapsed().as_secs_f64()
+        };
+        let mut seconds: Vec<f64> = (0..9).map(|_| product()).collect();
+        seconds.sort_by(f64::total_cmp);
+        2.0 * (rows * inner * outer) as f64 / seconds[seconds.len() / 2]
+    }
+
+    /// How much there is to compute, and the tokens of the published schedule, for the peer.
+    fn description(&self, pixels: &Path) -> Result<Value> {
+        let branch = |of: fn(&Batch) -> Option<&Inputs>, name: &str| {
+            let (Some(plain), Some(shared)) =
+                (of(&self.batches[&false][0]), of(&self.batches[&true][0]))
+            else {
+                return Ok(Value::Null);
+            };
+            let file = pixels.join(name);
+            let tiles = plain.images.iter().flat_map(|image| &image.pixels);
+            let bytes: Vec<u8> = tiles
+                .flat_map(|tiles| tiles.pixels.iter().copied())
+                .collect();
+            fs::write(&file, bytes).with_context(|| file.display().to_string())?;
+            let rows = plain.forest.input_ids.chunks(plain.forest.tokens);
+            let image_token = plain.forest.input_ids[plain.forest.image_positions[0] as usize];
+            anyhow::Ok(json!({
+                "plain": work(plain), "shared": work(shared), "pixels": file, "image_token": image_token,
+                "input_ids": rows.collect::<Vec<_>>(),
+            }))
+        };
+        Ok(json!({
+            "main": branch(|batch| batch.main.as_ref(), "main.u8")?,
+            "text": branch(|batch| batch.text.as_ref(), "text.u8")?,
+        }))
+    }
+}
+
+fn drawn(kind: Kind, rows: i64, columns: i64) -> Tensor {
+    Tensor::randn([rows, columns], (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+fn trainer<'a>(
+    trainers: &'a mut BTreeMap<(Way, bool), Trainer>,
+    config: &Config,
+    start: &Start,
+    (way, checkpointing): (Way, bool),
+) -> &'a Trainer {
+    trainers.entry((way, checkpointing)).or_insert_with(|| {
+        let config = Config {
+            grad_checkpoint: checkpointing,
+            ..config.clone()
+        };
+        let models = Branches {
+            main: model(&start.models.main, way),
+            text: start.models.text.as_ref().map(|text| model(text, way)),
+        };
+        Trainer::new(&config, models, start.parameters.clone())
+    })
+}
+
+/// The same network over the same weights, whose vision model is frozen. The white image is kept in any case but the plain
+/// one.
+fn model(model: &Model, way: Way) -> Model {
+    let kept = |bytes| Vision::Kept(Features::new(model.layout(), Arc::default(), bytes));
+    Model {
+        branch: model.branch,
+        config: model.config.clone(),
+        device: model.device,
+        parameters: model.parameters.clone(),
+        vision: match way {
+            Way::Plain => Vision::Frozen,
+            Way::Shared => kept(0),
+            Way::Kept => kept(u64::MAX),
+        },
+    }
+}
+
+/// Bytes in memory now.
+fn resident() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/statm")?;
+    let pages = status
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    Ok(4096 * pages.context("/proc/self/statm: no resident pages")?)
+}
+
+fn batch(config: &Config, shared: bool) -> Result<Batch> {
+    let config = Config {
+        share_computation: shared,
+        ..config.clone()
+    };
+    let views = setup::views(&config)?;
+    let read = Read::open(&config, Path::new(&config.dataset_path))?;
+    let (rows, _) = read.within(0.0)?;
+    let views = Views {
+        main: Some(&views.main),
+        text: views.text.as_ref(),
+    };
+    loader::prepare(&rows, views, &(0..rows.count()).collect::<Vec<_>>())
+}
+
+/// Tiles, tokens, and pairs of tokens of which one sees the other.
+fn work(inputs: &Inputs) -> Value {
+    let forest = &inputs.forest;
+    json!({ "tiles": inputs.tiles(), "tokens": forest.used_tokens, "seen": seen(forest) })
+}
+
+fn seen(forest: &Forest) -> usize {
+    let mut before: HashMap<_, usize> = HashMap::new();
+    let mut count = |index: usize| {
+        let place = (index / forest.tokens, forest.document_ids[index]);
+        let branch = forest.branch_ids[index];
+        let own = before.entry((place, branch)).or_default();
+        *own += 1;
+        let own = *own;
+        own + if branch == 0 { 0 } else { before[&(place, 0)] }
+    };
+    (0..forest.input_ids.len()).map(&mut count).sum()
+}
+
+/// One pair about each image, of exactly the lengths asked for.
+fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
+    let view = setup::views(config)?.main;
+    let rows = arguments.image.iter().map(|image| {
+        let path = image.display().to_string();
+        let tiles = [view.tile_count(&path)?];
+        let (prompt, response) = lengths(&view, &tiles, arguments)?;
+        let [zero, one, two] = DIGITS;
+        let row = json!({
+            "prompt": zero.repeat(prompt), "img_path": path,
+            "chosen": one.repeat(response), "rejected": two.repeat(response),
+        });
+        anyhow::Ok(format!("{row}\n"))
+    });
+    let text = rows.collect::<Result<String>>()?;
+    fs::write(&config.dataset_path, text).with_context(|| config.dataset_path.clone())
+}
+
+/// Digits of the prompt and of a response.
+fn lengths(view: &View, tiles: &[usize], arguments: &Arguments) -> Result<(usize, usize)> {
+    let [zero, one, _] = DIGITS;
+    let shortest = view.conversation(zero, one, tiles)?;
+    let (all, own) = (
+        shortest.ids.len(),
+        shortest.ids.len() - shortest.response_start,
+    );
+    let longer = |asked: usize, least: usize| asked.checked_sub(least).map(|more| 1 + more);
+    let prompt =
+        longer(arguments.prefix, all - own).context("--prefix is too short for the images")?;
+    let response = longer(arguments.response, own).context("--response is too short")?;
+    let whole = view.conversation(&zero.repeat(prompt), &one.repeat(response), tiles)?;
+    ensure!(
+        whole.response_start == arguments.prefix
+            && whole.ids.len() == arguments.prefix + arguments.response,
+        "a digit is not a token of this tokenizer"
+    );
+    Ok((prompt, response))
+}
