@@ -19,7 +19,8 @@ use seeward_train::loader::{self, Batch, Views};
 use seeward_train::memory;
 use seeward_train::model::{Model, Vision};
 use seeward_train::optimizer::{AdamW, forget_gradients, gradient_norm};
-use seeward_train::setup::{self, Branches, Start};
+use seeward_train::outline::Outline;
+use seeward_train::setup::{Branches, Start};
 use seeward_train::trainer::Trainer;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -277,7 +278,7 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
         share_computation: shared,
         ..config.clone()
     };
-    let views = setup::views(&config)?;
+    let views = Outline::of(&config)?.views;
     let read = Read::open(&config, Path::new(&config.dataset_path))?;
     let (rows, _) = read.within(0.0)?;
     let views = Views {
@@ -308,7 +309,7 @@ fn seen(forest: &Forest) -> usize {
 
 /// One pair about each image, of exactly the lengths asked for.
 fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
-    let view = setup::views(config)?.main;
+    let view = Outline::of(config)?.views.main;
     let rows = arguments.image.iter().map(|image| {
         let path = image.display().to_string();
         let tiles = [view.tile_count(&path)?];
