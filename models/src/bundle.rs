@@ -206,16 +206,19 @@ impl Manifest {
     fn check(&self) -> Result<()> {
         self.tiles.validate()?;
         self.rope.check()?;
+        // A tile is no tokens to a model without vision.
+        let least = usize::from(self.files.contains_key(VISION_GRAPH));
         let sizes = [
-            ("hidden_size", self.hidden_size),
-            ("tokens_per_tile", self.prompt.tokens_per_tile),
-            ("max_length", self.prompt.max_length),
+            ("hidden_size", self.hidden_size, 1),
+            ("tokens_per_tile", self.prompt.tokens_per_tile, least),
+            ("max_length", self.prompt.max_length, 1),
         ];
         let most = 1 << 24;
-        match sizes.iter().find(|(_, size)| !(1..=most).contains(size)) {
+        let odd = |&&(_, size, least): &&(&str, usize, usize)| !(least..=most).contains(&size);
+        match sizes.iter().find(odd) {
             None => Ok(()),
-            Some((name, size)) => Err(Error::invalid(format!(
-                "{name}: expected 1 to {most}, got {size}"
+            Some((name, size, least)) => Err(Error::invalid(format!(
+                "{name}: expected {least} to {most}, got {size}"
             ))),
         }
     }

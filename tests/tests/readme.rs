@@ -59,6 +59,7 @@ fn commands(text: &'static str) -> Vec<(String, Vec<&'static str>)> {
         .flat_map(|(_, block)| block.lines());
     lines
         .filter_map(|line| line.split(" #").next().unwrap().strip_prefix("cargo "))
+        .filter(|line| !line.starts_with("run "))
         .map(|line| {
             let mut words = line.split_whitespace();
             (
