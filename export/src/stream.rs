@@ -12,6 +12,8 @@ use crate::quantize::{self, BLOCK, BLOCK_BYTES};
 
 /// Most elements held at once.
 pub(crate) const WINDOW: usize = 8 << 20;
+/// Elements that are handed over at once: who takes them finds them in the cache.
+const PIECE: usize = 512 << 10;
 /// Elements that a thread reads and casts at a time.
 const RUN: usize = 64 << 10;
 /// Rows and columns that are transposed at a time: both sides of such a square fit into the fastest cache.
@@ -98,8 +100,9 @@ impl Stream<'_> {
     ) -> Result<()> {
         let elements: usize = self.from.info(self.tensor)?.shape.iter().product();
         let piece = &mut buffers.read;
-        for start in (0..elements).step_by(window) {
-            piece.resize(window.min(elements - start) * element.size(), 0);
+        let at_once = window.min(PIECE);
+        for start in (0..elements).step_by(at_once) {
+            piece.resize(at_once.min(elements - start) * element.size(), 0);
             let runs = Runs::contiguous(start);
             runs.read(element.size(), piece, &|start, into: &mut [u8]| {
                 self.cast(start, element, into)
@@ -124,7 +127,6 @@ impl Stream<'_> {
         for first in (0..columns).step_by(width) {
             let length = width.min(columns - first);
             band.resize(rows * length * size, 0);
-            turned.resize(band.len(), 0);
             let runs = match length == columns {
                 true => Runs::whole_rows(columns),
                 false => Runs {
@@ -134,12 +136,16 @@ impl Stream<'_> {
                 },
             };
             runs.read(size, band, read)?;
-            match size {
-                1 => transpose::<1>(band, rows, turned),
-                2 => transpose::<2>(band, rows, turned),
-                _ => transpose::<4>(band, rows, turned),
+            let at_once = (PIECE / rows.max(1)).next_multiple_of(TILE);
+            for from in (0..length).step_by(at_once) {
+                turned.resize(rows * at_once.min(length - from) * size, 0);
+                match size {
+                    1 => transpose::<1>(band, rows, from, turned),
+                    2 => transpose::<2>(band, rows, from, turned),
+                    _ => transpose::<4>(band, rows, from, turned),
+                }
+                sink(turned)?;
             }
-            sink(turned)?;
         }
         Ok(())
     }
@@ -243,8 +249,8 @@ fn int4_scales(row: &[f32]) -> Result<Vec<u8>> {
     Ok(scales.concat())
 }
 
-/// A matrix of so many rows and elements of N bytes, column by column.
-fn transpose<const N: usize>(matrix: &[u8], rows: usize, into: &mut [u8]) {
+/// A matrix of so many rows and elements of N bytes, column by column from the column `from` on, as far as they fit.
+fn transpose<const N: usize>(matrix: &[u8], rows: usize, from: usize, into: &mut [u8]) {
     let (matrix, into) = (matrix.as_chunks::<N>().0, into.as_chunks_mut::<N>().0);
     let width = matrix.len() / rows.max(1);
     let tiles = into.par_chunks_mut((TILE * rows).max(1)).enumerate();
@@ -255,7 +261,8 @@ fn transpose<const N: usize>(matrix: &[u8], rows: usize, into: &mut [u8]) {
             let height = TILE.min(rows - top);
             let lines = matrix[top * width..(top + height) * width].chunks(width);
             for (line, into) in lines.zip(&mut square) {
-                let line = &line[tile * TILE..width.min((tile + 1) * TILE)];
+                let left = from + tile * TILE;
+                let line = &line[left..width.min(left + TILE)];
                 into[..line.len()].copy_from_slice(line);
             }
             for (c, column) in columns.chunks_mut(rows).enumerate() {
