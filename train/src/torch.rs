@@ -325,14 +325,19 @@ impl Ops for Torch {
     }
 
     fn split(&mut self, x: &Value, groups: usize, sizes: &[usize]) -> Result<Vec<Value>> {
-        let (rows, tokens, width) = sizes3(&x.0)?;
-        let groups = groups as i64;
+        let shape = |last: &[i64]| {
+            let mut shape = x.0.size();
+            shape.pop();
+            [shape, last.to_vec()].concat()
+        };
         let lengths: Vec<i64> = sizes.iter().map(|&size| size as i64).collect();
-        let grouped = torch(x.0.f_view([rows, tokens, groups, width / groups]))?;
-        let parts = torch(grouped.f_split_with_sizes(&lengths[..], 3))?;
+        let run = shape(&[groups as i64, lengths.iter().sum()]);
+        let parts = x.0.f_view(&run[..]);
+        let parts = torch(parts.and_then(|x| x.f_split_with_sizes(&lengths[..], -1)))?;
+        let flat = shape(&[-1]);
         parts
             .into_iter()
-            .map(|part| value(part.f_reshape([rows, tokens, -1])))
+            .map(|part| value(part.f_reshape(&flat[..])))
             .collect()
     }
 

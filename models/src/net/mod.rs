@@ -12,8 +12,7 @@ mod vision;
 pub use ops::{Activation, Bias, Ops, TokenOrder};
 pub use positions::fit_positions;
 pub use reward::{
-    Hidden, RewardInputs, Tokens, hidden_states, image_embeddings, image_features, logits, project,
-    rewards,
+    RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
 };
 pub use text::{output_projection, token_embeddings};
 

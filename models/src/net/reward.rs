@@ -33,9 +33,6 @@ pub struct RewardInputs<T> {
     pub reward_positions: T,
 }
 
-/// Hidden states after the language model's last norm, [rows, tokens, width].
-pub type Hidden<O> = <O as Ops>::T;
-
 /// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
 ///
 /// # Errors
@@ -60,17 +57,18 @@ pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<
     projector::forward(ops, config, features)
 }
 
-/// Runs the language model over a forest.
-pub fn hidden_states<O: Ops + 'static>(
+/// Runs the language model over a forest: hidden states after the last norm at flat indices `at` [k] → [k, width].
+fn hidden_states<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,
     tokens: &Tokens<O::T>,
-) -> Result<Hidden<O>> {
+    at: &O::T,
+) -> Result<O::T> {
     let x = text::embed(ops, &config.text, &tokens.input_ids)?;
     let x = ops.scatter_rows(&x, &tokens.image_embeds, &tokens.image_positions)?;
     let mask = ops.tree_mask(&tokens.document_ids, &tokens.branch_ids)?;
     let rope = ops.rope_table(&tokens.rope_cos, &tokens.rope_sin, &tokens.position_ids)?;
-    text::decode(ops, &config.text, &x, &text::Context { mask, rope })
+    text::decode(ops, &config.text, &x, &text::Context { mask, rope }, at)
 }
 
 /// One reward for each of `reward_positions`: the score head over the hidden state there, [k].
@@ -79,8 +77,7 @@ pub fn rewards<O: Ops + 'static>(
     config: &Config,
     inputs: &RewardInputs<O::T>,
 ) -> Result<O::T> {
-    let hidden = hidden_states(ops, config, &inputs.tokens)?;
-    let last = ops.gather_rows(&hidden, &inputs.reward_positions)?;
+    let last = hidden_states(ops, config, &inputs.tokens, &inputs.reward_positions)?;
     let scores = ops.linear("score", &last, Bias::No)?;
     ops.squeeze_last(&scores)
 }
@@ -92,7 +89,6 @@ pub fn logits<O: Ops + 'static>(
     tokens: &Tokens<O::T>,
     at: &O::T,
 ) -> Result<O::T> {
-    let hidden = hidden_states(ops, config, tokens)?;
-    let picked = ops.gather_rows(&hidden, at)?;
+    let picked = hidden_states(ops, config, tokens, at)?;
     text::logits(ops, &config.text, &picked)
 }

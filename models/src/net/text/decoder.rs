@@ -89,13 +89,16 @@ pub(super) fn decode<O: Ops + 'static>(
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
+    at: &O::T,
 ) -> Result<O::T> {
     ops.scope(&format!("{SCOPE}.model"), |ops| {
         let mut x = x.clone();
         for index in 0..config.layers {
             let (config, context) = (config.clone(), context.clone());
+            // What the last layer makes of other tokens nobody reads.
+            let read = (index + 1 == config.layers).then(|| at.clone());
             x = ops.block(&format!("layers.{index}"), &x, move |ops, x| {
-                layer(ops, &config, x, &context)
+                layer(ops, &config, x, &context, read.as_ref())
             })?;
         }
         ops.rms_norm("norm", &x, config.norm_eps)
@@ -117,16 +120,30 @@ pub(super) fn logits<O: Ops>(
     ops.scope(SCOPE, |ops| ops.linear(output, x, Bias::No))
 }
 
-fn layer<O: Ops>(ops: &mut O, config: &TextConfig, x: &O::T, context: &Context<O>) -> Result<O::T> {
+/// Of all tokens, or, flattened to [k, width], of those at the flat indices `read`: all are attended to in any case.
+fn layer<O: Ops>(
+    ops: &mut O,
+    config: &TextConfig,
+    x: &O::T,
+    context: &Context<O>,
+    read: Option<&O::T>,
+) -> Result<O::T> {
     let layout = super::layout(config);
     let normed = ops.rms_norm(layout.attention_norm, x, config.norm_eps)?;
-    let attended = attention(ops, &layout, config, &normed, context)?;
-    let x = ops.add(x, &attended)?;
+    let mixed = attention(ops, &layout, config, &normed, context)?;
+    let (x, mixed) = match read {
+        Some(at) => (ops.gather_rows(x, at)?, ops.gather_rows(&mixed, at)?),
+        None => (x.clone(), mixed),
+    };
+    let Linear { name, bias } = layout.attention_output;
+    let attended = ops.linear(name, &mixed, bias)?;
+    let x = ops.add(&x, &attended)?;
     let normed = ops.rms_norm(layout.mlp_norm, &x, config.norm_eps)?;
     let fed = mlp(ops, &layout, config, &normed)?;
     ops.add(&x, &fed)
 }
 
+/// The heads' values, each mixed of what its token sees.
 fn attention<O: Ops>(
     ops: &mut O,
     layout: &Layout,
@@ -138,9 +155,7 @@ fn attention<O: Ops>(
     let qkv = layout.qkv.forward(ops, x, qkv_sizes(config))?;
     let q = ops.rope(&qkv[0], &context.rope, heads.0)?;
     let k = ops.rope(&qkv[1], &context.rope, heads.1)?;
-    let mixed = ops.attention(&q, &k, &qkv[2], Some(&context.mask), heads)?;
-    let Linear { name, bias } = layout.attention_output;
-    ops.linear(name, &mixed, bias)
+    ops.attention(&q, &k, &qkv[2], Some(&context.mask), heads)
 }
 
 fn mlp<O: Ops>(ops: &mut O, layout: &Layout, config: &TextConfig, x: &O::T) -> Result<O::T> {

@@ -43,14 +43,15 @@ pub(super) fn embed<O: Ops>(ops: &mut O, config: &TextConfig, ids: &O::T) -> Res
     decoder::embed(ops, &layout(config), ids)
 }
 
-/// Embeddings, images in place → hidden states after the last norm.
+/// Embeddings, images in place → hidden states after the last norm at flat indices `at` [k] → [k, width].
 pub(super) fn decode<O: Ops + 'static>(
     ops: &mut O,
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
+    at: &O::T,
 ) -> Result<O::T> {
-    decoder::decode(ops, config, x, context)
+    decoder::decode(ops, config, x, context, at)
 }
 
 /// Hidden states [k, width] → logits [k, vocabulary].
