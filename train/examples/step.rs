@@ -288,10 +288,11 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
     loader::prepare(&rows, views, &(0..rows.count()).collect::<Vec<_>>())
 }
 
-/// Tiles, tokens, and pairs of tokens of which one sees the other.
+/// Tiles, tokens, pairs of tokens of which one sees the other, and rewards.
 fn work(inputs: &Inputs) -> Value {
     let forest = &inputs.forest;
-    json!({ "tiles": inputs.tiles(), "tokens": forest.used_tokens, "seen": seen(forest) })
+    let rewards = forest.reward_positions().len();
+    json!({ "tiles": inputs.tiles(), "tokens": forest.used_tokens, "seen": seen(forest), "rewards": rewards })
 }
 
 fn seen(forest: &Forest) -> usize {
