@@ -16,11 +16,12 @@ use serde_norway::{Mapping, Value};
 
 use foreign::Verdict;
 pub use keys::{
-    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, SaveStrategy, SchedulerKind, Sfc,
+    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, Resume, SaveStrategy,
+    SchedulerKind, Sfc,
 };
 
 /// Keys that change what is written and when, or how fast, but no number of the training.
-const WITHOUT_EFFECT_ON_NUMBERS: [&str; 16] = [
+const WITHOUT_EFFECT_ON_NUMBERS: [&str; 18] = [
     "eval_data",
     "eval_steps",
     "eval_strategy",
@@ -31,6 +32,8 @@ const WITHOUT_EFFECT_ON_NUMBERS: [&str; 16] = [
     "overwrite_output_dir",
     "per_device_eval_batch_size",
     "report_to",
+    "resume_from_checkpoint",
+    "save_only_model",
     "save_steps",
     "save_strategy",
     "save_total_limit",
@@ -45,7 +48,7 @@ impl Config {
     ///
     /// # Errors
     /// Not YAML, an unknown key (the nearest one is named), a value of the wrong type or out of its range, a feature
-    /// that is not built yet, a combination that contradicts itself.
+    /// that there is not, a combination that contradicts itself.
     pub fn load(path: impl AsRef<Path>, sets: &[String]) -> Result<(Self, Vec<String>)> {
         let path = path.as_ref();
         let place = || path.display().to_string();

@@ -1,6 +1,7 @@
 //! Training of Seeward reward models with LibTorch: the network's differentiable interpreter, the losses, the optimizer
 //! and the loop. The only crate that links LibTorch.
 
+pub mod activations;
 pub mod adapter;
 pub mod batch;
 pub mod best;
@@ -9,6 +10,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod events;
+pub mod extent;
 pub mod features;
 mod freezing;
 pub mod hub;

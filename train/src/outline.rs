@@ -4,8 +4,10 @@ use anyhow::Result;
 use seeward_models::net;
 use serde::Serialize;
 
+use crate::activations::{self, Activations};
 use crate::batch::View;
 use crate::config::Config;
+use crate::extent::Extent;
 use crate::freezing::trains;
 use crate::load::Costs;
 use crate::lora;
@@ -20,10 +22,12 @@ pub struct Outline {
     /// What the main branch's tokens and tiles cost.
     pub costs: Costs,
     /// What both branches' weights take.
-    pub memory: Memory,
+    memory: Memory,
+    /// What passes keep.
+    activations: Branches<Activations>,
 }
 
-/// Bytes that training needs whatever the rows are; what passes keep for their gradients comes on top.
+/// Bytes that training needs, both branches together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Of the weights: fp32 for those that train, and for all others the run's precision.
@@ -32,6 +36,8 @@ pub struct Memory {
     pub gradients: usize,
     /// Of the optimizer's moments.
     pub optimizer: usize,
+    /// Of what the largest batch's passes keep for their gradients, about.
+    pub activations: usize,
 }
 
 impl Outline {
@@ -45,7 +51,17 @@ impl Outline {
             views: sources.views(config)?,
             costs: Costs::of(&sources.main.config),
             memory: memory(config, &sources),
+            activations: sources.map(|source| Ok(Activations::new(config, &sources, source)))?,
         })
+    }
+
+    /// What training needs where the branches' largest batches are of these extents.
+    pub fn memory(&self, largest: &Branches<Extent>) -> Memory {
+        let branches = self.activations.each().zip(largest.each().copied());
+        Memory {
+            activations: activations::peak(branches),
+            ..self.memory
+        }
     }
 }
 
@@ -67,5 +83,6 @@ fn memory(config: &Config, sources: &Branches<Source>) -> Memory {
         weights: 4 * trained + Precision::of(config).dtype().size() * frozen,
         gradients: 4 * trained,
         optimizer: 8 * trained,
+        activations: 0,
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use seeward_models::folder::replace_file;
 
-use crate::config::Config;
+use crate::config::{Config, Resume};
 use crate::events;
 use crate::metrics;
 use crate::state::{Progress, State};
@@ -19,6 +19,8 @@ pub const BEST: &str = "checkpoint-best";
 pub const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 /// Where a run keeps what its frozen vision model makes of images.
 pub const FEATURES: &str = "vision-cache";
+/// A checkpoint's optimizer state, unless it holds the model alone.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
 const PREFIX: &str = "checkpoint-";
 const WARMUP: &str = "warmup-";
 /// What a damaged checkpoint's name ends in once the run has gone on without it.
@@ -91,25 +93,56 @@ impl Output {
         &self.path
     }
 
-    /// The newest sound checkpoint, to go on from; none in a new folder, or where `config` starts afresh. Nothing is
-    /// written yet.
+    /// The checkpoint to go on from: the folder's newest sound one, or in a new folder the one that `config` names, if it
+    /// does; none where `config` starts afresh. Nothing is written yet.
     ///
     /// # Errors
-    /// Every checkpoint is damaged, or the sound one was made under a config that gives other numbers.
+    /// Every checkpoint is damaged, or the sound one holds the model alone or was made under a config that gives other
+    /// numbers; or the folder has checkpoints that `config` does not want to go on from.
     pub fn resume(&self, config: &Config) -> Result<Option<Resumed>> {
         if config.overwrite_output_dir {
             return Ok(None);
         }
+        let newest = self.newest(config)?;
+        match (&config.resume_from_checkpoint, newest) {
+            (Resume::From(folder), None) => {
+                let folder = PathBuf::from(folder);
+                let state = State::of_sound(&folder).context("resume_from_checkpoint")?;
+                Resumed::new(config, folder, state).map(Some)
+            }
+            (Resume::From(folder), Some(newest)) => {
+                self.is_not_older(Path::new(folder), &newest)?;
+                Ok(Some(newest))
+            }
+            (Resume::Never, Some(newest)) => bail!(
+                "{}: resume_from_checkpoint: false wants a folder without checkpoints: choose another output_dir, or \
+                 overwrite_output_dir: true",
+                newest.folder.display()
+            ),
+            (_, newest) => Ok(newest),
+        }
+    }
+
+    /// Steps that a run has taken here would be taken again over its newer checkpoints.
+    fn is_not_older(&self, folder: &Path, newest: &Resumed) -> Result<()> {
+        let (here, folder) = (self.path.canonicalize()?, folder.canonicalize().ok());
+        let inside = folder.filter(|folder| folder.starts_with(here));
+        ensure!(
+            inside.is_none_or(|folder| newest.folder.canonicalize().is_ok_and(|f| f == folder)),
+            "resume_from_checkpoint: {} is newer: choose another output_dir, or move newer checkpoints away",
+            newest.folder.display()
+        );
+        Ok(())
+    }
+
+    /// The newest sound checkpoint of the folder.
+    fn newest(&self, config: &Config) -> Result<Option<Resumed>> {
         let mut damaged = Vec::new();
         for folder in self.checkpoints()?.into_iter().rev() {
             match State::of_sound(&folder) {
                 Ok(state) => {
-                    same_numbers(config, &folder.join(RESOLVED_CONFIG))?;
-                    return Ok(Some(Resumed {
-                        folder,
-                        state,
-                        damaged,
-                    }));
+                    let resumed = Resumed::new(config, folder, state)?;
+                    return Ok(Some(Resumed { damaged, ..resumed }));
                 }
                 Err(error) => damaged.push((folder, error)),
             }
@@ -130,16 +163,16 @@ impl Output {
         tokenizer_files: &[PathBuf],
     ) -> Result<Vec<String>> {
         self.remove(|name| name.starts_with(".checkpoint-"))?;
-        let Some(resumed) = resumed else {
+        if resumed.is_none_or(|resumed| !resumed.folder.starts_with(&self.path)) {
             if config.overwrite_output_dir {
                 self.holds_none_of(tokenizer_files)?;
                 self.remove(is_of_a_run)?;
             }
             let text = config.resolved()?;
             replace_file(&self.path.join(RESOLVED_CONFIG), text.as_bytes())?;
-            return Ok(Vec::new());
-        };
-        resumed.damaged.iter().map(set_aside).collect()
+        }
+        let damaged = resumed.into_iter().flat_map(|resumed| &resumed.damaged);
+        damaged.map(set_aside).collect()
     }
 
     /// Removes the oldest checkpoints beyond `keep`; the complete run's is not counted.
@@ -200,6 +233,23 @@ impl Output {
         let entries = fs::read_dir(&self.path).with_context(|| self.path.display().to_string())?;
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
+    }
+}
+
+impl Resumed {
+    fn new(config: &Config, folder: PathBuf, state: State) -> Result<Self> {
+        ensure!(
+            state.vouches_for(OPTIMIZER),
+            "{}: it holds the model alone (save_only_model), and no run goes on from it: choose another output_dir, or \
+             overwrite_output_dir: true",
+            folder.display()
+        );
+        same_numbers(config, &folder.join(RESOLVED_CONFIG))?;
+        Ok(Self {
+            folder,
+            state,
+            damaged: Vec::new(),
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 
+use anyhow::{Result, ensure};
+
 use crate::config::Config;
 use crate::random::Stream;
 
@@ -15,6 +17,8 @@ const GROUP: usize = 50;
 #[derive(Clone, Debug)]
 pub struct Plan {
     rows: usize,
+    /// How many of them an epoch has.
+    used: usize,
     batch: usize,
     accumulation: usize,
     seed: u64,
@@ -29,20 +33,36 @@ pub struct Plan {
 
 impl Plan {
     /// `max_steps` if it is set, the data repeating as needed, else as many as the epochs take.
-    pub fn new(config: &Config, rows: usize) -> Self {
-        let per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps;
-        let steps_per_epoch = rows.div_ceil(per_step).max(1);
+    ///
+    /// # Errors
+    /// Incomplete batches are to be left out, and there is no other.
+    pub fn new(config: &Config, rows: usize) -> Result<Self> {
+        let batch = config.per_device_train_batch_size;
+        let incomplete = if config.dataloader_drop_last {
+            rows % batch
+        } else {
+            0
+        };
+        ensure!(
+            incomplete == 0 || incomplete < rows,
+            "dataloader_drop_last: {rows} rows do not fill a batch of {batch}"
+        );
+        let used = rows - incomplete;
+        let steps_per_epoch = used
+            .div_ceil(batch * config.gradient_accumulation_steps)
+            .max(1);
         let by_epochs = (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize;
-        Self {
+        Ok(Self {
             rows,
-            batch: config.per_device_train_batch_size,
+            used,
+            batch,
             accumulation: config.gradient_accumulation_steps,
-            seed: config.seed as u64,
+            seed: config.data_seed.unwrap_or(config.seed) as u64,
             shuffle: config.shuffle,
             lengths: None,
             steps_per_epoch,
             total_steps: usize::try_from(config.max_steps).unwrap_or(by_epochs),
-        }
+        })
     }
 
     /// The same steps of rows that are grouped by their lengths.
@@ -74,9 +94,10 @@ impl Plan {
 
     fn order(&self, place: &str, epoch: usize) -> Vec<usize> {
         if !self.shuffle {
-            return (0..self.rows).collect();
+            return (0..self.used).collect();
         }
-        let order = Stream::new(self.seed, place, epoch as u64).permutation(self.rows);
+        let mut order = Stream::new(self.seed, place, epoch as u64).permutation(self.rows);
+        order.truncate(self.used);
         match &self.lengths {
             Some(lengths) => self.group(order, lengths),
             None => order,
@@ -133,6 +154,7 @@ impl Iterator for Steps {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -144,7 +166,7 @@ mod tests {
             shuffle,
             ..Config::default()
         };
-        Plan::new(&config, rows)
+        Plan::new(&config, rows).unwrap()
     }
 
     fn step(plan: &Plan, step: usize) -> Vec<Vec<usize>> {
@@ -180,6 +202,56 @@ mod tests {
         }
         let warmup = plan.warmup_steps(0..1).next();
         assert_ne!(step(&plan, 0), warmup.unwrap_or_default());
+    }
+
+    #[test]
+    fn incomplete_batches_may_be_left_out() {
+        let plan = |rows, batch, accumulation| {
+            let config = Config {
+                per_device_train_batch_size: batch,
+                gradient_accumulation_steps: accumulation,
+                dataloader_drop_last: true,
+                ..Config::default()
+            };
+            Plan::new(&config, rows)
+        };
+        // Three batches of three: the last step accumulates one only.
+        let kept = plan(11, 3, 2).unwrap();
+        assert_eq!(kept.steps_per_epoch, 2);
+        let lengths = |step| step_lengths(&kept, step);
+        assert_eq!((lengths(0), lengths(1)), (vec![3, 3], vec![3]));
+        let mut rows = [epoch(&kept, 0), epoch(&kept, 1)].concat();
+        rows.sort();
+        rows.dedup();
+        assert!(
+            rows.len() > 9,
+            "an epoch leaves out rows of its own: {rows:?}"
+        );
+        assert_eq!(plan(9, 3, 1).unwrap().steps_per_epoch, 3);
+        let refused = plan(2, 3, 1).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "dataloader_drop_last: 2 rows do not fill a batch of 3"
+        );
+    }
+
+    fn step_lengths(plan: &Plan, index: usize) -> Vec<usize> {
+        step(plan, index).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn the_order_has_a_seed_of_its_own() {
+        let of = |seed, data_seed| {
+            let config = Config {
+                seed,
+                data_seed,
+                ..Config::default()
+            };
+            epoch(&Plan::new(&config, 20).unwrap(), 0)
+        };
+        assert_eq!(of(1, Some(7)), of(2, Some(7)));
+        assert_eq!(of(1, Some(7)), of(7, None));
+        assert_ne!(of(1, Some(7)), of(1, None));
     }
 
     #[test]

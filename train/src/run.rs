@@ -53,7 +53,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         saving::restore(&mut trainer, resumed)?;
     }
     let views = &start.views;
-    let mut plan = Plan::new(config, rows.count());
+    let mut plan = Plan::new(config, rows.count())?;
     if config.group_by_length {
         plan = plan.grouped(lengths::estimate(&rows, &views.main)?);
     }
@@ -89,7 +89,8 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         report: Report::open(output.path(), config.tensorboard(), step, device)?,
         output,
         stop,
-        saved: progress,
+        saved: progress
+            .filter(|_| folder.is_some_and(|folder| folder.starts_with(&config.output_dir))),
         measured: None,
         criterion: Criterion::of(config)?,
         best,
@@ -257,8 +258,12 @@ impl Run<'_> {
                 ""
             },
         );
-        let message =
-            format!("stopped by {signal}; {saved}: the same command{with} goes on from there");
+        let message = match self.config.save_only_model {
+            true => format!("stopped by {signal}; {saved}: the model alone (save_only_model)"),
+            false => {
+                format!("stopped by {signal}; {saved}: the same command{with} goes on from there")
+            }
+        };
         self.report.say(&message);
         Ok(Some(signal))
     }

@@ -12,13 +12,12 @@ use serde_json::json;
 use crate::adapter;
 use crate::best::Best;
 use crate::config::Config;
-use crate::output::{RESOLVED_CONFIG, Resumed};
+use crate::output::{OPTIMIZER, RESOLVED_CONFIG, Resumed};
 use crate::probes::Probes;
 use crate::space;
 use crate::state::{Progress, State};
 use crate::trainer::{Measures, Trainer};
 
-const OPTIMIZER: &str = "optimizer.safetensors";
 /// What the small files, the headers and the file system's own bookkeeping take at most.
 const SLACK: u64 = 1 << 20;
 
@@ -49,7 +48,9 @@ impl Checkpoint<'_> {
         self.require_room(output, name)?;
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
-            write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
+            if !self.config.save_only_model {
+                write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
+            }
             let mut state = State::new(progress, self.trainer.optimizer.steps());
             (state.best, state.left_out) = (self.best, self.left_out.clone());
             state.write(folder)
@@ -76,8 +77,11 @@ impl Checkpoint<'_> {
         let size = |tensors: &[TensorData]| tensors.iter().map(|t| t.size() as u64).sum::<u64>();
         let adapter = |model| size(&adapter::tensors(self.config, model));
         let adapters: u64 = self.trainer.models.each().map(adapter).sum();
-        let tensors =
-            size(&self.trainer.parameters.data()) + size(&self.optimizer_state()) + adapters;
+        let state = match self.config.save_only_model {
+            true => 0,
+            false => size(&self.optimizer_state()),
+        };
+        let tensors = size(&self.trainer.parameters.data()) + state + adapters;
         let file = |path: &PathBuf| {
             let length = fs::metadata(path).map(|metadata| metadata.len());
             length.with_context(|| path.display().to_string())

@@ -80,6 +80,11 @@ impl State {
         )?)
     }
 
+    /// Whether the checkpoint has this file.
+    pub fn vouches_for(&self, file: &str) -> bool {
+        self.files.contains_key(file)
+    }
+
     /// Reads the state of a checkpoint of which every file is as it was written.
     ///
     /// # Errors

@@ -12,10 +12,12 @@ use serde::Serialize;
 use crate::batch::View;
 use crate::config::Config;
 use crate::data::{Read, Row, Samples};
+use crate::extent::{Largest, Size};
 use crate::load::{self, Load};
 use crate::outline::{Memory, Outline};
 use crate::plan::Plan;
 use crate::report::PatientBar;
+use crate::setup::Branches;
 
 /// Rows that are looked at together.
 const CHUNK: usize = 1024;
@@ -64,6 +66,9 @@ struct Contents {
     truncated: usize,
     #[serde(skip)]
     load: Load,
+    /// Of one row each.
+    #[serde(skip)]
+    largest: Largest,
 }
 
 /// How large things are.
@@ -81,11 +86,11 @@ impl Survey {
     /// A file that cannot be read at all; what is wrong with a row or an image is a problem of the survey.
     pub fn of(config: &Config) -> Result<Self> {
         let outline = Outline::of(config)?;
-        let view = &outline.views.main;
+        let views = &outline.views;
         let mut problems = Vec::new();
         let mut contents = |path: &str| -> Result<Contents> {
             let read = Read::open(config, Path::new(path))?;
-            let mut surveyor = Surveyor::new(view);
+            let mut surveyor = Surveyor::new(views);
             let contents = surveyor.file(&read)?;
             problems.append(&mut surveyor.problems);
             Ok(contents)
@@ -96,11 +101,12 @@ impl Survey {
             .map(|(name, path)| Ok((name.clone(), contents(path)?)))
             .collect::<Result<_>>()?;
         let count = training.pairs.or(training.responses).unwrap_or(0);
-        let plan = Plan::new(config, count);
+        let plan = Plan::new(config, count)?;
+        let batch = config.per_device_train_batch_size.min(count);
         let work_saved = load::work_saved(&[(outline.costs, training.load)]);
         Ok(Self {
             work_saved: work_saved.filter(|_| training.pairs.is_some()),
-            memory: outline.memory,
+            memory: outline.memory(&training.largest.of_batch(batch, views)),
             training,
             steps_per_epoch: plan.steps_per_epoch,
             total_steps: plan.total_steps,
@@ -113,6 +119,8 @@ impl Survey {
 /// Of one file, what was seen so far.
 struct Surveyor<'a> {
     view: &'a View,
+    /// Tokens of a tile that the text-only branch sees, if there is one.
+    white: Option<usize>,
     /// Every different image.
     images: HashMap<String, Measured>,
     /// Of every conversation.
@@ -120,18 +128,22 @@ struct Surveyor<'a> {
     truncated: usize,
     refused: usize,
     load: Load,
+    largest: Largest,
     problems: Vec<String>,
 }
 
 impl<'a> Surveyor<'a> {
-    fn new(view: &'a View) -> Self {
+    fn new(views: &'a Branches<View>) -> Self {
+        let tokens_per_tile = |view: &View| view.prompter.settings().tokens_per_tile;
         Self {
-            view,
+            view: &views.main,
+            white: views.text.as_ref().map(tokens_per_tile),
             images: HashMap::new(),
             lengths: Vec::new(),
             truncated: 0,
             refused: 0,
             load: Load::default(),
+            largest: Largest::default(),
             problems: Vec::new(),
         }
     }
@@ -188,7 +200,9 @@ impl<'a> Surveyor<'a> {
             match result {
                 None => {}
                 Some(Ok(sides)) => {
-                    self.load = self.load + row.load(self.view, &self.images, &sides);
+                    let (load, size) = row.size(self.view, &self.images, &sides);
+                    self.load = self.load + load;
+                    self.largest.add(size, self.view, self.white.unwrap_or(0));
                     self.truncated += sides.iter().filter(|side| side.truncated).count();
                     self.lengths
                         .extend(sides.iter().map(|side| side.ids.len() as u32));
@@ -220,6 +234,7 @@ impl<'a> Surveyor<'a> {
             tokens: Spread::of(std::mem::take(&mut self.lengths)),
             truncated: self.truncated,
             load: self.load,
+            largest: self.largest,
         }
     }
 }
@@ -308,35 +323,45 @@ impl<'a> Said<'a> {
 
 impl Said<'_> {
     /// What its conversations come to where both sides of a pair see the same images, and so share what they can.
-    fn load(
+    fn size(
         &self,
         view: &View,
         images: &HashMap<String, Measured>,
         sides: &[Conversation],
-    ) -> Load {
+    ) -> (Load, Size) {
         let tiles = |(_, seen): &(&str, &[String])| -> usize {
             let seen = view.seen(seen).into_iter();
             seen.filter_map(|path| images[path].tiles()).sum()
         };
         let tiles: Vec<usize> = self.sides.iter().map(tiles).collect();
-        let tokens_apart = sides.iter().map(|side| side.ids.len()).sum();
-        let tiles_apart = tiles.iter().sum();
+        let lengths = || sides.iter().map(|side| side.ids.len());
+        let (tokens_apart, tiles_apart) = (lengths().sum(), tiles.iter().sum());
         let is_shared = view.shared && self.sides.iter().all(|(_, seen)| *seen == self.sides[0].1);
         let document = Document {
             branches: sides.iter().collect(),
             image_rows: Vec::new(),
         };
-        Load {
-            tokens: if is_shared {
-                document.tokens()
-            } else {
-                tokens_apart
-            },
+        let (documents, tokens) = match is_shared {
+            true => (1, document.tokens()),
+            false => (sides.len(), lengths().max().unwrap_or(0)),
+        };
+        let load = Load {
+            tokens: if is_shared { tokens } else { tokens_apart },
             tiles: if is_shared { tiles[0] } else { tiles_apart },
             padding: 0,
             tokens_apart,
             tiles_apart,
-        }
+        };
+        let responses = sides
+            .iter()
+            .map(|side| side.ids.len() - side.response_start);
+        let size = Size {
+            documents,
+            tokens,
+            tiles: tiles.into_iter().max().unwrap_or(0),
+            targets: responses.sum(),
+        };
+        (load, size)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::{Algorithm, Config};
+use super::{Algorithm, Config, Resume};
 use crate::best::Criterion;
 
 /// Checks ranges and combinations, and returns what the user should know.
@@ -126,6 +126,11 @@ fn combinations(config: &Config) -> Result<()> {
     }
     if config.group_by_length && !config.shuffle {
         bail!("group_by_length: needs shuffle: true, for it gives the rows another order");
+    }
+    if config.overwrite_output_dir && matches!(config.resume_from_checkpoint, Resume::From(_)) {
+        bail!(
+            "resume_from_checkpoint: overwrite_output_dir: true starts afresh: leave one of them out"
+        );
     }
     if config.use_text_only && config.use_image_only {
         bail!("use_text_only: nothing is left to train on with use_image_only");

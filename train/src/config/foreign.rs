@@ -2,32 +2,97 @@
 
 use serde_norway::Value;
 
+use super::Config;
 use super::setting::{Setting, shown};
 
-/// Keys of the published argument classes that would change the result, with the values that do not.
-const UNBUILT: &[(&str, &[&str])] = &[
-    ("fp16", &["false"]),
-    ("lora_bias", &["none"]),
-    ("vision_path", &["null"]),
-    ("llm_path", &["null"]),
-    ("mlp_path", &["null"]),
-    ("use_data_resampling", &["false"]),
-    ("label_smoothing_factor", &["0"]),
-    ("neftune_noise_alpha", &["null"]),
-    ("adafactor", &["false"]),
-    ("optim", &["adamw_torch", "adamw_torch_fused", "adamw_hf"]),
-    ("lr_scheduler_kwargs", &["null"]),
-    ("data_seed", &["null"]),
-    ("dataloader_drop_last", &["false"]),
-    ("auto_find_batch_size", &["false"]),
-    ("resume_from_checkpoint", &["null", "true"]),
-    ("per_gpu_train_batch_size", &["null"]),
-    ("per_gpu_eval_batch_size", &["null"]),
-    ("optim_args", &["null"]),
-    ("optim_target_modules", &["null"]),
-    ("save_only_model", &["false"]),
-    ("logging_strategy", &["steps"]),
-    ("do_eval", &["true", "false"]),
+/// A key of the published argument classes that would change the result.
+struct Refused {
+    key: &'static str,
+    /// The values that would not.
+    neutral: &'static [&'static str],
+    /// Why there is no other, or what there is instead.
+    because: &'static str,
+}
+
+const fn refused(
+    key: &'static str,
+    neutral: &'static [&'static str],
+    because: &'static str,
+) -> Refused {
+    Refused {
+        key,
+        neutral,
+        because,
+    }
+}
+
+const ONE_FOLDER: &str = "a model is one folder: model_name_or_path";
+const PER_DEVICE: &str = "its name is per_device_train_batch_size";
+
+const UNBUILT: &[Refused] = &[
+    refused(
+        "fp16",
+        &["false"],
+        "gradients are not scaled: bf16: true trains in 16 bits",
+    ),
+    refused(
+        "lora_bias",
+        &["none"],
+        "biases of a part with low-rank additions stay as they are",
+    ),
+    refused("vision_path", &["null"], ONE_FOLDER),
+    refused("llm_path", &["null"], ONE_FOLDER),
+    refused("mlp_path", &["null"], ONE_FOLDER),
+    refused(
+        "use_data_resampling",
+        &["false"],
+        "an epoch has every row once: write those twice that are to count twice",
+    ),
+    refused(
+        "label_smoothing_factor",
+        &["0"],
+        "it is one of classes: that of pairs is label_smoothing",
+    ),
+    refused("neftune_noise_alpha", &["null"], "embeddings get no noise"),
+    refused("adafactor", &["false"], "the optimizer is AdamW"),
+    refused(
+        "optim",
+        &[
+            "adamw_torch",
+            "adamw_torch_fused",
+            "adamw_hf",
+            "adamw_apex_fused",
+        ],
+        "the optimizer is AdamW, its state in fp32",
+    ),
+    refused(
+        "optim_args",
+        &["null"],
+        "AdamW's settings are adam_beta1, adam_beta2 and adam_epsilon",
+    ),
+    refused(
+        "optim_target_modules",
+        &["null"],
+        "one optimizer moves all that trains",
+    ),
+    refused(
+        "lr_scheduler_kwargs",
+        &["null"],
+        "the schedules' only setting is min_lr_ratio",
+    ),
+    refused(
+        "auto_find_batch_size",
+        &["false"],
+        "--dry-run says what memory per_device_train_batch_size takes",
+    ),
+    refused("per_gpu_train_batch_size", &["null"], PER_DEVICE),
+    refused(
+        "per_gpu_eval_batch_size",
+        &["null"],
+        "its name is per_device_eval_batch_size",
+    ),
+    refused("logging_strategy", &["steps"], "logging_steps says when"),
+    refused("do_eval", &["true", "false"], "eval_strategy says when"),
 ];
 
 /// Keys that mean something to another framework alone; a last `*` stands for any ending.
@@ -100,7 +165,7 @@ const FOREIGN: &[&str] = &[
 /// What to do with a key.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// It asks for a feature that is not built yet: what to say.
+    /// It asks for a feature that there is not: what to say.
     Refused(String),
     /// It asks for nothing: a neutral value, of a key that is not read.
     Neutral,
@@ -112,13 +177,15 @@ pub(super) enum Verdict {
 
 /// Judges a key before it is read.
 pub(super) fn judge(key: &str, value: &Value) -> Verdict {
-    match UNBUILT.iter().find(|(name, _)| *name == key) {
-        Some((_, neutral)) if is_neutral(value, neutral) => Verdict::Neutral,
-        Some((_, neutral)) => Verdict::Refused(format!(
-            "expected {}, got {}: this feature is not built yet",
-            neutral.join(" or "),
-            shown(value)
+    match UNBUILT.iter().find(|refused| refused.key == key) {
+        Some(refused) if is_neutral(value, refused.neutral) => Verdict::Neutral,
+        Some(refused) => Verdict::Refused(format!(
+            "expected {}, got {}: {}",
+            refused.neutral.join(" or "),
+            shown(value),
+            refused.because
         )),
+        None if Config::KEYS.contains(&key) => Verdict::Unlisted,
         None if FOREIGN.iter().any(|name| matches(name, key)) => Verdict::Foreign,
         None => Verdict::Unlisted,
     }
@@ -126,7 +193,7 @@ pub(super) fn judge(key: &str, value: &Value) -> Verdict {
 
 /// The names that a mistyped key may have meant.
 pub(super) fn unbuilt_names() -> impl Iterator<Item = &'static str> {
-    UNBUILT.iter().map(|(name, _)| *name)
+    UNBUILT.iter().map(|refused| refused.key)
 }
 
 fn matches(name: &str, key: &str) -> bool {

@@ -146,6 +146,10 @@ keys! {
     save_strategy: SaveStrategy = SaveStrategy::Steps;
     /// Steps between checkpoints.
     save_steps: usize = 500;
+    /// Leaves the optimizer's state out of checkpoints: no run goes on from them.
+    save_only_model: bool = false;
+    /// What a run goes on from.
+    resume_from_checkpoint: Resume = Resume::Newest;
     /// How many checkpoints are kept; `None` keeps all.
     save_total_limit: Option<usize> = None;
     /// Steps between lines of the metrics.
@@ -172,6 +176,10 @@ keys! {
     tf32: bool = false;
     /// The seed of all randomness.
     seed: usize = 42;
+    /// The seed of the rows' order; `None` takes `seed`.
+    data_seed: Option<usize> = None;
+    /// Leaves out the rows of an epoch that do not fill a batch.
+    dataloader_drop_last: bool = false;
     /// Where metrics go besides `metrics.jsonl`: `tensorboard`, `all` (the same) or `none`.
     report_to: Vec<String> = vec!["all".into()];
 
@@ -212,6 +220,42 @@ keys! {
     overwrite_output_dir: bool = false;
     /// Processor threads of the computation; `None` leaves it to LibTorch.
     threads: Option<usize> = None;
+}
+
+/// What a run goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest checkpoint of its output folder, if there is any.
+    Newest,
+    /// Nothing: its output folder must have no checkpoints.
+    Never,
+    /// This checkpoint, in an output folder without checkpoints; there, from then on, the newest.
+    From(String),
+}
+
+impl Setting for Resume {
+    fn expected() -> String {
+        "a checkpoint folder, true or false or null".into()
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        if value.is_null() {
+            return Some(Self::Newest);
+        }
+        match bool::read(value) {
+            Some(true) => Some(Self::Newest),
+            Some(false) => Some(Self::Never),
+            None => String::read(value).map(Self::From),
+        }
+    }
+
+    fn yaml(&self) -> Value {
+        match self {
+            Self::Newest => Value::Null,
+            Self::Never => Value::from(false),
+            Self::From(folder) => Value::from(folder.as_str()),
+        }
+    }
 }
 
 macro_rules! choices {

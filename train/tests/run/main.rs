@@ -1,6 +1,7 @@
 //! Training through the binary, as a user runs it: what it leaves behind, how it goes on, how it refuses.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod activations;
 mod best;
 mod damage;
 mod disk;
@@ -11,6 +12,7 @@ mod left_out;
 mod lora;
 mod not_finite;
 mod published;
+mod resume;
 mod support;
 
 use std::fs;

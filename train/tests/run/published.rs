@@ -60,6 +60,9 @@ do_train: True
 deepspeed: configs/zero_stage3.json
 ddp_timeout: 9000
 resume_from_checkpoint: null
+save_only_model: True
+data_seed: 7
+dataloader_drop_last: True
 report_to: tensorboard
 seed: 42
 ";
