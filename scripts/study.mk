@@ -31,9 +31,12 @@ $(call data,$(1),$(2)):
 	@scripts/study data $(1) $(2)
 endef
 
-# Shortcut-failure degradation is measured with the text-only model of the same seed and environment.
+# Shortcut-failure degradation is measured with the text-only model of the same seed and environment. Without a rule,
+# make would take whatever it can begin.
+first := $(call plan,$(FIRST))
 define CELL
 $(call cell,$(1),$(2),$(3)): | $(call start,$(1)) $(call data,$(1),$(2)) $(if $(filter-out text_only,$(3)),$(call cell,$(1),$(2),text_only))
+$(if $(filter $(3),$(REST)),$(call cell,$(1),$(2),$(3)): | $(first))
 	@scripts/study cell $(1) $(2) $(3)
 endef
 

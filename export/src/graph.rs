@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use prost::Message;
-use seeward_models::bundle::{Contract, Port};
+use seeward_models::bundle::{Contract, OPERATORS, Port};
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::{Error, Result};
 
@@ -59,6 +59,14 @@ impl<'a> Node<'a> {
     pub(crate) fn microsoft(op: &'static str, inputs: &[&'a Value]) -> Self {
         Self {
             domain: MICROSOFT,
+            ..Self::new(op, inputs)
+        }
+    }
+
+    /// An operator of our runtime's.
+    pub(crate) fn ours(op: &'static str, inputs: &[&'a Value]) -> Self {
+        Self {
+            domain: OPERATORS,
             ..Self::new(op, inputs)
         }
     }
@@ -256,10 +264,12 @@ impl Graph {
             version: Some(version),
         };
         let used = |domain: &str| self.nodes.iter().any(|n| n.domain() == domain);
-        let microsoft = used(MICROSOFT).then(|| set(MICROSOFT, 1));
+        let others = [MICROSOFT, OPERATORS]
+            .into_iter()
+            .filter(|domain| used(domain));
         [set(STANDARD, i64::from(OPSET))]
             .into_iter()
-            .chain(microsoft)
+            .chain(others.map(|domain| set(domain, 1)))
             .collect()
     }
 

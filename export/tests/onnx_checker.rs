@@ -61,9 +61,9 @@ op, integers = sys.argv[1], getattr(onnx.TensorProto, sys.argv[2])
 for path in sys.argv[3:]:
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
-    assert [(s.domain, s.version) for s in model.opset_import] == [('', 23), ('com.microsoft', 1)], path
-    attention = 'GroupQueryAttention' if path.endswith('reward.onnx') else 'MultiHeadAttention'
-    assert {node.op_type for node in model.graph.node if node.domain == 'com.microsoft'} - {attention} == {op}, path
+    assert [(s.domain, s.version) for s in model.opset_import] == [('', 23), ('com.microsoft', 1), ('seeward', 1)], path
+    for domain, expected in [('com.microsoft', op), ('seeward', 'ForestAttention')]:
+        assert {node.op_type for node in model.graph.node if node.domain == domain} == {expected}, path
     products = [node.name for node in model.graph.node if node.op_type == 'MatMul']
     assert products == (['score/MatMul'] if path.endswith('reward.onnx') else []), f'{path}: {products}'
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}

@@ -20,6 +20,11 @@ pub const MANIFEST_FILE: &str = "reward_model.json";
 pub const VISION_GRAPH: &str = "vision.onnx";
 /// The reward graph.
 pub const REWARD_GRAPH: &str = "reward.onnx";
+/// The domain of the operators that the runtime adds to ONNX Runtime's.
+pub const OPERATORS: &str = "seeward";
+/// The one for attention: (query, key, value, documents?, branches?) → mixed values, with the attributes `q_num_heads` and
+/// `kv_num_heads` of ONNX's `Attention`.
+pub const FOREST_ATTENTION: &str = "ForestAttention";
 /// Version of this layout.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -36,6 +36,7 @@
 //! else beside the executable, else `third_party/onnxruntime/` under the current folder.
 
 mod answer;
+mod attention;
 mod batcher;
 mod device;
 mod error;
@@ -50,6 +51,7 @@ mod scale;
 mod vision;
 
 pub use answer::Answer;
+pub use attention::operators;
 pub use batcher::{Batcher, Batching};
 pub use device::Device;
 pub use error::{Error, Result};

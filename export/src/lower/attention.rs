@@ -1,8 +1,10 @@
 //! Attention over a forest: the mask once for all layers, then an operator in every layer. ONNX's own `Attention` computes
-//! every product of two tokens and keeps them all. For the processor there are two that do less: one that never has more
-//! than a block of products, for tokens that all see each other, and one that leaves out what lies ahead of a token.
+//! every product of two tokens and keeps them all. For the processor there are three that do less: one that never has more
+//! than a block of products, for tokens that all see each other, one that leaves out what lies ahead of a token, and our
+//! runtime's own for bundles in integers.
 
 use seeward_models::Result;
+use seeward_models::bundle::FOREST_ATTENTION;
 
 use super::WIDE;
 use crate::graph::{Node, Value};
@@ -14,6 +16,13 @@ use crate::proto::DataType;
 pub enum TreeMask {
     /// bool [rows, 1, tokens, tokens].
     Visible(Value),
+    /// Of `ForestAttention`, which needs none.
+    Ids {
+        /// i32 [rows, tokens].
+        documents: Value,
+        /// i32 [rows, tokens].
+        branches: Value,
+    },
     /// Of `GroupQueryAttention`.
     Added {
         /// What is added before the softmax, f32 [rows, 1, tokens, tokens]: nothing, or the least number.
@@ -31,6 +40,13 @@ pub(crate) fn tree_mask(
     documents: &Value,
     branches: &Value,
 ) -> Result<TreeMask> {
+    if ops.lowering().has_narrow_attention() {
+        let (documents, branches) = (documents.clone(), branches.clone());
+        return Ok(TreeMask::Ids {
+            documents,
+            branches,
+        });
+    }
     let visible = visible(ops, documents, branches)?;
     if !ops.lowering().has_causal_attention() {
         return Ok(TreeMask::Visible(visible));
@@ -91,14 +107,17 @@ pub(crate) fn attend(
     // Normalised queries and keys are wide; the products are as narrow as the values.
     let (q, k) = (ops.cast("", q, v.element)?, ops.cast("", k, v.element)?);
     let qkv = [&q, &k, v];
+    let lowering = ops.lowering();
+    if lowering.has_narrow_attention() {
+        return attend_narrowly(ops, qkv, mask, heads);
+    }
     let visible = match mask {
         Some(TreeMask::Added { bias, last, tokens }) => {
             return attend_causally(ops, qkv, [last, tokens, bias], heads);
         }
         Some(TreeMask::Visible(visible)) => Some(visible),
-        None => None,
+        Some(TreeMask::Ids { .. }) | None => None,
     };
-    let lowering = ops.lowering();
     if lowering.heads_are_an_axis() {
         return attend_over_heads(ops, qkv, visible, heads);
     }
@@ -109,6 +128,26 @@ pub(crate) fn attend(
             .int("q_num_heads", heads.0)
             .int("kv_num_heads", heads.1)
     };
+    ops.node("", node, qkv[0].element)
+}
+
+/// By way of our runtime's operator, which leaves out all that a token does not see.
+fn attend_narrowly(
+    ops: &mut GraphOps,
+    qkv: [&Value; 3],
+    mask: Option<&TreeMask>,
+    heads: (usize, usize),
+) -> Result<Value> {
+    let mut node = Node::ours(FOREST_ATTENTION, &qkv)
+        .int("q_num_heads", heads.0)
+        .int("kv_num_heads", heads.1);
+    if let Some(TreeMask::Ids {
+        documents,
+        branches,
+    }) = mask
+    {
+        node = node.input(Some(documents)).input(Some(branches));
+    }
     ops.node("", node, qkv[0].element)
 }
 

@@ -1,7 +1,7 @@
 //! How ops become operators. Those that are more than a node or two are here, and so is what differs by target and
 //! precision.
 //!
-//! Quantized are only the weights of linear layers but the score head; all else is f32.
+//! Quantized are only the weights of linear layers but the score head; attention's products are bf16, all else is f32.
 //!
 //! In 16 bits, only what costs time and space is narrow: the weights of linear layers and the embedding table, and what
 //! is computed between them (activations, rotary positions, attention's products). Wide stay the residual stream with
@@ -88,6 +88,11 @@ impl Lowering {
     /// Whether ONNX Runtime's own operators for the processor may be used.
     pub(crate) fn is_for_the_processor(&self) -> bool {
         self.target == Target::Cpu
+    }
+
+    /// Whether attention is our runtime's operator, which multiplies in bf16: beside products of integers it loses nothing.
+    pub(crate) fn has_narrow_attention(&self) -> bool {
+        matches!(self.products, Products::Int8 | Products::Int4)
     }
 
     /// Whether attention over a forest is `GroupQueryAttention`, which takes heads of whole vectors of eight only.

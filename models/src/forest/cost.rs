@@ -1,7 +1,7 @@
 //! How long a run of the reward graph takes, as far as its layout decides it.
 //!
-//! Attention over a row is dense, so a row of T tokens computes T² pairs whatever their documents and branches. A run
-//! also reads every weight once, which is why many short runs are slow:
+//! Attention over a row is dense in floats, so a row of T tokens computes T² pairs whatever their documents and branches. A
+//! run also reads every weight once, which is why many short runs are slow:
 //!
 //! ```text
 //! seconds(rows, T) = layers · layer + weights · weight + rows · T · 2 · weights · linear + rows · T² · attention FLOPs · attention
@@ -68,16 +68,17 @@ impl Rates {
     /// same everywhere, so that a layout is a function of the input alone; for GPUs all are a guess. The example `rates` of
     /// the runtime measures them with a bundle.
     pub fn of(precision: Precision) -> Self {
-        let (bytes, linear) = match precision {
-            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => (4.0, 2.7e-12),
-            Precision::Int8 => (1.0, 1.6e-12),
-            Precision::Int4 => (0.5, 2.2e-12),
+        // With integers it computes the pairs that see each other and no others, in every layout the same.
+        let (bytes, linear, attention) = match precision {
+            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => (4.0, 2.7e-12, 2.6e-12),
+            Precision::Int8 => (1.0, 1.6e-12, 0.0),
+            Precision::Int4 => (0.5, 2.2e-12, 0.0),
         };
         Self {
             layer: 1e-4,
             weight: bytes * 5e-11,
             linear,
-            attention: 2.6e-12,
+            attention,
         }
     }
 }

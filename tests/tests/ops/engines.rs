@@ -217,7 +217,8 @@ fn in_libtorch(checkpoint: &Checkpoint, inputs: &[Array], body: Body<Torch>) -> 
 fn in_onnx_runtime(folder: &Path, graph: &Graph, inputs: &[Array]) -> Output {
     graph.write(folder, &mut |_| ()).unwrap();
     let builder = Session::builder(environment()).unwrap();
-    let mut session = builder.with_intra_threads(1).unwrap();
+    let builder = builder.with_operators(seeward_runtime::operators().unwrap());
+    let mut session = builder.unwrap().with_intra_threads(1).unwrap();
     let mut session = session.commit_from_file(folder.join(GRAPH)).unwrap();
     let inputs: Vec<_> = inputs.iter().map(Array::onnx).collect();
     let outputs = session.run(inputs.as_slice()).unwrap();
