@@ -135,7 +135,7 @@ impl Training {
 
     fn run(&mut self, steps: usize, after: impl Fn(usize, &Trainer, &[Batch], &Measures)) {
         let start = self.start.take().expect("unused");
-        let plan = Plan::new(&self.config, self.rows.count()).unwrap();
+        let plan = Plan::new(&self.config, self.rows.count()).expect("a plan");
         let schedule = Schedule::new(&self.config, plan.total_steps);
         let batches: Vec<_> = plan
             .steps(0..steps)
