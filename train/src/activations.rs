@@ -15,10 +15,15 @@
 //! come the tree mask, e · tokens² of every row; the projector; weights rounded to bf16; and at the time of the peak what
 //! the backward pass itself holds of one layer, or of the logits.
 //!
+//! Where a step accumulates, the embedding table's gradient is made whole, 4 bytes an element, before it is added to that
+//! of the batches before, when little else is left.
+//!
 //! With activation checkpointing every layer keeps its input alone, and one at a time all of the above.
 //!
 //! Passes without gradients, such as those of a frozen vision model, are not counted: what they hold is free again before
-//! the peak. `tests/run/activations.rs` holds the estimate against what the process was seen to take.
+//! the peak. Nor are freed blocks that the C library's heap does not give back: 0.6 to 0.7 GB on the CPU, as was seen of four
+//! layers of InternVL2-1B's widths by a run with and one without `MALLOC_MMAP_THRESHOLD_=65536` in the environment.
+//! `tests/run/activations.rs` holds the estimate against what the process was seen to take.
 
 use std::ops::Add;
 
@@ -70,6 +75,8 @@ pub struct Activations {
     mask: usize,
     /// Bytes of a target's logits.
     logits: usize,
+    /// Bytes of the embedding table's gradient, where there is one beside it.
+    table: usize,
 }
 
 /// The layers of one part.
@@ -92,9 +99,13 @@ struct Stack {
 /// The most that a pass of these branches holds above weights, gradients and optimizer state, in bytes, each branch reading
 /// its extent.
 pub fn peak<'a>(branches: impl Iterator<Item = (&'a Activations, Extent)>) -> usize {
-    let held = branches.map(|(activations, extent)| activations.held(extent));
-    let held = held.fold(Held::default(), Add::add);
-    held.kept + held.passing
+    let (mut held, mut around, mut table) = (Held::default(), 0, 0);
+    for (activations, extent) in branches {
+        held = held + activations.held(extent);
+        around += activations.around(extent);
+        table = table.max(activations.table);
+    }
+    (held.kept + held.passing).max(around + table)
 }
 
 impl Activations {
@@ -120,8 +131,15 @@ impl Activations {
             Algorithm::Sft => 3 * FP32 * model.text.vocabulary,
             _ => 0,
         };
+        let table = format!(
+            "{}{}",
+            source.branch.prefix(),
+            net::token_embeddings(&model.text)
+        );
+        let adds = config.gradient_accumulation_steps > 1 && trains(config, sources, &table);
         Self {
             checkpointing: config.grad_checkpoint,
+            table: usize::from(adds) * FP32 * model.text.vocabulary * model.text.hidden,
             decoder: text.decoder(&model.text, images_learn),
             encoder,
             patches: model.patches_per_side().pow(2) + 1,
@@ -131,6 +149,11 @@ impl Activations {
         }
     }
 
+    /// What is kept outside the layers.
+    fn around(&self, extent: Extent) -> usize {
+        extent.tiles * self.projector + extent.mask * self.mask
+    }
+
     fn held(&self, extent: Extent) -> Held {
         let Extent { tokens, tiles, .. } = extent;
         let stack = |stack: &Stack, tokens, last| match self.checkpointing {
@@ -138,7 +161,7 @@ impl Activations {
             false => stack.whole(tokens, last),
         };
         let around = Held {
-            kept: tiles * self.projector + extent.mask * self.mask,
+            kept: self.around(extent),
             passing: extent.targets * self.logits,
         };
         let patches = tiles * self.patches;
