@@ -1,7 +1,7 @@
 //! The network as ONNX nodes: [`seeward_models::net`] written over a graph instead of tensors. Shapes stay free: a
 //! reshape copies the leading axes (0) and leaves the last one open (-1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use seeward_models::image::Normalization;
 use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
@@ -11,7 +11,7 @@ use crate::constant::Constant;
 use crate::form::Form;
 use crate::graph::{Graph, Node, Value};
 use crate::lower::attention::TreeMask;
-use crate::lower::linear::{self, QuantizedRows};
+use crate::lower::linear::{self, Products, QuantizedRows, Range};
 use crate::lower::{Lowering, WIDE, attention, norm, patches, rope};
 use crate::proto::DataType;
 
@@ -25,6 +25,10 @@ pub struct GraphOps {
     casts: HashMap<(String, DataType), Value>,
     /// What was quantized already, by its name.
     quantized: HashMap<String, QuantizedRows>,
+    /// What came out of a GELU, by its name: nothing of it is far below zero.
+    gelus: HashSet<String>,
+    /// Whether only the rows that are read are left.
+    gathered: bool,
 }
 
 impl GraphOps {
@@ -36,6 +40,8 @@ impl GraphOps {
             named: HashMap::new(),
             casts: HashMap::new(),
             quantized: HashMap::new(),
+            gelus: HashSet::new(),
+            gathered: false,
         }
     }
 
@@ -125,12 +131,24 @@ impl GraphOps {
         Ok(cast)
     }
 
+    /// How the linear layer of that name is computed now.
+    pub(crate) fn products(&self, name: &str) -> Products {
+        match self.gathered {
+            true => self.lowering.linear_of_few(name),
+            false => self.lowering.linear(name),
+        }
+    }
+
     /// x in integers, by the same nodes however often it is asked for.
     pub(crate) fn quantized(&mut self, x: &Value) -> Result<QuantizedRows> {
         if let Some(known) = self.quantized.get(&x.name) {
             return Ok(known.clone());
         }
-        let rows = linear::quantize(self, x)?;
+        let range = match self.gelus.contains(&x.name) {
+            true => Range::GELU,
+            false => Range::EVEN,
+        };
+        let rows = linear::quantize(self, x, range)?;
         self.quantized.insert(x.name.clone(), rows.clone());
         Ok(rows)
     }
@@ -268,7 +286,11 @@ impl Ops for GraphOps {
 
     fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
         match kind {
-            Activation::Gelu => self.node("", Node::new("Gelu", &[x]), x.element),
+            Activation::Gelu => {
+                let y = self.node("", Node::new("Gelu", &[x]), x.element)?;
+                self.gelus.insert(y.name.clone());
+                Ok(y)
+            }
             Activation::Silu => {
                 let gate = self.node("", Node::new("Sigmoid", &[x]), x.element)?;
                 self.mul(x, &gate)
@@ -338,6 +360,7 @@ impl Ops for GraphOps {
     }
 
     fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
+        self.gathered = true;
         let rows = self.rows(x)?;
         self.node("", Node::new("Gather", &[&rows, at]), x.element)
     }

@@ -12,6 +12,8 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::sync::{Mutex, PoisonError};
+
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
 };
@@ -22,12 +24,26 @@ use seen::Block;
 use shape::Shape;
 
 /// The operators that bundles may use beyond ONNX's and ONNX Runtime's own, for sessions that are not made by
-/// [`RewardModel`](crate::RewardModel): `builder.with_operators(operators()?)`.
+/// [`RewardModel`](crate::RewardModel): `builder.with_operators(operators()?)`. A process's first session with them must not
+/// be made beside another: ONNX Runtime looks whether it knows their domain, and then adds it, without a lock.
 ///
 /// # Errors
 /// What ONNX Runtime says.
 pub fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?.add(ForestAttention)
+}
+
+/// Makes a session with our operators: the process's first one alone.
+pub(crate) fn alone_if_first<T>(make: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    static KNOWN: Mutex<bool> = Mutex::new(false);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known {
+        drop(known);
+        return make();
+    }
+    let made = make();
+    *known = made.is_ok();
+    made
 }
 
 /// Queries, keys and values [rows, tokens, heads·head] → the same layout. With documents and branches [rows, tokens], token

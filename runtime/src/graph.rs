@@ -11,7 +11,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{PrimitiveTensorElementType, TensorRef};
 use seeward_models::bundle::Contract;
 
-use crate::attention::operators;
+use crate::attention::{alone_if_first, operators};
 use crate::{Device, Error, Options, Result, library};
 
 /// A graph ready to run. Threads may share it; their runs take turns.
@@ -55,7 +55,7 @@ impl Graph {
                 .with_execution_providers([provider.error_on_failure()])
                 .map_err(|e| no_device(options.device, &e.into()))?;
         }
-        let session = builder.commit_from_file(path).map_err(refused)?;
+        let session = alone_if_first(|| builder.commit_from_file(path)).map_err(refused)?;
         check(name, &session, contract)?;
         Ok(Self {
             name,

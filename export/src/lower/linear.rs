@@ -34,7 +34,7 @@ impl Products {
 
 /// x [.., inputs] → x·Wᵀ (+ b) [.., outputs].
 pub(crate) fn layer(ops: &mut GraphOps, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-    let products = ops.lowering().linear(name);
+    let products = ops.products(name);
     let x = ops.cast(name, x, products.element())?;
     let product = match products {
         Products::Float(element) => float(ops, name, &x, element),
@@ -56,14 +56,38 @@ fn float(ops: &mut GraphOps, name: &str, x: &Value, element: DataType) -> Result
     ops.both("MatMul", name, x, &weight)
 }
 
-/// What a row's largest magnitude becomes, and the integer that stands for zero: unsigned inputs with signed weights are
-/// what processors multiply fastest, six times as fast as signed ones here.
-const LARGEST: f32 = 127.0;
-const ZERO: u8 = 128;
+/// Which integers stand for a row's numbers. Unsigned inputs with signed weights are what processors multiply fastest, six
+/// times as fast as signed ones here.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    /// The integer for zero; as many lie below it.
+    zero: u8,
+    /// How many of those above it are used.
+    above: u8,
+}
 
-/// Rows of numbers as integers: a number is (integer − [`ZERO`]) · its row's step.
+impl Range {
+    /// As far below zero as above it.
+    pub(crate) const EVEN: Self = Self {
+        zero: 128,
+        above: 127,
+    };
+    /// A GELU's outputs reach down to −0.17 only: nearly all integers are left for what is above zero.
+    pub(crate) const GELU: Self = Self {
+        zero: 16,
+        above: 239,
+    };
+
+    /// How many of those below it are used.
+    fn below(self) -> u8 {
+        self.zero.min(self.above)
+    }
+}
+
+/// Rows of numbers as integers: a number is (integer − zero) · its row's step.
 #[derive(Clone)]
 pub(crate) struct QuantizedRows {
+    range: Range,
     /// u8 [.., inputs].
     integers: Value,
     /// f32 [.., 1].
@@ -75,7 +99,7 @@ fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
     let integers = ops.weight(&weight, Form::Int8)?;
     let scales = ops.weight(&weight, Form::Int8Scales)?;
     let rows = ops.quantized(x)?;
-    let (one, zero) = (ops.f32s(&[1.0]), ops.u8s(&[ZERO]));
+    let (one, zero) = (ops.f32s(&[1.0]), ops.u8s(&[rows.range.zero]));
     let inputs = [&rows.integers, &integers, &one, &scales, &zero];
     let product = Node::microsoft("MatMulIntegerToFloat", &inputs);
     let product = ops.node(name, product, WIDE)?;
@@ -84,35 +108,43 @@ fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
 
 /// x [.., inputs] as integers, each row by itself. Every pass over x costs about a tenth of the product that follows: two
 /// find the step, one looks for what is no number, one rounds.
-pub(crate) fn quantize(ops: &mut GraphOps, x: &Value) -> Result<QuantizedRows> {
-    let steps = steps(ops, x)?;
+pub(crate) fn quantize(ops: &mut GraphOps, x: &Value, range: Range) -> Result<QuantizedRows> {
+    let steps = steps(ops, x, range)?;
     let rows = ops.rows(x)?;
     let all = ops.i64s(&[-1]);
     let step = ops.node("", Node::new("Reshape", &[&steps, &all]), WIDE)?;
-    let zero = ops.u8s(&[ZERO]);
+    let zero = ops.u8s(&[range.zero]);
     let count = ops.node("", Node::new("Shape", &[&step]), DataType::I64)?;
     let zeros = ops.node("", Node::new("Expand", &[&zero, &count]), DataType::U8)?;
     let rounded = Node::new("QuantizeLinear", &[&rows, &step, &zeros]).axis(0);
     let rounded = ops.node("", rounded, DataType::U8)?;
     let integers = ops.shaped_like(&rounded, x)?;
-    Ok(QuantizedRows { integers, steps })
+    Ok(QuantizedRows {
+        range,
+        integers,
+        steps,
+    })
 }
 
 /// x [.., inputs] → what one integer stands for in each row, [.., 1]: more than nothing for a row of zeros, and no number
 /// where there is none among the row's. Integers cannot say so, and ONNX Runtime's maximum passes over it, but its sum
 /// does not.
-fn steps(ops: &mut GraphOps, x: &Value) -> Result<Value> {
+fn steps(ops: &mut GraphOps, x: &Value, range: Range) -> Result<Value> {
     let last = ops.i64s(&[-1]);
     let mut reduced = |op| ops.node("", Node::new(op, &[x, &last]), WIDE);
     let (highest, lowest) = (reduced("ReduceMax")?, reduced("ReduceMin")?);
     let sum = reduced("ReduceSum")?;
-    let lowest = ops.node("", Node::new("Neg", &[&lowest]), WIDE)?;
-    let (zero, least, largest) = (ops.f32s(&[0.0]), ops.f32s(&[1e-30]), ops.f32s(&[LARGEST]));
+    let (above, below) = (f32::from(range.above), -f32::from(range.below()));
+    let (above, below) = (ops.f32s(&[above]), ops.f32s(&[below]));
+    let (above, below) = (
+        ops.both("Div", "", &highest, &above)?,
+        ops.both("Div", "", &lowest, &below)?,
+    );
+    let (zero, least) = (ops.f32s(&[0.0]), ops.f32s(&[1e-32]));
     let zero_or_none = ops.both("Mul", "", &sum, &zero)?;
-    let magnitude = ops.both("Max", "", &highest, &lowest)?;
-    let magnitude = ops.both("Add", "", &magnitude, &zero_or_none)?;
-    let magnitude = ops.both("Add", "", &magnitude, &least)?;
-    ops.both("Div", "", &magnitude, &largest)
+    let step = ops.both("Max", "", &above, &below)?;
+    let step = ops.both("Add", "", &step, &zero_or_none)?;
+    ops.both("Add", "", &step, &least)
 }
 
 /// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, each block of a row with its own scale. The error of a

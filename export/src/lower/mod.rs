@@ -1,7 +1,8 @@
 //! How ops become operators. Those that are more than a node or two are here, and so is what differs by target and
 //! precision.
 //!
-//! Quantized are only the weights of linear layers but the score head; attention's products are bf16, all else is f32.
+//! Quantized are only the weights of linear layers, up to where the last layer goes on with the few rows that are read;
+//! attention's products are bf16, all else is f32.
 //!
 //! In 16 bits, only what costs time and space is narrow: the weights of linear layers and the embedding table, and what
 //! is computed between them (activations, rotary positions, attention's products). Wide stay the residual stream with
@@ -82,6 +83,15 @@ impl Lowering {
         match SCORE_HEAD.strip_suffix(".weight") {
             Some(head) if head == name => Products::Float(WIDE),
             _ => self.products,
+        }
+    }
+
+    /// The same for the few rows that are read: integers would save hardly any time on them, but so late in the model their
+    /// error goes straight into the reward.
+    pub(crate) fn linear_of_few(&self, name: &str) -> Products {
+        match self.linear(name) {
+            Products::Float(element) => Products::Float(element),
+            Products::Int8 | Products::Int4 => Products::Float(WIDE),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
@@ -219,7 +219,12 @@ fn in_onnx_runtime(folder: &Path, graph: &Graph, inputs: &[Array]) -> Output {
     let builder = Session::builder(environment()).unwrap();
     let builder = builder.with_operators(seeward_runtime::operators().unwrap());
     let mut session = builder.unwrap().with_intra_threads(1).unwrap();
-    let mut session = session.commit_from_file(folder.join(GRAPH)).unwrap();
+    let mut session = {
+        // The first session with our operators must be made alone.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        session.commit_from_file(folder.join(GRAPH)).unwrap()
+    };
     let inputs: Vec<_> = inputs.iter().map(Array::onnx).collect();
     let outputs = session.run(inputs.as_slice()).unwrap();
     let (shape, values) = outputs[0].try_extract_tensor::<f32>().unwrap();
