@@ -29,6 +29,15 @@ impl Device {
         }
     }
 
+    /// Most rows of a run. TensorRT takes memory beforehand for the most rows of the most tokens that it is told of; as many
+    /// rows as there are tokens would be their square.
+    pub(crate) fn most_rows(self) -> usize {
+        match self {
+            Self::Cpu | Self::Cuda(_) => usize::MAX,
+            Self::Tensorrt(_) => 1,
+        }
+    }
+
     /// Refuses a bundle made for another device, or in a precision that this one has no kernels for.
     pub(crate) fn check(self, manifest: &Manifest) -> Result<()> {
         let target = match self {

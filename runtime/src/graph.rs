@@ -1,28 +1,42 @@
 //! One ONNX graph of a bundle in an engine session.
 
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
-use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
-use ort::value::{PrimitiveTensorElementType, TensorRef};
-use seeward_models::bundle::Contract;
+use ort::value::{PrimitiveTensorElementType, Tensor, TensorRef};
+use seeward_models::bundle::{Bundle, Contract};
 
 use crate::attention::{alone_if_first, operators};
+use crate::placement::{Placement, RECORD};
+use crate::provider::providers;
 use crate::{Device, Error, Options, Result, library};
 
 /// A graph ready to run. Threads may share it; their runs take turns.
 pub(crate) struct Graph {
     name: &'static str,
     session: Mutex<Session>,
+    /// Whether runs bind their inputs and output; on the processor that would only copy them.
+    pub(crate) bound: bool,
+    /// Which provider runs which nodes.
+    pub(crate) placements: Vec<Placement>,
 }
 
 /// What is fed to a graph, in the contract's order.
 #[derive(Default)]
-pub(crate) struct Inputs<'a>(Vec<ort::Result<SessionInputValue<'a>>>);
+pub(crate) struct Inputs<'a>(Vec<Input<'a>>);
+
+/// Makes the engine's value, which shares the numbers or has its own.
+type Input<'a> = Box<dyn Fn(Numbers) -> ort::Result<SessionInputValue<'a>> + 'a>;
+
+#[derive(Clone, Copy)]
+enum Numbers {
+    Shared,
+    Own,
+}
 
 impl<'a> Inputs<'a> {
     /// Adds the next input.
@@ -30,35 +44,44 @@ impl<'a> Inputs<'a> {
     where
         T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
     {
-        self.0
-            .push(TensorRef::from_array_view((shape, values)).map(SessionInputValue::from));
+        self.0.push(Box::new(move |numbers| match numbers {
+            Numbers::Shared => Ok(TensorRef::from_array_view((shape, values))?.into()),
+            Numbers::Own => Ok(Tensor::from_array((shape, values.to_vec()))?.into()),
+        }));
         self
+    }
+
+    fn values(&self, numbers: Numbers) -> ort::Result<Vec<SessionInputValue<'a>>> {
+        self.0.iter().map(|input| input(numbers)).collect()
     }
 }
 
 impl Graph {
-    /// Opens `path`, a graph that keeps `contract`.
+    /// Opens the bundle's graph of this name, which keeps `contract`.
     pub(crate) fn open(
         name: &'static str,
-        path: &Path,
+        bundle: &Bundle,
         contract: &Contract,
-        environment: &Environment,
         options: &Options,
     ) -> Result<Self> {
         let refused = |e: ort::Error| refused(name, &e);
-        let mut builder = builder(environment, options).map_err(refused)?;
+        let environment = library::environment(options.library.as_deref())?;
+        let mut builder = builder(&environment, options).map_err(refused)?;
         if options.device != Device::Cpu {
             library::load_cuda().map_err(|e| no_device(options.device, &e))?;
         }
-        for provider in providers(options) {
+        for provider in providers(bundle, contract, options)? {
             builder = builder
                 .with_execution_providers([provider.error_on_failure()])
                 .map_err(|e| no_device(options.device, &e.into()))?;
         }
+        let path = bundle.folder().join(name);
         let session = alone_if_first(|| builder.commit_from_file(path)).map_err(refused)?;
         check(name, &session, contract)?;
         Ok(Self {
             name,
+            bound: options.device != Device::Cpu,
+            placements: Placement::of(name, &session).map_err(refused)?,
             session: Mutex::new(session),
         })
     }
@@ -66,17 +89,13 @@ impl Graph {
     /// The graph's output for `inputs`, flat, with the time inside the engine.
     pub(crate) fn run(&self, inputs: Inputs) -> Result<(Vec<f32>, Duration)> {
         let refused = |e: ort::Error| refused(self.name, &e);
-        let inputs: Vec<_> = inputs
-            .0
-            .into_iter()
-            .collect::<ort::Result<_>>()
-            .map_err(refused)?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        let outputs = session.run(inputs.as_slice()).map_err(refused)?;
-        let seconds = start.elapsed();
-        let (_, values) = outputs[0].try_extract_tensor::<f32>().map_err(refused)?;
-        Ok((values.to_vec(), seconds))
+        let values = match self.bound {
+            true => run_bound(&mut session, &inputs),
+            false => run(&mut session, &inputs),
+        };
+        Ok((values.map_err(refused)?, start.elapsed()))
     }
 
     /// An error of this graph.
@@ -95,6 +114,7 @@ fn builder(environment: &Environment, options: &Options) -> ort::Result<SessionB
     // weights' size: packed weights replace the mapped file, of whose embedding table only rows in use are read.
     let builder = Session::builder(environment)?
         .with_memory_pattern(false)?
+        .with_config_entry(RECORD, "1")?
         .with_operators(operators()?)?;
     match options.threads {
         Some(threads) => Ok(builder.with_intra_threads(threads)?),
@@ -102,36 +122,32 @@ fn builder(environment: &Environment, options: &Options) -> ort::Result<SessionB
     }
 }
 
-/// What the device needs besides the processor, best first.
-fn providers(options: &Options) -> Vec<ExecutionProviderDispatch> {
-    match options.device {
-        Device::Cpu => Vec::new(),
-        Device::Cuda(number) => vec![cuda(number)],
-        Device::Tensorrt(number) => vec![tensorrt(number, options), cuda(number)],
-    }
+fn run(session: &mut Session, inputs: &Inputs) -> ort::Result<Vec<f32>> {
+    let inputs = inputs.values(Numbers::Shared)?;
+    let outputs = session.run(inputs.as_slice())?;
+    let (_, values) = outputs[0].try_extract_tensor::<f32>()?;
+    Ok(values.to_vec())
 }
 
-/// In fp32 products are fp32, which TF32, ONNX Runtime's default, is not. Memory grows by what is asked for instead of by
-/// doubling, since others may use the GPU too.
-fn cuda(number: u32) -> ExecutionProviderDispatch {
-    ep::CUDA::default()
-        .with_device_id(number as i32)
-        .with_tf32(false)
-        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-        .build()
-}
-
-fn tensorrt(number: u32, options: &Options) -> ExecutionProviderDispatch {
-    let provider = ep::TensorRT::default().with_device_id(number as i32);
-    match &options.cache_dir {
-        None => provider.build(),
-        Some(folder) => provider
-            .with_engine_cache(true)
-            .with_engine_cache_path(folder.display())
-            .with_timing_cache(true)
-            .with_timing_cache_path(folder.display())
-            .build(),
+/// The same with each input copied once to where the graph's provider reads it, and the output to the processor. Values
+/// have their own numbers: ort 2.0.0-rc.15 waits for itself for ever when it binds shared ones that need not be copied.
+fn run_bound(session: &mut Session, inputs: &Inputs) -> ort::Result<Vec<f32>> {
+    let mut binding = session.create_binding()?;
+    for (input, value) in session.inputs().iter().zip(inputs.values(Numbers::Own)?) {
+        binding.bind_input(input.name(), &value)?;
     }
+    let processor = MemoryInfo::new(
+        AllocationDevice::CPU,
+        0,
+        AllocatorType::Device,
+        MemoryType::CPUOutput,
+    )?;
+    binding.bind_output_to_device(session.outputs()[0].name(), &processor)?;
+    binding.synchronize_inputs()?;
+    let outputs = session.run_binding(&binding)?;
+    binding.synchronize_outputs()?;
+    let (_, values) = outputs[0].try_extract_tensor::<f32>()?;
+    Ok(values.to_vec())
 }
 
 fn check(name: &'static str, session: &Session, contract: &Contract) -> Result<()> {

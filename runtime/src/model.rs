@@ -14,7 +14,7 @@ use crate::images::{Embeddings, Encoded};
 use crate::prepared::{Asked, Pictures, Prepared, Read, Run};
 use crate::scale::Whitening;
 use crate::vision::{Shown, Vision};
-use crate::{Device, Error, Options, Request, Result, Scored, Scores, Usage, library};
+use crate::{Device, Error, Options, Placement, Request, Result, Scored, Scores, Usage};
 
 /// A reward model in an engine. Cheap to clone: clones share weights, threads and engine. Threads may share it; the runs of
 /// each of its two graphs take turns, since one run uses all of the engine's threads.
@@ -64,6 +64,21 @@ impl RewardModel {
     /// Where it runs.
     pub fn device(&self) -> Device {
         self.0.options.device
+    }
+
+    /// Which of ONNX Runtime's providers runs which nodes of the graphs.
+    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+        let vision = self.0.vision.iter().map(|vision| &vision.graph);
+        let graphs = vision.chain([&self.0.reward]);
+        graphs.flat_map(|graph| &graph.placements)
+    }
+
+    /// Those that the device's own provider left to another. On a GPU a few that compute with shapes stay on the processor;
+    /// more than that is slow.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &Placement> {
+        let own = self.device().provider();
+        self.placements()
+            .filter(move |placement| placement.provider != own)
     }
 
     /// What the model sees of a request: what both the bundle and the options let through.
@@ -230,14 +245,7 @@ fn show_nothing(requests: &[Request], mode: InputMode) -> Shown {
 fn open_reward(bundle: &Bundle, options: &Options) -> Result<Graph> {
     let manifest = bundle.manifest();
     let contract = reward_contract(manifest.hidden_size, manifest.rope.head_dim);
-    let environment = library::environment(options.library.as_deref())?;
-    Graph::open(
-        REWARD_GRAPH,
-        &bundle.reward_graph(),
-        &contract,
-        &environment,
-        options,
-    )
+    Graph::open(REWARD_GRAPH, bundle, &contract, options)
 }
 
 fn pool(options: &Options) -> Result<ThreadPool> {
@@ -245,4 +253,66 @@ fn pool(options: &Options) -> Result<ThreadPool> {
     builder
         .build()
         .map_err(|e| Error::Options(format!("threads: {e}")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Image;
+
+    fn golden(path: &str) -> std::path::PathBuf {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        folder.join(path)
+    }
+
+    fn model() -> RewardModel {
+        RewardModel::load(golden("bundles/qwen2"), Options::default()).unwrap()
+    }
+
+    fn request(images: Vec<Image>) -> Request {
+        Request {
+            prompt: "what color is the shape?".to_owned(),
+            images,
+            responses: vec!["blue".to_owned(), "It is a yellow circle.".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_bound_run_gives_the_same_bits() {
+        let (plain, mut bound) = (model(), model());
+        let inner = Arc::get_mut(&mut bound.0).unwrap();
+        inner.reward.bound = true;
+        inner.vision.as_mut().unwrap().graph.bound = true;
+        let picture = Image::Path(golden("images/vqa0.png"));
+        // The second run has no image embeddings at all.
+        for request in [request(vec![picture]), request(Vec::new())] {
+            let rewards = |model: &RewardModel| {
+                let scored = model.score(std::slice::from_ref(&request)).unwrap();
+                let rewards = &scored.results[0].as_ref().unwrap().rewards;
+                rewards.iter().map(|r| r.to_bits()).collect::<Vec<_>>()
+            };
+            assert_eq!(rewards(&bound), rewards(&plain));
+        }
+    }
+
+    #[test]
+    fn every_node_has_its_provider() {
+        let model = model();
+        let placements: Vec<&Placement> = model.placements().collect();
+        let graphs: Vec<&str> = placements.iter().map(|p| p.graph).collect();
+        assert_eq!(graphs, ["vision.onnx", "reward.onnx"]);
+        for placement in placements {
+            assert_eq!(placement.provider, "CPUExecutionProvider");
+            assert!(placement.operators["MatMul"] > 1, "{placement}");
+        }
+        assert_eq!(model.elsewhere().count(), 0);
+        // Held against what another device would call its own, all of it is elsewhere.
+        let own = Device::Cuda(0).provider();
+        assert!(
+            model
+                .placements()
+                .all(|placement| placement.provider != own)
+        );
+    }
 }

@@ -28,8 +28,11 @@ pub struct Options {
     pub scale: Scale,
     /// ONNX Runtime's library. A process loads one, the first.
     pub library: Option<PathBuf>,
-    /// Where TensorRT keeps the engines that it builds.
+    /// Where TensorRT keeps the engines that it builds, each bundle's in a folder of its own.
     pub cache_dir: Option<PathBuf>,
+    /// Most bytes of GPU memory that each of the two graphs may take for its weights and what runs pass on, and TensorRT for
+    /// its workspace. What CUDA's libraries and TensorRT's weights take comes on top. No limit when `None`.
+    pub gpu_memory_limit: Option<u64>,
 }
 
 impl Default for Options {
@@ -43,6 +46,7 @@ impl Default for Options {
             scale: Scale::Raw,
             library: None,
             cache_dir: None,
+            gpu_memory_limit: None,
         }
     }
 }
@@ -55,6 +59,14 @@ impl Options {
         }
         if self.batch_tokens == 0 {
             return Err(zero("batch_tokens"));
+        }
+        match (self.gpu_memory_limit, self.device) {
+            (Some(0), _) => return Err(zero("gpu_memory_limit")),
+            (Some(_), Device::Cpu) => {
+                let problem = "gpu_memory_limit: expected a GPU as the device, got cpu";
+                return Err(Error::Options(problem.to_owned()));
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -124,5 +136,23 @@ mod tests {
                 .starts_with("batch_tokens")
         );
         assert!(Options::default().validate().is_ok());
+    }
+
+    #[test]
+    fn a_limit_of_gpu_memory_needs_a_gpu() {
+        let limit = |device, bytes| Options {
+            device,
+            gpu_memory_limit: Some(bytes),
+            ..Options::default()
+        };
+        assert!(limit(Device::Cuda(0), 1 << 30).validate().is_ok());
+        assert!(limit(Device::Tensorrt(0), 1 << 30).validate().is_ok());
+        for (device, bytes) in [(Device::Cpu, 1 << 30), (Device::Cuda(0), 0)] {
+            let message = limit(device, bytes).validate().unwrap_err().to_string();
+            assert!(
+                message.starts_with("gpu_memory_limit: expected"),
+                "{message}"
+            );
+        }
     }
 }

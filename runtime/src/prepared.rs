@@ -98,6 +98,7 @@ impl Read {
 fn packing(manifest: &Manifest, options: &Options) -> Packing {
     Packing {
         batch_tokens: options.batch_tokens,
+        most_rows: options.device.most_rows(),
         cost: Cost::new(manifest.work, Rates::of(manifest.precision)),
     }
 }

@@ -8,11 +8,11 @@ use seeward_models::image::{Rgb, Tiles, tiles};
 use crate::graph::{Graph, Inputs};
 use crate::images::{Decoder, Embeddings, Encoded, Gallery, bad_image};
 use crate::prepared::Pictures;
-use crate::{Error, Options, Request, Result, Usage, library};
+use crate::{Error, Options, Request, Result, Usage};
 
 /// The vision graph with what it is fed by.
 pub(crate) struct Vision {
-    graph: Graph,
+    pub(crate) graph: Graph,
     decoder: Decoder,
     tokens_per_tile: usize,
     width: usize,
@@ -29,16 +29,15 @@ pub(crate) struct Shown {
 impl Vision {
     /// Opens the bundle's vision graph, if it has one.
     pub(crate) fn open(bundle: &Bundle, options: &Options) -> Result<Option<Self>> {
-        let Some(path) = bundle.vision_graph() else {
+        if bundle.vision_graph().is_none() {
             return Ok(None);
-        };
+        }
         let manifest = bundle.manifest();
         let (tokens_per_tile, width) = (manifest.prompt.tokens_per_tile, manifest.hidden_size);
         let side = manifest.tiles.image_size as usize;
         let contract = vision_contract(side, tokens_per_tile, width);
-        let environment = library::environment(options.library.as_deref())?;
         Ok(Some(Self {
-            graph: Graph::open(VISION_GRAPH, &path, &contract, &environment, options)?,
+            graph: Graph::open(VISION_GRAPH, bundle, &contract, options)?,
             decoder: Decoder {
                 settings: manifest.tiles,
                 max_pixels: options.max_image_pixels,

@@ -20,6 +20,8 @@ const OPEN_RUNS: usize = 64;
 pub struct Packing {
     /// Most tokens of a run, padding included.
     pub batch_tokens: usize,
+    /// Most rows of a run.
+    pub most_rows: usize,
     /// How long runs take.
     pub cost: Cost,
 }
@@ -210,7 +212,7 @@ impl Packing {
         let rows = run.rows.len();
         let (row, used) = run.emptiest();
         let offer = |rows: usize, width: usize, row: usize| {
-            let allowed = rows * width <= self.batch_tokens;
+            let allowed = rows <= self.most_rows && rows * width <= self.batch_tokens;
             let now = self.cost.rows(run.rows.len(), run.tokens);
             allowed.then(|| (self.cost.rows(rows, width) - now, row))
         };

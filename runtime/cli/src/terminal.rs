@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use seeward_runtime::RewardModel;
 
 use crate::stop::Signal;
 
@@ -38,6 +39,13 @@ pub(crate) fn exit(program: &str, result: Result<Ending>) -> ExitCode {
 /// A message on stderr. Where nobody reads it any more, the work goes on.
 pub(crate) fn say(program: &str, message: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {message}");
+}
+
+/// What the model's device left to another of ONNX Runtime's providers: work that is done elsewhere is never silent.
+pub(crate) fn say_elsewhere(program: &str, model: &RewardModel) {
+    for placement in model.elsewhere() {
+        say(program, format_args!("{}: {placement}", model.device()));
+    }
 }
 
 /// Data on stdout.

@@ -142,6 +142,11 @@ fn what_cannot_run_writes_nothing() {
         (["--device", "cuda:1000"], "device cuda:1000: "),
         (["--device", "gpu"], "expected cpu, cuda[:N]"),
         (["--threads", "0"], "threads: expected at least 1"),
+        (["--device", "tensorrt:0"], "device tensorrt:0: "),
+        (
+            ["--gpu-memory-limit", "4096"],
+            "gpu_memory_limit: expected a GPU as the device",
+        ),
         (["--text-only", "--image-only"], "cannot be used with"),
     ] {
         assert_exit(&bench.run("out", &arguments), 2, message);

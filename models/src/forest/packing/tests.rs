@@ -27,6 +27,7 @@ const DYNAMIC: RopeSettings = RopeSettings {
 fn packing(batch_tokens: usize) -> Packing {
     Packing {
         batch_tokens,
+        most_rows: usize::MAX,
         cost: Cost::new(Work::default(), Rates::of(Precision::Fp32)),
     }
 }
@@ -94,6 +95,19 @@ fn rows_of_a_length_lie_side_by_side() {
     };
     // In one row their 3080² pairs would be twice as many.
     assert_eq!((rows, tokens), (2, 1540));
+}
+
+#[test]
+fn a_run_has_no_more_rows_than_allowed() {
+    let long: Vec<_> = (0..2).map(|seed| answers(seed, 1500, &[40])).collect();
+    let one_row = Packing {
+        most_rows: 1,
+        ..packing(4096)
+    };
+    let runs = cut(&long, &one_row);
+    assert!(shapes(&runs).iter().all(|&(rows, _)| rows == 1));
+    let rewards: usize = runs.iter().map(|run| run.sources.len()).sum();
+    assert_eq!(rewards, 2);
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub(super) struct Arguments {
     /// Threads of the engine and of picture decoding [default: one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Most bytes of GPU memory for each of the model's two graphs; CUDA's libraries take some on top [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    gpu_memory_limit: Option<u64>,
     /// Folder for report.html, report.json and the scores
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -122,6 +125,7 @@ impl Arguments {
         let options = Options {
             device: self.device.parse()?,
             threads: self.threads,
+            gpu_memory_limit: self.gpu_memory_limit,
             ..Options::default()
         };
         let mut names = BTreeSet::new();
@@ -181,6 +185,9 @@ mod tests {
             ]
         );
         assert_eq!(job.text_only_options().input, InputMode::TextOnly);
+        assert_eq!(job.options.gpu_memory_limit, None);
+        let job = parse("--model b --data x=a --device cuda --gpu-memory-limit 4096").unwrap();
+        assert_eq!(job.text_only_options().gpu_memory_limit, Some(4096));
     }
 
     #[test]

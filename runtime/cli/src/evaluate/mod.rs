@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::folder::replace_file;
+use seeward_runtime::RewardModel;
 
 use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
@@ -147,4 +148,8 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
 
 fn say(message: impl Display) {
     terminal::say(PROGRAM, message);
+}
+
+fn say_elsewhere(model: &RewardModel) {
+    terminal::say_elsewhere(PROGRAM, model);
 }

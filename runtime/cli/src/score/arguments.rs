@@ -60,6 +60,9 @@ pub(super) struct Arguments {
     /// Folder where TensorRT keeps the engines that it builds
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Most bytes of GPU memory for each of the model's two graphs; CUDA's libraries take some on top [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    gpu_memory_limit: Option<u64>,
     /// Most pixels of a picture
     #[arg(long, value_name = "N", default_value_t = Options::default().max_image_pixels)]
     max_image_pixels: u64,
@@ -128,6 +131,7 @@ impl Arguments {
                 _ => InputMode::Full,
             },
             cache_dir: self.cache_dir.clone(),
+            gpu_memory_limit: self.gpu_memory_limit,
             ..Options::default()
         }
     }
@@ -189,6 +193,11 @@ mod tests {
             panic!("expected a job");
         };
         assert_eq!(job.devices, [Device::Cuda(0), Device::Cuda(1)]);
+        let limit = "--device cuda --gpu-memory-limit 8000000000";
+        let Ok(Task::Score(job)) = parse(&format!("{FILES} {limit}")) else {
+            panic!("expected a job");
+        };
+        assert_eq!(job.options.gpu_memory_limit, Some(8_000_000_000));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) struct Check {
 pub(super) fn check(check: &Check) -> Result<Ending> {
     let place = || format!("bundle {}", check.model.display());
     let model = RewardModel::load(&check.model, check.options.clone()).with_context(place)?;
+    terminal::say_elsewhere(super::PROGRAM, &model);
     model.bundle().verify().with_context(place)?;
     let manifest = model.bundle().manifest();
     if manifest.probes.is_empty() {

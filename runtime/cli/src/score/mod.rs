@@ -73,7 +73,9 @@ fn load(job: &Job) -> Result<Vec<RewardModel>> {
             ..job.options.clone()
         };
         let model = RewardModel::load(&job.model, options);
-        model.with_context(|| format!("bundle {}", job.model.display()))
+        let model = model.with_context(|| format!("bundle {}", job.model.display()))?;
+        terminal::say_elsewhere(PROGRAM, &model);
+        Ok(model)
     };
     job.devices.iter().map(load).collect()
 }
