@@ -1,4 +1,4 @@
-//! ONNX Runtime's providers for GPUs, and what they are told: options by the names that its documentation gives them.
+//! ONNX Runtime's providers for GPUs, and what they are told: options by its own names for them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,10 +170,10 @@ mod tests {
 
     use super::*;
 
-    /// https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+    /// As ort's own setters of `ep::CUDA` spell them.
     const CUDA_NAMES: &str =
         "device_id gpu_mem_limit arena_extend_strategy cudnn_conv_algo_search use_tf32";
-    /// https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
+    /// As ort's own setters of `ep::TensorRT` spell them; the last is of ONNX Runtime's pull request 25409.
     const TENSORRT_NAMES: &str = "device_id trt_max_workspace_size trt_fp16_enable trt_bf16_enable trt_engine_cache_enable \
         trt_engine_cache_path trt_timing_cache_enable trt_timing_cache_path trt_layer_norm_fp32_fallback \
         trt_profile_min_shapes trt_profile_opt_shapes trt_profile_max_shapes trt_load_user_initializer";
