@@ -1,4 +1,4 @@
-//! Bundles whose manifest says other things than its graphs, or whose weights are damaged: loading or scoring says so, and
+//! Bundles whose manifest says other things than its graphs, or whose files are damaged: loading or scoring says so, and
 //! never panics. `SEEWARD_FUZZ_CASES` makes more cases, `SEEWARD_FUZZ_SEED` others.
 #![allow(clippy::unwrap_used)]
 
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use seeward_models::hash::hash;
 use seeward_runtime::{Image, Options, Request, RewardModel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -152,6 +153,42 @@ fn damaged_weights_are_told_or_computed_with() {
         fs::write(path, &bytes).unwrap();
         let outcome = score(copy.path());
         fs::write(path, sound).unwrap();
+        outcome
+    });
+}
+
+/// Graphs cut short or with other bytes, under a manifest that takes them for sound.
+#[test]
+fn damaged_graphs_are_told_or_computed_with() {
+    let copy = copy();
+    let path = copy.path().join(MANIFEST);
+    let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let graphs = ["reward.onnx", "vision.onnx"].map(|name| {
+        let bytes = fs::read(copy.path().join(name)).unwrap();
+        (name, bytes)
+    });
+    let damage = (
+        0..2_usize,
+        any::<Index>(),
+        prop::collection::vec(any::<(Index, u8)>(), 1..4),
+        any::<bool>(),
+    );
+    fuzz(damage, |(graph, end, writes, cut)| {
+        let (name, sound) = &graphs[graph];
+        let mut bytes = sound.clone();
+        for (at, byte) in writes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if cut {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        let mut files = manifest.clone();
+        files["files"][name] = hash(&bytes).into();
+        fs::write(copy.path().join(name), &bytes).unwrap();
+        fs::write(&path, files.to_string()).unwrap();
+        let outcome = score(copy.path());
+        fs::write(copy.path().join(name), sound).unwrap();
         outcome
     });
 }
