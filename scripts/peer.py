@@ -14,6 +14,7 @@ from transformers import InternVLConfig, InternVLModel  # noqa: E402
 
 CACHE = "cache"  # what the language model calls the keys and values of before
 IMAGE_TOKEN = "<IMG_CONTEXT>"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PARTS = {
     "language_model.model.": "language_model.",
     "mlp1.0.": "multi_modal_projector.layer_norm.",
@@ -72,6 +73,12 @@ def renamed(weights):
                 yield name.replace("attn.qkv.", f"attention.{part}_proj."), values
         else:
             yield name, tensor
+
+
+def normalized(tiles):
+    """Tiles of bytes [tiles, height, width, 3] as the vision encoder takes them: f32 [tiles, 3, height, width]."""
+    constant = lambda values: torch.tensor(values).view(3, 1, 1)
+    return (tiles.permute(0, 3, 1, 2) / 255 - constant(MEAN)) / constant(STD)
 
 
 def cache_of(output):

@@ -210,9 +210,8 @@ impl Bench {
                 .collect();
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             let rows = plain.forest.input_ids.chunks(plain.forest.tokens);
-            let image_token = plain.forest.input_ids[plain.forest.image_positions[0] as usize];
             anyhow::Ok(json!({
-                "plain": work(plain), "shared": work(shared), "pixels": file, "image_token": image_token,
+                "plain": work(plain), "shared": work(shared), "pixels": file,
                 "input_ids": rows.collect::<Vec<_>>(),
             }))
         };
