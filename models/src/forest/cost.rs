@@ -62,21 +62,22 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Rates of this precision on a processor: of operations, as single operators of InternVL2-1B's size ran on two cores of
-    /// an AMD EPYC with AVX-512 (fp32 MatMul 376 GFLOP/s, int8 626, int4 450; attention over 3072 tokens 89 ms a layer); of
-    /// layers and weights, a guess (0.1 ms of overhead, 20 GB/s). Only their proportions decide a layout, and they are the
-    /// same everywhere, so that a layout is a function of the input alone; for GPUs all are a guess. The example `rates` of
-    /// the runtime measures them with a bundle.
+    /// Rates of this precision on two cores of an AMD EPYC with AVX-512, as the example `rates` of the runtime measures
+    /// them: with bundles for the CPU of InternVL2-1B's widths, and of the layers with the demo's model, which hardly has
+    /// weights. Only their proportions decide a layout, and they are the same everywhere, so that a layout is a function of
+    /// the input alone; for GPUs they are a guess.
     pub fn of(precision: Precision) -> Self {
         // With integers it computes the pairs that see each other and no others, in every layout the same.
-        let (bytes, linear, attention) = match precision {
-            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => (4.0, 2.7e-12, 2.6e-12),
-            Precision::Int8 => (1.0, 1.6e-12, 0.0),
-            Precision::Int4 => (0.5, 2.2e-12, 0.0),
+        let (layer, weight, linear, attention) = match precision {
+            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => {
+                (4.7e-5, 8.6e-11, 3.8e-12, 5.9e-12)
+            }
+            Precision::Int8 => (9.2e-5, 2.8e-11, 1.2e-12, 0.0),
+            Precision::Int4 => (6.8e-5, 6.5e-11, 3.2e-12, 0.0),
         };
         Self {
-            layer: 1e-4,
-            weight: bytes * 5e-11,
+            layer,
+            weight,
             linear,
             attention,
         }

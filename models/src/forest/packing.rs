@@ -9,7 +9,7 @@ use crate::net::rope::RopeSettings;
 
 /// Rises with every change of what [`batches`] makes of the same arguments, or of the rates behind its costs: rewards then
 /// round differently.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Runs that are looked at for a piece's place. More would find little, and take time that grows with the square of the
 /// documents.
@@ -182,12 +182,12 @@ impl Packing {
         shares.iter().all(fits)
     }
 
-    /// Rows of the same document are about as long as each other, so they share runs without much padding.
+    /// Of runs of their own, as full as the budget allows, padded to the longest.
     fn shares_cost(&self, shares: &[Share]) -> f64 {
-        let tokens: usize = shares.iter().map(|share| share.tokens).sum();
-        let rows = shares.iter().map(|share| self.cost.rows(1, share.tokens));
-        let runs = tokens.div_ceil(self.batch_tokens);
-        rows.sum::<f64>() + runs as f64 * self.cost.run(0, 0)
+        let longest = shares.iter().map(|share| share.tokens).max().unwrap_or(0);
+        let rows_of_a_run = (self.batch_tokens / longest.max(1)).clamp(1, self.most_rows);
+        let runs = shares.len().div_ceil(rows_of_a_run);
+        self.cost.rows(shares.len(), longest) + runs as f64 * self.cost.run(0, 0)
     }
 
     /// Puts the piece where it costs least; where that is the same, the earliest place.

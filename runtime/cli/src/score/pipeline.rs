@@ -59,8 +59,8 @@ impl Pipeline<'_> {
             }
             drop(finished);
             let reader = scope.spawn(move || self.read(input, &permitted, &ready));
-            // One in each device, one waiting for each, and one in the making.
-            (0..=2 * self.models.len()).for_each(|_| permit(&permits));
+            // One in each device, one waiting for each, one in the making, and one being written.
+            (0..2 * self.models.len() + 2).for_each(|_| permit(&permits));
             let mut written = 0;
             for done in in_order(done) {
                 let Some((window, position)) = done? else {
