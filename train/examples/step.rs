@@ -79,6 +79,7 @@ const MATMUL: [i64; 3] = [4096, 896, 4864];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    memory::keep_freed();
     let (config, _) = Config::load(&arguments.config, &[])?;
     config.threads.inspect(|&t| tch::set_num_threads(t as i32));
     let mut bench = Bench::new(&arguments, config)?;

@@ -12,6 +12,10 @@
 #include <ATen/ops/full.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace {
 
 // In the order of `native.rs`.
@@ -72,6 +76,14 @@ const char *seeward_fused_adamw(const Update *updates, size_t count, const AdamW
 
 void seeward_forget_gradient(const at::Tensor *tensor) {
     tensor->mutable_grad().reset();
+}
+
+void seeward_keep_freed_memory() {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, -1);
+    mallopt(M_TOP_PAD, 256 << 20);
+#endif
 }
 
 // Both switches: PyTorch leaves cuDNN's on where nobody says otherwise.

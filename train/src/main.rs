@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_train::config::Config;
 use seeward_train::device;
+use seeward_train::memory;
 use seeward_train::run::{self, Ending};
 use seeward_train::stop::Stop;
 use seeward_train::survey::Survey;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> Result<ExitCode> {
+    memory::keep_freed();
     let (config, notices) = Config::load(&arguments.config, &arguments.sets)?;
     notices
         .iter()

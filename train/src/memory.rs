@@ -1,10 +1,19 @@
-//! Memory: how inputs get to the device, and how much was needed.
+//! Memory: what becomes of freed blocks, how inputs get to the device, and how much was needed.
 
-use std::fs;
+use std::{env, fs};
 
 use tch::{Device, Tensor};
 
 use crate::native;
+
+/// Keeps freed memory of the processor's for the steps to come, from now on. Every step takes and frees the same gigabytes,
+/// and getting them from the system each time anew takes a tenth of a step. Who sets MALLOC_MMAP_THRESHOLD_ has decided
+/// otherwise.
+pub fn keep_freed() {
+    if env::var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
+        native::keep_freed_memory();
+    }
+}
 
 /// Puts a tensor of the processor's on the device. Towards a GPU it goes by pinned memory, from which the driver copies
 /// while the program goes on; LibTorch keeps that memory until the copy is done.

@@ -70,12 +70,15 @@ pub(crate) fn forget_gradient(tensor: &Tensor) {
 }
 
 // SAFETY: the signatures are those of `libtorch.cc`, and `C_tensor` is LibTorch's tensor there. Those that are safe read
-// or set LibTorch's global context and throw nothing.
+// or set LibTorch's global context or the heap's settings and throw nothing.
 unsafe extern "C" {
     #[link_name = "seeward_allow_tf32"]
     pub(crate) safe fn allow_tf32(allow: bool);
     #[link_name = "seeward_tf32_is_allowed"]
     pub(crate) safe fn tf32_is_allowed() -> bool;
+    /// Makes the C library's heap give nothing back to the system, where it is glibc's.
+    #[link_name = "seeward_keep_freed_memory"]
+    pub(crate) safe fn keep_freed_memory();
     /// The most bytes that tensors have taken on that GPU at one time; -1 without it.
     #[link_name = "seeward_peak_gpu_memory"]
     pub(crate) safe fn peak_gpu_memory(index: i32) -> i64;
