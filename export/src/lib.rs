@@ -234,7 +234,7 @@ fn reward_inputs(ops: &GraphOps) -> seeward_models::Result<RewardInputs<Value>> 
             rope_cos: ops.input("rope_cos")?,
             rope_sin: ops.input("rope_sin")?,
         },
-        reward_positions: ops.input("reward_positions")?,
+        reward_positions: Some(ops.input("reward_positions")?),
     })
 }
 

@@ -182,7 +182,7 @@ fn asked(config: &Config) -> BTreeSet<String> {
     let mut recorder = Recorder::default();
     let inputs = RewardInputs {
         tokens: tokens(),
-        reward_positions: (),
+        reward_positions: Some(()),
     };
     net::image_embeddings(&mut recorder, config, &()).unwrap();
     net::rewards(&mut recorder, config, &inputs).unwrap();

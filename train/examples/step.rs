@@ -260,6 +260,7 @@ fn model(model: &Model, way: Way) -> Model {
             Way::Shared => kept(0),
             Way::Kept => kept(u64::MAX),
         },
+        every_token: way == Way::Plain,
     }
 }
 

@@ -11,9 +11,9 @@
 //!   (2·e·v), the MLP before and behind its activation (2·e·g): in fp32, with layer norms, 40·v + 8·g, in bf16 24·v + 4·g.
 //!
 //! Less where weights are frozen, whose linear layers need no input again; more with low-rank additions, which keep theirs
-//! and what dropout leaves of it. The last layer of the language model runs its MLP where something is read alone. To this
-//! come the tree mask, e · tokens² of every row; the projector; weights rounded to bf16; and at the time of the peak what
-//! the backward pass itself holds of one layer, or of the logits.
+//! and what dropout leaves of it. The last layer of the language model runs its MLP where something is read alone, unless
+//! rewards are computed at every token. To this come the tree mask, e · tokens² of every row; the projector; weights
+//! rounded to bf16; and at the time of the peak what the backward pass itself holds of one layer, or of the logits.
 //!
 //! Where a step accumulates, the embedding table's gradient is made whole, 4 bytes an element, before it is added to that
 //! of the batches before, when little else is left.
@@ -65,6 +65,8 @@ impl Add for Held {
 /// The sizes of a branch's layers that matter.
 pub struct Activations {
     checkpointing: bool,
+    /// Whether rewards are computed at every token.
+    every_token: bool,
     decoder: Stack,
     encoder: Stack,
     /// Tokens of a tile in the vision model.
@@ -139,6 +141,7 @@ impl Activations {
         let adds = config.gradient_accumulation_steps > 1 && trains(config, sources, &table);
         Self {
             checkpointing: config.grad_checkpoint,
+            every_token: !config.share_computation && config.algorithm != Algorithm::Sft,
             table: usize::from(adds) * FP32 * model.text.vocabulary * model.text.hidden,
             decoder: text.decoder(&model.text, images_learn),
             encoder,
@@ -165,9 +168,11 @@ impl Activations {
             passing: extent.targets * self.logits,
         };
         let patches = tiles * self.patches;
-        around
-            + stack(&self.decoder, tokens, extent.targets)
-            + stack(&self.encoder, patches, patches)
+        let read = match self.every_token {
+            true => tokens,
+            false => extent.targets,
+        };
+        around + stack(&self.decoder, tokens, read) + stack(&self.encoder, patches, patches)
     }
 }
 

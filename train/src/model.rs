@@ -31,6 +31,8 @@ pub struct Model {
     pub parameters: Rc<Parameters>,
     /// How it gets at its images.
     pub vision: Vision,
+    /// Whether it computes a reward at every token, as the published code does, and not only where one is read.
+    pub every_token: bool,
 }
 
 /// How a branch gets at what its vision model makes of images.
@@ -61,15 +63,23 @@ impl Model {
     }
 
     fn rewards_by(&self, ops: Torch, inputs: &Inputs) -> Result<Tensor> {
+        let read = self.integers(&inputs.forest.reward_positions());
+        if !self.every_token {
+            return self.rewards_at(ops, inputs, Some(read));
+        }
+        let rewards = self.rewards_at(ops, inputs, None)?.flatten(0, -1);
+        rewards.f_index_select(0, &read.0).map_err(Error::invalid)
+    }
+
+    fn rewards_at(&self, ops: Torch, inputs: &Inputs, at: Option<Value>) -> Result<Tensor> {
         self.interpret(ops, |ops| {
             let tokens = self.tokens(ops, inputs)?;
-            let reward_positions = self.integers(&inputs.forest.reward_positions());
             net::rewards(
                 ops,
                 &self.config,
                 &RewardInputs {
                     tokens,
-                    reward_positions,
+                    reward_positions: at,
                 },
             )
         })

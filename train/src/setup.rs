@@ -67,6 +67,7 @@ impl Start {
         let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
         for (model, view) in models.each_mut().zip(views.each()) {
             model.vision = vision(config, model, view);
+            model.every_token = !view.shared;
         }
         Ok(Self {
             models,

@@ -163,6 +163,7 @@ impl Source {
             device,
             parameters: parameters.clone(),
             vision: Vision::Trains,
+            every_token: false,
         }
     }
 

@@ -25,12 +25,12 @@ pub struct Tokens<T> {
     pub rope_sin: T,
 }
 
-/// [`Tokens`] and the places where rewards are read.
+/// [`Tokens`] and the places where rewards are wanted.
 pub struct RewardInputs<T> {
     /// The forest.
     pub tokens: Tokens<T>,
-    /// Flat indices of every branch's last token, i64 [k].
-    pub reward_positions: T,
+    /// Flat indices of every branch's last token, i64 [k]; `None` for every token.
+    pub reward_positions: Option<T>,
 }
 
 /// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
@@ -57,12 +57,13 @@ pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<
     projector::forward(ops, config, features)
 }
 
-/// Runs the language model over a forest: hidden states after the last norm at flat indices `at` [k] → [k, width].
+/// Runs the language model over a forest: hidden states after the last norm at flat indices `at` [k] → [k, width], or
+/// everywhere → [rows, tokens, width].
 fn hidden_states<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,
     tokens: &Tokens<O::T>,
-    at: &O::T,
+    at: Option<&O::T>,
 ) -> Result<O::T> {
     let x = text::embed(ops, &config.text, &tokens.input_ids)?;
     let x = ops.scatter_rows(&x, &tokens.image_embeds, &tokens.image_positions)?;
@@ -71,14 +72,16 @@ fn hidden_states<O: Ops + 'static>(
     text::decode(ops, &config.text, &x, &text::Context { mask, rope }, at)
 }
 
-/// One reward for each of `reward_positions`: the score head over the hidden state there, [k].
+/// One reward for each of `reward_positions`, [k], or every token, [rows, tokens]: the score head over the hidden state
+/// there.
 pub fn rewards<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,
     inputs: &RewardInputs<O::T>,
 ) -> Result<O::T> {
-    let last = hidden_states(ops, config, &inputs.tokens, &inputs.reward_positions)?;
-    let scores = ops.linear("score", &last, Bias::No)?;
+    let read = inputs.reward_positions.as_ref();
+    let hidden = hidden_states(ops, config, &inputs.tokens, read)?;
+    let scores = ops.linear("score", &hidden, Bias::No)?;
     ops.squeeze_last(&scores)
 }
 
@@ -89,6 +92,6 @@ pub fn logits<O: Ops + 'static>(
     tokens: &Tokens<O::T>,
     at: &O::T,
 ) -> Result<O::T> {
-    let picked = hidden_states(ops, config, tokens, at)?;
+    let picked = hidden_states(ops, config, tokens, Some(at))?;
     text::logits(ops, &config.text, &picked)
 }

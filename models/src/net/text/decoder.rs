@@ -89,14 +89,14 @@ pub(super) fn decode<O: Ops + 'static>(
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
-    at: &O::T,
+    at: Option<&O::T>,
 ) -> Result<O::T> {
     ops.scope(&format!("{SCOPE}.model"), |ops| {
         let mut x = x.clone();
         for index in 0..config.layers {
             let (config, context) = (config.clone(), context.clone());
             // What the last layer makes of other tokens nobody reads.
-            let read = (index + 1 == config.layers).then(|| at.clone());
+            let read = at.filter(|_| index + 1 == config.layers).cloned();
             x = ops.block(&format!("layers.{index}"), &x, move |ops, x| {
                 layer(ops, &config, x, &context, read.as_ref())
             })?;

@@ -43,13 +43,13 @@ pub(super) fn embed<O: Ops>(ops: &mut O, config: &TextConfig, ids: &O::T) -> Res
     decoder::embed(ops, &layout(config), ids)
 }
 
-/// Embeddings, images in place → hidden states after the last norm at flat indices `at` [k] → [k, width].
+/// Embeddings, images in place → hidden states after the last norm: at flat indices `at` [k] → [k, width], or everywhere.
 pub(super) fn decode<O: Ops + 'static>(
     ops: &mut O,
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
-    at: &O::T,
+    at: Option<&O::T>,
 ) -> Result<O::T> {
     decoder::decode(ops, config, x, context, at)
 }
