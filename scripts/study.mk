@@ -6,7 +6,7 @@ SEEDS ?= 0 1 2 3 4
 ENVIRONMENTS ?= polite detail hedge
 # What comes first is complete for every seed before the rest begins.
 FIRST ?= text_only standard shortcut_aware shortcut_aware_warmup inverse_propensity
-REST ?= product_of_experts without_vision tiny label_smoothing reward_centering standard_clean shortcut_aware_clean standard_long shortcut_aware_long
+REST ?= product_of_experts without_vision tiny label_smoothing reward_centering margin standard_clean shortcut_aware_clean standard_long shortcut_aware_long
 export STUDY
 
 cell = $(STUDY)/cells/$(1).$(2).$(3).json

@@ -139,25 +139,24 @@ impl Graph {
         })
     }
 
-    /// Adds a node and returns its `count` outputs of one element type.
+    /// Adds a node and returns its outputs, which have these element types.
     pub(crate) fn node(
         &mut self,
         name: String,
         node: Node,
-        element: DataType,
-        count: usize,
+        elements: &[DataType],
     ) -> Result<Vec<Value>> {
-        let output = |index: usize| match count {
+        let output = |index: usize| match elements.len() {
             1 => name.clone(),
             _ => format!("{name}:{index}"),
         };
-        let outputs: Vec<String> = (0..count).map(output).collect();
+        let outputs: Vec<String> = (0..elements.len()).map(output).collect();
         outputs.iter().try_for_each(|output| self.claim(output))?;
-        let value = |name: &String| Value {
+        let value = |(name, &element): (&String, &DataType)| Value {
             name: name.clone(),
             element,
         };
-        let values = outputs.iter().map(value).collect();
+        let values = outputs.iter().zip(elements).map(value).collect();
         self.push(name, node, outputs);
         Ok(values)
     }
@@ -355,7 +354,7 @@ mod tests {
         let ids = graph.input("input_ids").unwrap();
         let mut add = |name: &str| {
             let node = Node::new("Identity", &[&ids]);
-            graph.node(name.to_owned(), node, DataType::I64, 1)
+            graph.node(name.to_owned(), node, &[DataType::I64])
         };
         assert_eq!(add("a").unwrap()[0].name, "a");
         for taken in ["a", "input_ids", "rewards"] {

@@ -70,18 +70,13 @@ impl GraphOps {
     /// The one output, of this element type, of a node of the layer `at` (empty: of the open scope itself).
     pub(crate) fn node(&mut self, at: &str, node: Node, element: DataType) -> Result<Value> {
         let name = self.node_name(at, node.op);
-        Ok(self.graph.node(name, node, element, 1)?.remove(0))
+        Ok(self.graph.node(name, node, &[element])?.remove(0))
     }
 
-    /// As [`Self::node`], with `count` outputs.
-    pub(crate) fn nodes(
-        &mut self,
-        node: Node,
-        element: DataType,
-        count: usize,
-    ) -> Result<Vec<Value>> {
+    /// As [`Self::node`], with several outputs.
+    pub(crate) fn nodes(&mut self, node: Node, elements: &[DataType]) -> Result<Vec<Value>> {
         let name = self.node_name("", node.op);
-        self.graph.node(name, node, element, count)
+        self.graph.node(name, node, elements)
     }
 
     /// A tensor of the checkpoint in this form.
@@ -317,7 +312,7 @@ impl Ops for GraphOps {
         };
         let lengths = self.i64s(&lengths);
         let cut = Node::new("Split", &[&grouped, &lengths]).axis(-1);
-        let parts = self.nodes(cut, x.element, sizes.len())?;
+        let parts = self.nodes(cut, &vec![x.element; sizes.len()])?;
         if groups == 1 {
             return Ok(parts);
         }

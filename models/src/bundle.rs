@@ -25,6 +25,9 @@ pub const OPERATORS: &str = "seeward";
 /// The one for attention: (query, key, value, documents?, branches?) → mixed values, with the attributes `q_num_heads` and
 /// `kv_num_heads` of ONNX's `Attention`.
 pub const FOREST_ATTENTION: &str = "ForestAttention";
+/// The one for inputs of linear layers in integers: (x) → (integers, steps), with the attributes `zero`, the integer for
+/// zero, and `above`, how many above it are used.
+pub const QUANTIZE_ROWS: &str = "QuantizeRows";
 /// Version of this layout.
 pub const FORMAT_VERSION: u32 = 1;
 

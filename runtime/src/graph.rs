@@ -10,7 +10,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{PrimitiveTensorElementType, Tensor, TensorRef};
 use seeward_models::bundle::{Bundle, Contract};
 
-use crate::attention::{alone_if_first, operators};
+use crate::operators::{alone_if_first, operators};
 use crate::placement::{Placement, RECORD};
 use crate::provider::providers;
 use crate::{Device, Error, Options, Result, library};

@@ -36,7 +36,6 @@
 //! else beside the executable, else `third_party/onnxruntime/` under the current folder.
 
 mod answer;
-mod attention;
 mod batcher;
 mod device;
 mod error;
@@ -44,6 +43,7 @@ mod graph;
 mod images;
 mod library;
 mod model;
+mod operators;
 mod options;
 mod placement;
 mod prepared;
@@ -53,11 +53,11 @@ mod scale;
 mod vision;
 
 pub use answer::Answer;
-pub use attention::operators;
 pub use batcher::{Batcher, Batching};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use model::RewardModel;
+pub use operators::operators;
 pub use options::{DEFAULT_BATCH_TOKENS, Options};
 pub use placement::Placement;
 pub use prepared::Prepared;

@@ -166,7 +166,7 @@ fn attend_causally(
         .input(Some(bias))
         .int("num_heads", heads.0)
         .int("kv_num_heads", heads.1);
-    Ok(ops.nodes(node, qkv[0].element, 3)?.remove(0))
+    Ok(ops.nodes(node, &[qkv[0].element; 3])?.remove(0))
 }
 
 fn attend_over_heads(

@@ -1,7 +1,8 @@
 //! Linear layers: products of floats, or of integers with scales.
 
-use seeward_models::Result;
+use seeward_models::bundle::QUANTIZE_ROWS;
 use seeward_models::net::Bias;
+use seeward_models::{Error, Result};
 
 use super::WIDE;
 use crate::form::Form;
@@ -62,7 +63,7 @@ fn float(ops: &mut GraphOps, name: &str, x: &Value, element: DataType) -> Result
 pub(crate) struct Range {
     /// The integer for zero; as many lie below it.
     zero: u8,
-    /// How many of those above it are used.
+    /// How many of those above it are used, and no more below it.
     above: u8,
 }
 
@@ -77,11 +78,6 @@ impl Range {
         zero: 16,
         above: 239,
     };
-
-    /// How many of those below it are used.
-    fn below(self) -> u8 {
-        self.zero.min(self.above)
-    }
 }
 
 /// Rows of numbers as integers: a number is (integer − zero) · its row's step.
@@ -106,45 +102,20 @@ fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
     ops.both("Mul", name, &product, &rows.steps)
 }
 
-/// x [.., inputs] as integers, each row by itself. Every pass over x costs about a tenth of the product that follows: two
-/// find the step, one looks for what is no number, one rounds.
+/// x [.., inputs] as integers, each row by itself, by our runtime's operator.
 pub(crate) fn quantize(ops: &mut GraphOps, x: &Value, range: Range) -> Result<QuantizedRows> {
-    let steps = steps(ops, x, range)?;
-    let rows = ops.rows(x)?;
-    let all = ops.i64s(&[-1]);
-    let step = ops.node("", Node::new("Reshape", &[&steps, &all]), WIDE)?;
-    let zero = ops.u8s(&[range.zero]);
-    let count = ops.node("", Node::new("Shape", &[&step]), DataType::I64)?;
-    let zeros = ops.node("", Node::new("Expand", &[&zero, &count]), DataType::U8)?;
-    let rounded = Node::new("QuantizeLinear", &[&rows, &step, &zeros]).axis(0);
-    let rounded = ops.node("", rounded, DataType::U8)?;
-    let integers = ops.shaped_like(&rounded, x)?;
+    let node = Node::ours(QUANTIZE_ROWS, &[x])
+        .int("zero", range.zero.into())
+        .int("above", range.above.into());
+    let outputs = ops.nodes(node, &[DataType::U8, WIDE])?;
+    let [integers, steps] = &outputs[..] else {
+        return Err(Error::invalid("expected integers and steps").at(&x.name));
+    };
     Ok(QuantizedRows {
         range,
-        integers,
-        steps,
+        integers: integers.clone(),
+        steps: steps.clone(),
     })
-}
-
-/// x [.., inputs] → what one integer stands for in each row, [.., 1]: more than nothing for a row of zeros, and no number
-/// where there is none among the row's. Integers cannot say so, and ONNX Runtime's maximum passes over it, but its sum
-/// does not.
-fn steps(ops: &mut GraphOps, x: &Value, range: Range) -> Result<Value> {
-    let last = ops.i64s(&[-1]);
-    let mut reduced = |op| ops.node("", Node::new(op, &[x, &last]), WIDE);
-    let (highest, lowest) = (reduced("ReduceMax")?, reduced("ReduceMin")?);
-    let sum = reduced("ReduceSum")?;
-    let (above, below) = (f32::from(range.above), -f32::from(range.below()));
-    let (above, below) = (ops.f32s(&[above]), ops.f32s(&[below]));
-    let (above, below) = (
-        ops.both("Div", "", &highest, &above)?,
-        ops.both("Div", "", &lowest, &below)?,
-    );
-    let (zero, least) = (ops.f32s(&[0.0]), ops.f32s(&[1e-32]));
-    let zero_or_none = ops.both("Mul", "", &sum, &zero)?;
-    let step = ops.both("Max", "", &above, &below)?;
-    let step = ops.both("Add", "", &step, &zero_or_none)?;
-    ops.both("Add", "", &step, &least)
 }
 
 /// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, each block of a row with its own scale. The error of a

@@ -12,43 +12,19 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::sync::{Mutex, PoisonError};
-
 use ort::operator::{
-    ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
-use ort::value::{PrimitiveTensorElementType, TensorElementType};
-use seeward_models::bundle::{FOREST_ATTENTION, OPERATORS};
+use ort::value::TensorElementType;
+use seeward_models::bundle::FOREST_ATTENTION;
 
+use super::{Input, extract};
 use seen::Block;
 use shape::Shape;
 
-/// The operators that bundles may use beyond ONNX's and ONNX Runtime's own, for sessions that are not made by
-/// [`RewardModel`](crate::RewardModel): `builder.with_operators(operators()?)`. A process's first session with them must not
-/// be made beside another: ONNX Runtime looks whether it knows their domain, and then adds it, without a lock.
-///
-/// # Errors
-/// What ONNX Runtime says.
-pub fn operators() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(OPERATORS)?.add(ForestAttention)
-}
-
-/// Makes a session with our operators: the process's first one alone.
-pub(crate) fn alone_if_first<T>(make: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
-    static KNOWN: Mutex<bool> = Mutex::new(false);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if *known {
-        drop(known);
-        return make();
-    }
-    let made = make();
-    *known = made.is_ok();
-    made
-}
-
 /// Queries, keys and values [rows, tokens, heads·head] → the same layout. With documents and branches [rows, tokens], token
 /// i sees j iff j ≤ i, documents are equal, and j's branch is 0 or i's own; without, all of a row see each other.
-struct ForestAttention;
+pub(super) struct ForestAttention;
 
 impl Operator for ForestAttention {
     type Kernel<'attr> = Attention;
@@ -81,13 +57,10 @@ impl Operator for ForestAttention {
     }
 }
 
-struct Attention {
+pub(super) struct Attention {
     heads: usize,
     kv_heads: usize,
 }
-
-/// An input's shape and elements.
-type Input<'a, T> = (Vec<i64>, &'a [T]);
 
 impl Kernel for Attention {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
@@ -117,15 +90,8 @@ impl Kernel for Attention {
     }
 }
 
-fn extract<'a, T: PrimitiveTensorElementType>(
-    value: &'a ort::value::DynValue,
-) -> ort::Result<Input<'a, T>> {
-    let (shape, elements) = value.try_extract_tensor::<T>()?;
-    Ok((shape.to_vec(), elements))
-}
-
 fn wrong(problem: String) -> ort::Error {
-    ort::Error::new(format!("{FOREST_ATTENTION}: {problem}"))
+    super::wrong(FOREST_ATTENTION, &problem)
 }
 
 impl Attention {
