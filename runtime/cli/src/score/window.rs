@@ -21,6 +21,16 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// This and what the next one gave.
+    pub(super) fn and(mut self, next: Self) -> Self {
+        self.output += &next.output;
+        self.errors += &next.errors;
+        self.rows += next.rows;
+        self.failed_rows += next.failed_rows;
+        self.usage += next.usage;
+        self
+    }
+
     /// Adds the lines of the row at `line`, or why it has none.
     fn push(&mut self, line: u64, text: seeward_models::Result<String>) {
         self.rows += 1;
