@@ -1,7 +1,8 @@
 //! `seeward-score`: scores the responses of a JSONL file's rows, window by window.
 //!
-//! Windows are prepared beside the engine's runs. A window of rows is scored together, its lines and errors are appended and synced, and then the progress file is
-//! replaced. So a run that was cut off goes on from the last whole window, and what it writes is byte for byte what
+//! Windows are prepared and written beside the engine's runs. A window of rows is scored together; its lines and errors,
+//! with those of others that were scored within a tenth of a second, are appended and synced, and then the progress file
+//! is replaced. So a run that was cut off goes on from a whole window, and what it writes is byte for byte what
 //! an uninterrupted run does. Ctrl-C and SIGTERM cut it off behind the window that is being scored.
 
 mod arguments;

@@ -29,8 +29,8 @@ use crate::stop::{Signal, Stop};
 
 /// Windows whose lines may wait to be written.
 const UNWRITTEN: usize = 64;
-/// The shortest time from one write to the next. Windows of large models take longer and are written one by one; syncing
-/// every one of a tiny model's would take more of the processor than scoring some.
+/// The shortest time from one write to the next, and what a dying machine may lose beside the windows on their way. Windows
+/// of large models take longer and are written one by one; a tiny model's are scored in less time than a sync may take.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What scores windows, and what can end it early.
