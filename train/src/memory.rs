@@ -19,7 +19,7 @@ pub fn keep_freed() {
 /// while the program goes on; LibTorch keeps that memory until the copy is done.
 pub fn place(tensor: &Tensor, device: Device) -> Tensor {
     if device.is_cuda() {
-        let pinned = tensor.pin_memory(device);
+        let pinned = tensor.internal_pin_memory(device);
         pinned.to_device_(device, tensor.kind(), true, false)
     } else {
         tensor.to_device(device)
