@@ -7,7 +7,6 @@ pub(crate) enum Constant<'a> {
     I64(&'a [i64]),
     I32(&'a [i32]),
     F32(&'a [f32]),
-    U8(&'a [u8]),
 }
 
 impl Constant<'_> {
@@ -17,7 +16,6 @@ impl Constant<'_> {
             Self::I64(values) => format!("i64{values:?}"),
             Self::I32(values) => format!("i32{values:?}"),
             Self::F32(values) => format!("f32{values:?}"),
-            Self::U8(values) => format!("u8{values:?}"),
         }
     }
 
@@ -26,7 +24,6 @@ impl Constant<'_> {
             Self::I64(_) => DataType::I64,
             Self::I32(_) => DataType::I32,
             Self::F32(_) => DataType::F32,
-            Self::U8(_) => DataType::U8,
         }
     }
 
@@ -35,7 +32,6 @@ impl Constant<'_> {
             Self::I64(values) => values.len(),
             Self::I32(values) => values.len(),
             Self::F32(values) => values.len(),
-            Self::U8(values) => values.len(),
         }
     }
 
@@ -44,7 +40,6 @@ impl Constant<'_> {
             Self::I64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Self::I32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Self::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Self::U8(values) => values.to_vec(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a tensor of the checkpoint becomes in the data file: its element type, and how its elements are ordered.
 
+use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::{Error, Result};
 
 use crate::proto::DataType;
@@ -12,10 +13,12 @@ pub(crate) enum Form {
     Stored(DataType),
     /// [input, output], which is what `MatMul` takes.
     Transposed(DataType),
-    /// 8-bit integers [input, output].
+    /// 8-bit integers in panels of outputs, which is what our runtime's operator takes.
     Int8,
     /// Their scales [output].
     Int8Scales,
+    /// Their sums [output].
+    Int8Sums,
     /// 4-bit integers [output, blocks, bytes of a block], which is what `MatMulNBits` takes.
     Int4,
     /// Their scales [output, blocks].
@@ -29,6 +32,7 @@ impl Form {
             Self::Int8 => DataType::I8,
             Self::Int4 => DataType::U8,
             Self::Int8Scales | Self::Int4Scales => DataType::F32,
+            Self::Int8Sums => DataType::I32,
         }
     }
 
@@ -44,8 +48,14 @@ impl Form {
         let blocks = inputs.div_ceil(BLOCK);
         Ok(match self {
             Self::Stored(_) => shape.to_vec(),
-            Self::Transposed(_) | Self::Int8 => vec![inputs, outputs],
-            Self::Int8Scales => vec![outputs],
+            Self::Transposed(_) => vec![inputs, outputs],
+            Self::Int8 => vec![
+                outputs.div_ceil(PANEL_OUTPUTS),
+                inputs.div_ceil(PANEL_GROUP),
+                PANEL_OUTPUTS,
+                PANEL_GROUP,
+            ],
+            Self::Int8Scales | Self::Int8Sums => vec![outputs],
             Self::Int4 => vec![outputs, blocks, BLOCK_BYTES],
             Self::Int4Scales => vec![outputs, blocks],
         })
@@ -58,6 +68,7 @@ impl Form {
             Self::Transposed(_) => "transposed",
             Self::Int8 => "int8",
             Self::Int8Scales => "int8.scales",
+            Self::Int8Sums => "int8.sums",
             Self::Int4 => "int4",
             Self::Int4Scales => "int4.scales",
         };

@@ -107,10 +107,6 @@ impl GraphOps {
         self.graph.constant(Constant::F32(values))
     }
 
-    pub(crate) fn u8s(&mut self, values: &[u8]) -> Value {
-        self.graph.constant(Constant::U8(values))
-    }
-
     /// The same numbers as another element type, by one node however often they are asked for.
     pub(crate) fn cast(&mut self, at: &str, x: &Value, element: DataType) -> Result<Value> {
         if x.element == element {
@@ -146,6 +142,13 @@ impl GraphOps {
         let rows = linear::quantize(self, x, range)?;
         self.quantized.insert(x.name.clone(), rows.clone());
         Ok(rows)
+    }
+
+    /// The value of numbers that there are as integers only: for linear layers of integers.
+    pub(crate) fn integers(&mut self, rows: QuantizedRows) -> Value {
+        let value = rows.integers.clone();
+        self.quantized.insert(value.name.clone(), rows);
+        value
     }
 
     /// 0 keeps an axis of `x`, -1 is what remains.
@@ -247,6 +250,22 @@ impl Ops for GraphOps {
 
     fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
         linear::layer(self, name, x, bias)
+    }
+
+    fn gelu_linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
+        if self.products(name) == Products::Int8 {
+            return linear::hidden(self, &[name], x, bias, Range::GELU);
+        }
+        let x = self.linear(name, x, bias)?;
+        self.activation(Activation::Gelu, &x)
+    }
+
+    fn gated_linear(&mut self, names: [&str; 2], x: &Value, bias: Bias) -> Result<Value> {
+        if self.products(names[0]) == Products::Int8 {
+            return linear::hidden(self, &names, x, bias, Range::EVEN);
+        }
+        let [gate, x] = names.map(|name| self.linear(name, x, bias));
+        self.gated(&gate?, &x?)
     }
 
     fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {

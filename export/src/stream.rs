@@ -2,6 +2,7 @@
 //! the tensor. Threads read, cast and transpose a window together.
 
 use rayon::prelude::*;
+use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::{Error, Result};
 
@@ -80,14 +81,12 @@ impl Stream<'_> {
     pub(crate) fn run(self, window: usize, buffers: &mut Buffers, sink: &mut Sink) -> Result<()> {
         match self.form {
             Form::Stored(element) => self.stored(element, window, buffers, sink),
-            Form::Transposed(element) => {
-                let read = |start, into: &mut [u8]| self.cast(start, element, into);
-                self.transposed(element.size(), window, buffers, &read, sink)
-            }
-            Form::Int8 => self.int8(window, buffers, sink),
-            Form::Int8Scales => self.by_rows(window, &mut buffers.read, &int8_scale, sink),
-            Form::Int4 => self.by_rows(window, &mut buffers.read, &int4, sink),
-            Form::Int4Scales => self.by_rows(window, &mut buffers.read, &int4_scales, sink),
+            Form::Transposed(element) => self.transposed(element, window, buffers, sink),
+            Form::Int8 => self.by_rows(PANEL_OUTPUTS, window, &mut buffers.read, &int8, sink),
+            Form::Int8Scales => self.by_rows(1, window, &mut buffers.read, &int8_scale, sink),
+            Form::Int8Sums => self.by_rows(1, window, &mut buffers.read, &int8_sum, sink),
+            Form::Int4 => self.by_rows(1, window, &mut buffers.read, &int4, sink),
+            Form::Int4Scales => self.by_rows(1, window, &mut buffers.read, &int4_scales, sink),
         }
     }
 
@@ -115,13 +114,13 @@ impl Stream<'_> {
     /// The matrix's columns one after another: bands of columns, as many at once as fit into the window.
     fn transposed(
         self,
-        size: usize,
+        element: DataType,
         window: usize,
         buffers: &mut Buffers,
-        read: &Read,
         sink: &mut Sink,
     ) -> Result<()> {
         let [rows, columns] = self.matrix()?;
+        let size = element.size();
         let width = (window / rows.max(1)).clamp(1, columns.max(1));
         let (band, turned) = (&mut buffers.read, &mut buffers.turned);
         for first in (0..columns).step_by(width) {
@@ -135,12 +134,13 @@ impl Stream<'_> {
                     stride: columns,
                 },
             };
-            runs.read(size, band, read)?;
+            runs.read(size, band, &|start, into: &mut [u8]| {
+                self.cast(start, element, into)
+            })?;
             let at_once = (PIECE / rows.max(1)).next_multiple_of(TILE);
             for from in (0..length).step_by(at_once) {
                 turned.resize(rows * at_once.min(length - from) * size, 0);
                 match size {
-                    1 => transpose::<1>(band, rows, from, turned),
                     2 => transpose::<2>(band, rows, from, turned),
                     _ => transpose::<4>(band, rows, from, turned),
                 }
@@ -150,40 +150,26 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// The integers, transposed. Their scales come first, from whole rows.
-    fn int8(self, window: usize, buffers: &mut Buffers, sink: &mut Sink) -> Result<()> {
-        let columns = self.matrix()?[1];
-        let mut scales = Vec::new();
-        self.by_rows(window, &mut buffers.read, &int8_scale, &mut |piece| {
-            let floats = piece.as_chunks().0.iter();
-            scales.extend(floats.map(|&bytes| f32::from_le_bytes(bytes)));
-            Ok(())
-        })?;
-        let read = |start: usize, into: &mut [u8]| {
-            let values = self.values(start, into.len())?;
-            let rows = values.chunks(columns).zip(into.chunks_mut(columns));
-            for ((values, into), scale) in rows.zip(&scales[start / columns..]) {
-                quantize::row(values, *scale, into);
-            }
-            Ok(())
-        };
-        self.transposed(1, window, buffers, &read, sink)
-    }
-
-    /// What `made` makes of each row.
+    /// What `made` makes of so many rows at a time, the last of which may be fewer.
     fn by_rows(
         self,
+        some: usize,
         window: usize,
         piece: &mut Vec<u8>,
         made: &Made,
         sink: &mut Sink,
     ) -> Result<()> {
         let [rows, columns] = self.matrix()?;
-        let at_once = (window / columns.max(1)).max(1);
-        let of_row = |row| made(&self.values(row * columns, columns)?).map_err(|e| self.at(e));
+        let at_once = (window / columns.max(1)).max(1).next_multiple_of(some);
+        let of_rows = |first: usize| {
+            let count = some.min(rows - first);
+            let values = self.values(first * columns, count * columns)?;
+            made(&values, columns).map_err(|e| self.at(e))
+        };
         for first in (0..rows).step_by(at_once) {
-            let some = (first..rows.min(first + at_once)).into_par_iter();
-            let pieces: Vec<Vec<u8>> = some.map(of_row).collect::<Result<_>>()?;
+            let firsts = (first..rows.min(first + at_once)).into_par_iter();
+            let firsts = firsts.step_by(some);
+            let pieces: Vec<Vec<u8>> = firsts.map(of_rows).collect::<Result<_>>()?;
             piece.clear();
             pieces.iter().for_each(|bytes| piece.extend(bytes));
             sink(piece)?;
@@ -227,14 +213,35 @@ impl Stream<'_> {
     }
 }
 
-/// The bytes that a row's weights become.
-type Made = dyn Fn(&[f32]) -> Result<Vec<u8>> + Sync;
+/// The bytes that the weights of one or more rows of so many columns become.
+type Made = dyn Fn(&[f32], usize) -> Result<Vec<u8>> + Sync;
 
-fn int8_scale(row: &[f32]) -> Result<Vec<u8>> {
+/// A panel.
+fn int8(rows: &[f32], columns: usize) -> Result<Vec<u8>> {
+    let mut panel = vec![0; columns.div_ceil(PANEL_GROUP) * PANEL_GROUP * PANEL_OUTPUTS];
+    let mut integers = vec![0; columns];
+    for (output, row) in rows.chunks(columns.max(1)).enumerate() {
+        quantize::row(row, quantize::row_scale(row)?, &mut integers);
+        let groups = panel.chunks_mut(PANEL_OUTPUTS * PANEL_GROUP);
+        for (group, integers) in groups.zip(integers.chunks(PANEL_GROUP)) {
+            group[output * PANEL_GROUP..][..integers.len()].copy_from_slice(integers);
+        }
+    }
+    Ok(panel)
+}
+
+fn int8_scale(row: &[f32], _: usize) -> Result<Vec<u8>> {
     Ok(quantize::row_scale(row)?.to_le_bytes().to_vec())
 }
 
-fn int4(row: &[f32]) -> Result<Vec<u8>> {
+fn int8_sum(row: &[f32], columns: usize) -> Result<Vec<u8>> {
+    let mut integers = vec![0; columns];
+    quantize::row(row, quantize::row_scale(row)?, &mut integers);
+    let sum: i32 = integers.iter().map(|&byte| i32::from(byte as i8)).sum();
+    Ok(sum.to_le_bytes().to_vec())
+}
+
+fn int4(row: &[f32], _: usize) -> Result<Vec<u8>> {
     let blocks = row.chunks(BLOCK);
     let mut bytes = vec![0; blocks.len() * BLOCK_BYTES];
     for (block, into) in blocks.zip(bytes.chunks_mut(BLOCK_BYTES)) {
@@ -243,7 +250,7 @@ fn int4(row: &[f32]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn int4_scales(row: &[f32]) -> Result<Vec<u8>> {
+fn int4_scales(row: &[f32], _: usize) -> Result<Vec<u8>> {
     let scale = |block| Ok(quantize::block_scale(block)?.to_le_bytes());
     let scales: Vec<[u8; 4]> = row.chunks(BLOCK).map(scale).collect::<Result<_>>()?;
     Ok(scales.concat())
@@ -335,6 +342,47 @@ mod tests {
                     let got = |form| streamed(&from, form, window);
                     assert_eq!(got(Form::Stored(element)), values);
                     assert_eq!(got(Form::Transposed(element)), turned);
+                }
+            }
+        }
+    }
+
+    /// Each weight at its place in its panel, zeros where there is none.
+    #[test]
+    fn integers_come_in_panels() {
+        for [rows, columns] in [[3, 5], [64, 4], [130, 67]] {
+            let folder = tempfile::tempdir().unwrap();
+            // The largest of a row is 127, so that weights are their integers.
+            let integer = |row: usize, column: usize| match column {
+                0 => 127,
+                _ => ((31 * row + 7 * column) % 255) as i32 - 127,
+            };
+            let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+            let values: Vec<f32> = places.clone().map(|(r, c)| integer(r, c) as f32).collect();
+            let from = checkpoint(folder.path(), &[rows, columns], &values);
+            let groups = columns.div_ceil(PANEL_GROUP);
+            let panels = rows.div_ceil(PANEL_OUTPUTS);
+            let mut expected = vec![0_u8; panels * groups * PANEL_OUTPUTS * PANEL_GROUP];
+            for (row, column) in places {
+                let group = row / PANEL_OUTPUTS * groups + column / PANEL_GROUP;
+                let place = group * PANEL_OUTPUTS + row % PANEL_OUTPUTS;
+                expected[place * PANEL_GROUP + column % PANEL_GROUP] = integer(row, column) as u8;
+            }
+            let sum = |row| (0..columns).map(|column| integer(row, column)).sum::<i32>();
+            let sums: Vec<u8> = (0..rows).flat_map(|row| sum(row).to_le_bytes()).collect();
+            for window in [1, 700, 10_000] {
+                for (form, expected) in [(Form::Int8, &expected), (Form::Int8Sums, &sums)] {
+                    let (mut got, tensor) = (Vec::new(), "w");
+                    let from = &from;
+                    let stream = Stream { from, tensor, form };
+                    let mut take = |piece: &[u8]| {
+                        got.extend_from_slice(piece);
+                        Ok(())
+                    };
+                    stream
+                        .run(window, &mut Buffers::default(), &mut take)
+                        .unwrap();
+                    assert_eq!(&got, expected, "{rows} x {columns}, window {window}");
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use seeward_export::export;
-use seeward_models::bundle::{Precision, Target};
+use seeward_models::bundle::{INT8_LINEAR, Precision, Target};
 use seeward_models::net::Branch;
 use support::{GOLDEN, golden, options};
 
@@ -61,12 +61,15 @@ op, integers = sys.argv[1], getattr(onnx.TensorProto, sys.argv[2])
 for path in sys.argv[3:]:
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
-    assert [(s.domain, s.version) for s in model.opset_import] == [('', 23), ('com.microsoft', 1), ('seeward', 1)], path
-    ours = {'ForestAttention', 'QuantizeRows'} if op == 'MatMulIntegerToFloat' else {'ForestAttention'}
-    for domain, expected in [('com.microsoft', {op}), ('seeward', ours)]:
+    int8 = op == 'Int8Linear'
+    used = {'seeward': {'ForestAttention', 'QuantizeRows', 'Int8Linear', 'Int8Hidden'}} if int8 else \
+        {'com.microsoft': {op}, 'seeward': {'ForestAttention'}}
+    assert [(s.domain, s.version) for s in model.opset_import] == [('', 23), *((domain, 1) for domain in used)], path
+    for domain, expected in used.items():
         assert {node.op_type for node in model.graph.node if node.domain == domain} == expected, path
     wide = [index for index, node in enumerate(model.graph.node) if node.op_type == 'MatMul']
-    narrow = [index for index, node in enumerate(model.graph.node) if node.op_type == op]
+    linear = (op, 'Int8Hidden')
+    narrow = [index for index, node in enumerate(model.graph.node) if node.op_type in linear]
     if path.endswith('reward.onnx'):
         # All that comes after the rows that are read are picked in the last layer.
         gathered = max(i for i, node in enumerate(model.graph.node) if 'reward_positions' in node.input)
@@ -74,11 +77,15 @@ for path in sys.argv[3:]:
     else:
         assert wide == [], path
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    weights = [node.input[1] for node in model.graph.node if node.op_type == op]
+    inputs = [list(node.input) for node in model.graph.node if node.op_type in linear]
+    # Of a layer: weights, scales and, in 8 bits, sums and a bias or none.
+    layers = [names[at:at + 4] for names in inputs for at in (range(2, len(names), 4) if int8 else [1])]
+    weights = {layer[0] for layer in layers}
     assert {types[name] for name in weights} == {integers}, path
-    scales = [node.input[3 if op == 'MatMulIntegerToFloat' else 2] for node in model.graph.node if node.op_type == op]
-    rest = [name for name, kind in types.items() if name not in weights and not name.startswith(('i64', 'i32', 'u8'))]
-    assert set(scales) <= set(rest) and {types[name] for name in rest} == {onnx.TensorProto.FLOAT}, path
+    sums = {layer[2] for layer in layers} if int8 else set()
+    assert {types[name] for name in sums} <= {onnx.TensorProto.INT32}, path
+    rest = {name for name in types if name not in weights | sums and not name.startswith(('i64', 'i32'))}
+    assert {layer[1] for layer in layers} <= rest and {types[name] for name in rest} == {onnx.TensorProto.FLOAT}, path
 ";
 /// Fails for an operator that onnx-tensorrt's list for TensorRT 10.15 has not, and for what the list excludes of these.
 const CHECK_TENSORRT: &str = "
@@ -178,7 +185,7 @@ fn every_golden_bundle_passes_in_every_precision() {
 #[test]
 fn quantized_bundles_declare_what_they_use() {
     for (precision, op, integers) in [
-        (Precision::Int8, "MatMulIntegerToFloat", "INT8"),
+        (Precision::Int8, INT8_LINEAR, "INT8"),
         (Precision::Int4, "MatMulNBits", "UINT8"),
     ] {
         let root = tempfile::tempdir().unwrap();

@@ -28,6 +28,17 @@ pub const FOREST_ATTENTION: &str = "ForestAttention";
 /// The one for inputs of linear layers in integers: (x) → (integers, steps), with the attributes `zero`, the integer for
 /// zero, and `above`, how many above it are used.
 pub const QUANTIZE_ROWS: &str = "QuantizeRows";
+/// The one for linear layers in integers: (integers, steps, weights, scales, sums of weights, bias?) → numbers, with the
+/// attribute `zero`. Weights i8 [outputs, inputs] are packed as processors multiply them: [panels, groups, outputs of a
+/// panel, inputs of a group], with zeros where outputs or inputs are missing.
+pub const INT8_LINEAR: &str = "Int8Linear";
+/// The one for the first half of feed-forward layers in integers: (integers, steps, and one or two layers as
+/// [`INT8_LINEAR`] has them) → (integers, steps), with the attributes `zero`, `hidden_zero` and `hidden_above`.
+pub const INT8_HIDDEN: &str = "Int8Hidden";
+/// Outputs of a panel of packed weights.
+pub const PANEL_OUTPUTS: usize = 64;
+/// Inputs of a group of packed weights.
+pub const PANEL_GROUP: usize = 4;
 /// Version of this layout.
 pub const FORMAT_VERSION: u32 = 1;
 

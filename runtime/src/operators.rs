@@ -1,6 +1,9 @@
 //! Operators that the runtime adds to ONNX Runtime's, for bundles in integers on a processor.
 
+mod activations;
 mod attention;
+mod integers;
+mod linear;
 mod rows;
 
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +13,7 @@ use ort::value::{DynValue, PrimitiveTensorElementType};
 use seeward_models::bundle::OPERATORS;
 
 use attention::ForestAttention;
+use linear::{Int8Hidden, Int8Linear};
 use rows::QuantizeRows;
 
 /// The operators that bundles may use beyond ONNX's and ONNX Runtime's own, for sessions that are not made by
@@ -21,7 +25,9 @@ use rows::QuantizeRows;
 pub fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(ForestAttention)?
-        .add(QuantizeRows)
+        .add(QuantizeRows)?
+        .add(Int8Linear)?
+        .add(Int8Hidden)
 }
 
 /// Makes a session with our operators: the process's first one alone.

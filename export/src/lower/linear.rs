@@ -1,6 +1,6 @@
 //! Linear layers: products of floats, or of integers with scales.
 
-use seeward_models::bundle::QUANTIZE_ROWS;
+use seeward_models::bundle::{INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
 use seeward_models::net::Bias;
 use seeward_models::{Error, Result};
 
@@ -36,19 +36,27 @@ impl Products {
 /// x [.., inputs] → x·Wᵀ (+ b) [.., outputs].
 pub(crate) fn layer(ops: &mut GraphOps, name: &str, x: &Value, bias: Bias) -> Result<Value> {
     let products = ops.products(name);
-    let x = ops.cast(name, x, products.element())?;
+    let x = match (products, x.element) {
+        (Products::Int8, _) => x.clone(),
+        (_, DataType::U8) => return Err(Error::invalid("expected numbers, got integers").at(name)),
+        _ => ops.cast(name, x, products.element())?,
+    };
     let product = match products {
         Products::Float(element) => float(ops, name, &x, element),
-        Products::Int8 => int8(ops, name, &x),
+        Products::Int8 => return int8(ops, name, &x, bias),
         Products::Int4 => int4(ops, name, &x),
     }?;
+    match self::bias(ops, name, bias, products)? {
+        None => Ok(product),
+        Some(bias) => ops.both("Add", name, &product, &bias),
+    }
+}
+
+fn bias(ops: &mut GraphOps, name: &str, bias: Bias, products: Products) -> Result<Option<Value>> {
+    let form = Form::Stored(products.element());
     match bias {
-        Bias::No => Ok(product),
-        Bias::Yes => {
-            let form = Form::Stored(products.element());
-            let bias = ops.weight(&format!("{name}.bias"), form)?;
-            ops.both("Add", name, &product, &bias)
-        }
+        Bias::No => Ok(None),
+        Bias::Yes => ops.weight(&format!("{name}.bias"), form).map(Some),
     }
 }
 
@@ -85,21 +93,83 @@ impl Range {
 pub(crate) struct QuantizedRows {
     range: Range,
     /// u8 [.., inputs].
-    integers: Value,
+    pub(crate) integers: Value,
     /// f32 [.., 1].
     steps: Value,
 }
 
-fn int8(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
-    let weight = format!("{name}.weight");
-    let integers = ops.weight(&weight, Form::Int8)?;
-    let scales = ops.weight(&weight, Form::Int8Scales)?;
+/// A linear layer's weights and bias as our runtime's operators take them.
+struct Int8Layer {
+    /// Integers, scales and sums.
+    weights: [Value; 3],
+    bias: Option<Value>,
+}
+
+impl Int8Layer {
+    fn new(ops: &mut GraphOps, name: &str, bias: Bias) -> Result<Self> {
+        let weight = format!("{name}.weight");
+        let forms = [Form::Int8, Form::Int8Scales, Form::Int8Sums];
+        let [integers, scales, sums] = forms.map(|form| ops.weight(&weight, form));
+        Ok(Self {
+            weights: [integers?, scales?, sums?],
+            bias: self::bias(ops, name, bias, Products::Int8)?,
+        })
+    }
+
+    /// Adds them to the inputs of `node`.
+    fn of<'a>(&'a self, node: Node<'a>) -> Node<'a> {
+        let weights = self.weights.iter();
+        let node = weights.fold(node, |node, weight| node.input(Some(weight)));
+        match &self.bias {
+            Some(bias) => node.input(Some(bias)),
+            None => node.without(1),
+        }
+    }
+}
+
+/// By our runtime's operator, with steps, scales and bias in the same pass.
+fn int8(ops: &mut GraphOps, name: &str, x: &Value, bias: Bias) -> Result<Value> {
+    let layer = Int8Layer::new(ops, name, bias)?;
     let rows = ops.quantized(x)?;
-    let (one, zero) = (ops.f32s(&[1.0]), ops.u8s(&[rows.range.zero]));
-    let inputs = [&rows.integers, &integers, &one, &scales, &zero];
-    let product = Node::microsoft("MatMulIntegerToFloat", &inputs);
-    let product = ops.node(name, product, WIDE)?;
-    ops.both("Mul", name, &product, &rows.steps)
+    let node = Node::ours(INT8_LINEAR, &[&rows.integers, &rows.steps]);
+    let node = layer.of(node).int("zero", rows.range.zero.into());
+    ops.node(name, node, WIDE)
+}
+
+/// Linear layer and nonlinearity by our runtime's operator, which gives integers in `range`: a GELU of one layer, or a SiLU
+/// of the first times the second.
+pub(crate) fn hidden(
+    ops: &mut GraphOps,
+    names: &[&str],
+    x: &Value,
+    bias: Bias,
+    range: Range,
+) -> Result<Value> {
+    let layers = names.iter().map(|name| Int8Layer::new(ops, name, bias));
+    let layers: Vec<_> = layers.collect::<Result<_>>()?;
+    let rows = ops.quantized(x)?;
+    let node = Node::ours(INT8_HIDDEN, &[&rows.integers, &rows.steps]);
+    let node = layers.iter().fold(node, |node, layer| layer.of(node));
+    let node = node
+        .int("zero", rows.range.zero.into())
+        .int("hidden_zero", range.zero.into())
+        .int("hidden_above", range.above.into());
+    let rows = QuantizedRows::of(ops, node, range)?;
+    Ok(ops.integers(rows))
+}
+
+impl QuantizedRows {
+    /// The outputs of such a node.
+    fn of(ops: &mut GraphOps, node: Node, range: Range) -> Result<Self> {
+        let outputs = ops.nodes(node, &[DataType::U8, WIDE])?;
+        let [integers, steps] = <[Value; 2]>::try_from(outputs)
+            .map_err(|_| Error::invalid("expected integers and steps"))?;
+        Ok(Self {
+            range,
+            integers,
+            steps,
+        })
+    }
 }
 
 /// x [.., inputs] as integers, each row by itself, by our runtime's operator.
@@ -107,15 +177,7 @@ pub(crate) fn quantize(ops: &mut GraphOps, x: &Value, range: Range) -> Result<Qu
     let node = Node::ours(QUANTIZE_ROWS, &[x])
         .int("zero", range.zero.into())
         .int("above", range.above.into());
-    let outputs = ops.nodes(node, &[DataType::U8, WIDE])?;
-    let [integers, steps] = &outputs[..] else {
-        return Err(Error::invalid("expected integers and steps").at(&x.name));
-    };
-    Ok(QuantizedRows {
-        range,
-        integers: integers.clone(),
-        steps: steps.clone(),
-    })
+    QuantizedRows::of(ops, node, range)
 }
 
 /// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, each block of a row with its own scale. The error of a

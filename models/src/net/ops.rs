@@ -78,6 +78,21 @@ pub trait Ops: Sized {
 
     /// The nonlinearity, elementwise.
     fn activation(&mut self, kind: Activation, x: &Self::T) -> Result<Self::T>;
+    /// The first half of a feed-forward layer: the GELU of a linear layer.
+    fn gelu_linear(&mut self, name: &str, x: &Self::T, bias: Bias) -> Result<Self::T> {
+        let x = self.linear(name, x, bias)?;
+        self.activation(Activation::Gelu, &x)
+    }
+    /// The same with a gate: the SiLU of the first linear layer times the second.
+    fn gated_linear(&mut self, names: [&str; 2], x: &Self::T, bias: Bias) -> Result<Self::T> {
+        let [gate, x] = names.map(|name| self.linear(name, x, bias));
+        self.gated(&gate?, &x?)
+    }
+    /// SiLU(gate) · x of one shape.
+    fn gated(&mut self, gate: &Self::T, x: &Self::T) -> Result<Self::T> {
+        let gate = self.activation(Activation::Silu, gate)?;
+        self.mul(&gate, x)
+    }
     /// x + y of one shape.
     fn add(&mut self, x: &Self::T, y: &Self::T) -> Result<Self::T>;
     /// What a block adds to its input, on its way there: an interpreter that trains may leave it out for some images

@@ -1,7 +1,7 @@
 //! `mlp1`: from the vision encoder's tokens to the language model's.
 
 use super::Inventory;
-use super::ops::{Activation, Bias, Ops};
+use super::ops::{Bias, Ops};
 use crate::Result;
 use crate::config::{Config, VisionConfig};
 
@@ -15,8 +15,7 @@ pub(super) fn forward<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Re
     let side = config.patches_per_side();
     let x = ops.pixel_shuffle(&patches, side, config.shuffle, config.token_order)?;
     let x = ops.layer_norm("mlp1.0", &x, NORM_EPSILON)?;
-    let x = ops.linear("mlp1.1", &x, Bias::Yes)?;
-    let x = ops.activation(Activation::Gelu, &x)?;
+    let x = ops.gelu_linear("mlp1.1", &x, Bias::Yes)?;
     ops.linear("mlp1.3", &x, Bias::Yes)
 }
 

@@ -2,7 +2,7 @@
 //! layer.
 
 use super::Inventory;
-use super::ops::{Activation, Bias, Ops};
+use super::ops::{Bias, Ops};
 use crate::Result;
 use crate::config::{VisionConfig, VisionNorm};
 use crate::image::Normalization;
@@ -75,8 +75,7 @@ fn attention<O: Ops>(ops: &mut O, config: &VisionConfig, x: &O::T) -> Result<O::
 }
 
 fn mlp<O: Ops>(ops: &mut O, x: &O::T) -> Result<O::T> {
-    let x = ops.linear("mlp.fc1", x, Bias::Yes)?;
-    let x = ops.activation(Activation::Gelu, &x)?;
+    let x = ops.gelu_linear("mlp.fc1", x, Bias::Yes)?;
     ops.linear("mlp.fc2", &x, Bias::Yes)
 }
 

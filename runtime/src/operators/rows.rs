@@ -10,6 +10,7 @@ use ort::value::TensorElementType;
 use seeward_models::bundle::QUANTIZE_ROWS;
 
 use super::extract;
+use super::integers::{Products, Work, run};
 
 /// x [.., n] → integers u8 [.., n] and steps [.., 1]: a number is nearly (integer − `zero`) · its row's step. The step is
 /// the smallest for which all of the row lie between −min(`zero`, `above`) and `above` steps; that of a row of zeros is not
@@ -32,16 +33,7 @@ impl Operator for QuantizeRows {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Range> {
-        let integer = |name: &str| {
-            let value = context.get::<i64>(name).unwrap_or(0);
-            let problem = || wrong(&format!("{name} is {value}, expected 1 to 255"));
-            let integer = u8::try_from(value).ok().filter(|&integer| integer > 0);
-            integer.ok_or_else(problem)
-        };
-        Ok(Range {
-            zero: integer("zero")?,
-            above: integer("above")?,
-        })
+        Range::of(context, ["zero", "above"])
     }
 }
 
@@ -86,11 +78,34 @@ impl Kernel for Range {
         context.par_for(tasks.len(), 0, |index| {
             let mut task = tasks[index].lock().unwrap_or_else(PoisonError::into_inner);
             let ((numbers, integers), steps) = &mut *task;
-            let rows = numbers.chunks(width).zip(integers.chunks_mut(width));
-            for ((numbers, integers), step) in rows.zip(&mut **steps) {
-                *step = range.quantize(numbers, integers);
-            }
+            run(Task {
+                range,
+                width,
+                numbers,
+                integers,
+                steps,
+            });
         })
+    }
+}
+
+/// Some rows.
+struct Task<'a> {
+    range: Range,
+    width: usize,
+    numbers: &'a [f32],
+    integers: &'a mut [u8],
+    steps: &'a mut [f32],
+}
+
+impl Work for Task<'_> {
+    #[inline(always)]
+    fn with<P: Products>(self) {
+        let integers = self.integers.chunks_mut(self.width);
+        let rows = self.numbers.chunks(self.width).zip(integers);
+        for ((numbers, integers), step) in rows.zip(self.steps) {
+            *step = self.range.quantize(numbers, integers);
+        }
     }
 }
 
@@ -100,8 +115,30 @@ const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
 const LEAST: f32 = 1e-32;
 
 impl Range {
+    /// As far below zero as above it.
+    #[cfg(test)]
+    pub(super) const EVEN: Self = Self {
+        zero: 128,
+        above: 127,
+    };
+
+    /// Of the attributes with these names.
+    pub(super) fn of(context: &KernelContext, [zero, above]: [&str; 2]) -> ort::Result<Self> {
+        let integer = |name: &str| {
+            let value = context.get::<i64>(name).unwrap_or(0);
+            let problem = || wrong(&format!("{name} is {value}, expected 1 to 255"));
+            let integer = u8::try_from(value).ok().filter(|&integer| integer > 0);
+            integer.ok_or_else(problem)
+        };
+        Ok(Self {
+            zero: integer(zero)?,
+            above: integer(above)?,
+        })
+    }
+
     /// Returns the row's step.
-    fn quantize(self, numbers: &[f32], integers: &mut [u8]) -> f32 {
+    #[inline(always)]
+    pub(super) fn quantize(self, numbers: &[f32], integers: &mut [u8]) -> f32 {
         let step = self.step(numbers);
         let (steps_in_one, zero) = (1.0 / step, ROUNDER + f32::from(self.zero));
         for (integer, number) in integers.iter_mut().zip(numbers) {
@@ -110,6 +147,7 @@ impl Range {
         step
     }
 
+    #[inline(always)]
     fn step(self, numbers: &[f32]) -> f32 {
         let [highest, lowest, none] = extremes(numbers);
         let (above, below) = (f32::from(self.above), f32::from(self.above.min(self.zero)));
@@ -118,6 +156,7 @@ impl Range {
 }
 
 /// The highest and the lowest number, and a sum that is zero where all are finite, and else no number.
+#[inline(always)]
 fn extremes(numbers: &[f32]) -> [f32; 3] {
     const LANES: usize = 16;
     let (blocks, rest) = numbers.as_chunks::<LANES>();
@@ -154,10 +193,7 @@ fn wrong(problem: &str) -> ort::Error {
 mod tests {
     use super::*;
 
-    const EVEN: Range = Range {
-        zero: 128,
-        above: 127,
-    };
+    const EVEN: Range = Range::EVEN;
     const GELU: Range = Range {
         zero: 16,
         above: 239,

@@ -2,7 +2,7 @@
 //! family's own file says how its layers name and pack their projections.
 
 use super::super::Inventory;
-use super::super::ops::{Activation, Bias, Ops};
+use super::super::ops::{Bias, Ops};
 use super::Context;
 use crate::Result;
 use crate::config::TextConfig;
@@ -159,11 +159,15 @@ fn attention<O: Ops>(
 }
 
 fn mlp<O: Ops>(ops: &mut O, layout: &Layout, config: &TextConfig, x: &O::T) -> Result<O::T> {
-    let parts = layout.gate_up.forward(ops, x, [config.ffn; 2])?;
-    let gate = ops.activation(Activation::Silu, &parts[0])?;
-    let product = ops.mul(&gate, &parts[1])?;
+    let hidden = match &layout.gate_up {
+        Projections::Apart { names, bias } => ops.gated_linear(*names, x, *bias),
+        packed @ Projections::Packed { .. } => {
+            let parts = packed.forward(ops, x, [config.ffn; 2])?;
+            ops.gated(&parts[0], &parts[1])
+        }
+    }?;
     let Linear { name, bias } = layout.down;
-    ops.linear(name, &product, bias)
+    ops.linear(name, &hidden, bias)
 }
 
 fn qkv_sizes(config: &TextConfig) -> [usize; 3] {
