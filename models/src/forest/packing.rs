@@ -9,7 +9,7 @@ use crate::net::rope::RopeSettings;
 
 /// Rises with every change of what [`batches`] makes of the same arguments, or of the rates behind its costs: rewards then
 /// round differently.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Runs that are looked at for a piece's place. More would find little, and take time that grows with the square of the
 /// documents.
