@@ -1,7 +1,7 @@
 //! Sums of products of integers by the best instructions that the processor has, and what else is to be compiled for them.
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
 

@@ -1,6 +1,8 @@
 use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
 
 use super::super::activations::{gelu, silu};
+#[cfg(target_arch = "x86_64")]
+use super::super::integers::x86::left_by_avx2;
 use super::super::integers::{Portable, ROWS, Work, run};
 use super::super::rows::Range;
 use super::layer::Layer;
@@ -100,6 +102,14 @@ impl Plain {
     }
 }
 
+/// Or portably, where there is none.
+#[cfg(target_arch = "x86_64")]
+fn by_avx2(task: Task) {
+    if let Some(task) = left_by_avx2(task) {
+        task.with::<Portable>();
+    }
+}
+
 #[test]
 fn every_product_is_in_its_sum() {
     for rows in [1, ROWS - 1, ROWS, 2 * ROWS + 1] {
@@ -110,11 +120,10 @@ fn every_product_is_in_its_sum() {
                     let expected = plain.expected();
                     let place = format!("{rows} x {inputs} x {outputs}, zero {zero}");
                     assert_eq!(plain.computed(|task| run(task)), expected, "{place}");
-                    assert_eq!(
-                        plain.computed(|task| task.with::<Portable>()),
-                        expected,
-                        "{place}"
-                    );
+                    let portable = plain.computed(|task| task.with::<Portable>());
+                    assert_eq!(portable, expected, "{place}");
+                    #[cfg(target_arch = "x86_64")]
+                    assert_eq!(plain.computed(by_avx2), expected, "{place}");
                 }
             }
         }
