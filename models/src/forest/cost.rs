@@ -72,7 +72,7 @@ impl Rates {
             Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => {
                 (4.7e-5, 8.6e-11, 3.8e-12, 5.9e-12)
             }
-            Precision::Int8 => (5.6e-5, 6.7e-11, 1.2e-12, 0.0),
+            Precision::Int8 => (5.6e-5, 6.7e-11, 1.25e-12, 0.0),
             Precision::Int4 => (6.8e-5, 6.5e-11, 3.2e-12, 0.0),
         };
         Self {

@@ -32,26 +32,26 @@ fn polynomial(x: f32, coefficients: &[f32]) -> f32 {
     reversed.fold(0.0_f32, |sum, coefficient| sum.mul_add(x, *coefficient))
 }
 
-/// Added to a number of a magnitude below 2²², rounds it to the nearest whole one: the sum's last bits are it.
-const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
+/// Added to a number of a magnitude below 2²², rounds it to the nearest whole one, ties to even: the sum's last bits are it.
+pub(super) const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
+/// Coefficients of 2^x around 0, powers of ln 2 by factorials.
+pub(super) const EXP2: [f32; 7] = [
+    1.0,
+    LN_2,
+    0.240_226_5,
+    0.055_504_11,
+    0.009_618_129,
+    0.001_333_355_8,
+    0.000_154_035_3,
+];
 
 /// 2 to the power of x; of −126 where x is lower, of 127 where it is higher.
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
-    // Powers of ln 2 by factorials.
-    const POWERS: [f32; 7] = [
-        1.0,
-        LN_2,
-        0.240_226_5,
-        0.055_504_11,
-        0.009_618_129,
-        0.001_333_355_8,
-        0.000_154_035_3,
-    ];
     let x = if x > -126.0 { x } else { -126.0 };
     let x = if x < 127.0 { x } else { 127.0 };
     let rounded = x + ROUNDER;
-    let power = polynomial(x - (rounded - ROUNDER), &POWERS);
+    let power = polynomial(x - (rounded - ROUNDER), &EXP2);
     f32::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 

@@ -47,7 +47,8 @@ impl Products for Portable {
                 let inputs = inputs.map(i32::from);
                 for (sum, weights) in sums.iter_mut().zip(weights) {
                     let products = inputs.iter().zip(weights);
-                    *sum += products.map(|(x, &w)| x * i32::from(w)).sum::<i32>();
+                    let products: i32 = products.map(|(x, &w)| x * i32::from(w)).sum();
+                    *sum = sum.wrapping_add(products); // as the processor's instructions do it
                 }
             }
         }

@@ -9,6 +9,7 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use seeward_models::bundle::QUANTIZE_ROWS;
 
+use super::activations::ROUNDER;
 use super::extract;
 use super::integers::{Products, Work, run};
 
@@ -109,8 +110,6 @@ impl Work for Task<'_> {
     }
 }
 
-/// Added to a number of a magnitude below 2²², rounds it to the nearest whole one, ties to even: the sum's last bits are it.
-const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
 /// The step of a row of zeros.
 const LEAST: f32 = 1e-32;
 
@@ -126,7 +125,7 @@ impl Range {
     pub(super) fn of(context: &KernelContext, [zero, above]: [&str; 2]) -> ort::Result<Self> {
         let integer = |name: &str| {
             let value = context.get::<i64>(name).unwrap_or(0);
-            let problem = || wrong(&format!("{name} is {value}, expected 1 to 255"));
+            let problem = || ort::Error::new(format!("{name} is {value}, expected 1 to 255"));
             let integer = u8::try_from(value).ok().filter(|&integer| integer > 0);
             integer.ok_or_else(problem)
         };

@@ -1,8 +1,9 @@
 //! The arithmetic of a few queries of one head: softmax(q·kᵀ·scale)·v over the keys that each sees, with queries, keys,
 //! values and weights in bf16 and all sums, the softmax included, in f32.
 
-use std::f32::consts::{LN_2, LOG2_E};
+use std::f32::consts::LOG2_E;
 
+use super::super::activations::EXP2;
 use super::lanes::{Lanes, Portable};
 use super::packed::{LANES, Pair, pairs, registers};
 use super::seen::{QUERIES, Seen};
@@ -155,15 +156,8 @@ fn weigh<L: Lanes>(head: &Head, query: usize, scratch: &mut Scratch) {
     scratch.sums[query] = sum.numbers().into_iter().sum();
 }
 
-/// Coefficients of 2^x between −1/2 and 1/2, powers of ln 2 by factorials: off by less than 3e-6 of it.
-const POWERS: [f32; 6] = [
-    1.0,
-    LN_2,
-    0.240_226_5,
-    0.055_504_11,
-    0.009_618_129,
-    0.001_333_355_8,
-];
+/// Coefficients of 2^x between −1/2 and 1/2: off by less than 3e-6 of it.
+const POWERS: &[f32] = EXP2.split_at(6).0;
 
 /// 2 to the power of exponents that are not above 0.
 #[inline(always)]

@@ -107,7 +107,7 @@ impl<'a> Layer<'a> {
         (scales, sums, bias): (&[f32], &[i32], Option<&[f32]>),
     ) -> Self {
         let panel = |first| Panel {
-            start: some(sums, first).map(|sum: i32| -i32::from(zero) * sum),
+            start: some(sums, first).map(|sum: i32| sum.wrapping_mul(-i32::from(zero))),
             scales: some(scales, first),
             bias: some(bias.unwrap_or(&[]), first),
         };
