@@ -1,4 +1,4 @@
-//! Training steps at real widths, timed apart: the half of `scripts/bench_train` that is ours. Reads one question a line on
+//! Training steps at real widths, timed apart: our half of `scripts/bench/train.py`. Reads one question a line on
 //! stdin and answers each with a line of JSON on stdout; the first line is a description of the work.
 
 use std::collections::{BTreeMap, HashMap};

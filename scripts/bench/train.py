@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""A training step: the published schedule against ours, and both against Hugging Face transformers in PyTorch.
+"""A training step: the published schedule compared with ours, and both with Hugging Face transformers in PyTorch.
 
 A random model of InternVL2-1B's widths with four layers in each part learns from two pairs of 7 tiles, a prefix of 2000
 tokens and responses of 150; the vision encoder is frozen, as published. All ways take turns in one run and the medians
-count; the losses must agree, so that equal work is compared. The peer computes in bf16 without fp32 masters, which spares
-it the rounding of weights.
+count; the losses must agree, which shows that equal work is compared. The peer computes in bf16 without fp32 masters, so
+that it need not round weights.
 
 seconds     forward and backward
-pairs/s     of it
+pairs/s     pairs per second of it
 x plain     the published schedule's seconds, by ours, divided by these
 x peer      PyTorch's seconds divided by these
-work        seconds over those that the multiplications would take at the rate of plain matrix products in this run
-            (vision forward once, attention as far as tokens see each other, nothing twice)
-GB          the most memory at once, above weights, gradients and optimizer state
+work        seconds divided by those that the multiplications would take at the rate of plain matrix products in this
+            run (vision forward once, attention only between tokens that see each other, nothing twice)
+GB          peak memory, above weights, gradients and optimizer state
 """
 
 import argparse
@@ -26,20 +26,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "tests/golden/configs/InternVL2-1B.json"
 WAYS = {
     "plain": {"way": "plain", "checkpointing": False},
     "shared": {"way": "shared", "checkpointing": False},
     "shared, checkpointing": {"way": "shared", "checkpointing": True},
-    "shared, images kept": {"way": "kept", "checkpointing": False},
+    "shared, features cached": {"way": "kept", "checkpointing": False},
 }
 # Largest difference of two losses: sums in another order, and bf16's 8 bits over eight layers.
 TOLERANCE = {"fp32": 2e-4, "bf16": 5e-2}
 
 
 def fail(message):
-    sys.exit(f"bench_train: error: {message}")
+    sys.exit(f"bench/train.py: error: {message}")
 
 
 class Half:
@@ -74,7 +74,7 @@ def bitmap(path, seed, width=1344, height=896):
 def random_checkpoint(arguments, folder):
     config = json.loads(CONFIG.read_text())
     config["vision_config"]["num_hidden_layers"] = config["llm_config"]["num_hidden_layers"] = arguments.layers
-    # An output projection would take memory for nothing.
+    # A separate output projection would only take memory.
     config["llm_config"]["tie_word_embeddings"] = True
     config["max_dynamic_patch"] = 6
     (folder / "config.json").write_text(json.dumps(config))
@@ -99,13 +99,13 @@ def run_config(arguments, folder, algorithm, dtype):
 
 
 def operations(config, work, everywhere):
-    """Multiplications and additions of a step that nothing is computed twice for; rewards everywhere, or where one is read."""
+    """Multiplications and additions of a step in which nothing is computed twice; rewards everywhere, or where one is read."""
     vision, text = config["vision_config"], config["llm_config"]
     width, ffn = vision["hidden_size"], vision["intermediate_size"]
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
     layer = (patches + 1) * (4 * width**2 + 2 * width * ffn) + 2 * (patches + 1) ** 2 * width
     hidden, wide = text["hidden_size"], 4 * width
-    # Forward, and backward by the weights; by the input where that learns too.
+    # Forward, backward to the weights, and backward to the input where that has a gradient.
     projector = patches // 4 * (2 * wide * hidden + 3 * hidden**2)
     tile = vision["num_hidden_layers"] * layer + patches * 3 * vision["patch_size"] ** 2 * width + projector
     keys = hidden // text["num_attention_heads"] * text["num_key_value_heads"]
@@ -117,13 +117,13 @@ def operations(config, work, everywhere):
 
 
 def better_attention(peer):
-    """Of one pair, since the slower may take much memory; what comes first warms up."""
+    """Measured on one pair, since the slower may take much memory; the first run warms up."""
     trials = {name: peer.ask({"pairs": 1, "attention": name})["seconds"] for name in ["sdpa", "eager", "sdpa"]}
     return min(trials, key=trials.get)
 
 
 class Cell:
-    """One algorithm in one dtype: what was measured, by way."""
+    """One algorithm in one dtype: the measurements, by way."""
 
     def __init__(self, arguments, folder, algorithm, dtype):
         self.arguments, self.name, self.dtype = arguments, f"{algorithm}, {dtype}", dtype
@@ -139,11 +139,11 @@ class Cell:
 
     def start_peer(self, folder):
         (folder / "work.json").write_text(json.dumps(self.ours.description))
-        return Half(sys.executable, ROOT / "scripts/bench_train_peer", "--checkpoint", folder / "checkpoint", "--work",
+        return Half(sys.executable, ROOT / "scripts/bench/train_peer.py", "--checkpoint", folder / "checkpoint", "--work",
                     folder / "work.json", "--dtype", self.dtype, "--threads", self.arguments.threads)
 
     def memory_of(self, way):
-        """Gigabytes; in a process of its own, since memory that was freed is not given back at once."""
+        """Gigabytes; in a separate process, since freed memory is not returned at once."""
         self.say(f"memory, {way}")
         half = Half(*self.step)
         answer = half.ask({"do": "memory", **WAYS[way]})
@@ -152,7 +152,7 @@ class Cell:
 
     def measure(self):
         attention = self.peer and better_attention(self.peer)
-        # That the first round is slower hardly moves a median.
+        # The slower first round hardly moves a median.
         for number in range(1, self.arguments.rounds + 1):
             for way in self.answers:
                 self.say(f"round {number} of {self.arguments.rounds}, {way}")
@@ -181,7 +181,7 @@ class Cell:
     def check_losses(self):
         losses = {way: answers[0]["loss"] for way, answers in self.answers.items() if answers and "loss" in answers[0]}
         if max(losses.values()) - min(losses.values()) > TOLERANCE[self.dtype]:
-            fail(f"{self.name}: the losses are not alike: {losses}")
+            fail(f"{self.name}: the losses differ: {losses}")
 
     def median(self, way, key="seconds"):
         values = [answer[key] for answer in self.answers[way]]
@@ -194,7 +194,7 @@ class Cell:
 
     def report(self):
         rate = self.median("matmul", "rate")
-        print(f"\n{self.name}: plain matrix products at {rate / 1e9:.0f} GFLOP/s; the optimizer apart: "
+        print(f"\n{self.name}: plain matrix products at {rate / 1e9:.0f} GFLOP/s; the optimizer alone: "
               f"{self.median('update'):.2f} s, {self.median('update', 'norm_seconds'):.2f} of them for the gradients' norm")
         print(f"{'':24}{'seconds':>9}{'pairs/s':>9}{'x plain':>9}{'x peer':>9}{'work':>7}{'GB':>7}")
         for way in [*WAYS, "PyTorch"]:
@@ -213,7 +213,7 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="where the gigabytes go for a while")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="folder for the temporary gigabytes")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release")
     arguments = parser.parse_args()
     arguments.step = arguments.programs / "examples/step"

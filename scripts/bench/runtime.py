@@ -1,19 +1,18 @@
 #!/usr/bin/env python3
-"""How fast rewards come out: ours in fp32 and int8 beside PyTorch with Hugging Face transformers' InternVL of the same weights.
+"""Scoring speed: ours in fp32 and int8 compared with PyTorch, Hugging Face transformers' InternVL of the same weights.
 
 One image of 7 tiles, a question of 64 tokens, responses of 128 tokens; random weights of InternVL2-1B's widths, with 4 + 4
-layers or all 24 + 24. All take turns in one run; the median counts, in seconds for a row. The rewards must agree, so that
-equal work is compared.
+layers or all 24 + 24. All take turns in one run; the median counts, in seconds per row. The rewards must agree, which shows
+that equal work is compared.
 
 fp32, int8   ours: the CPU's bundles, scored by seeward-score from the row to the reward
              (with --device cuda:N the GPU's: fp32, fp16 and bf16)
-a            PyTorch as people write it: every response is a whole conversation with its image
-b            PyTorch at its best: image and prompt once, their keys and values for all responses
+a            PyTorch in the usual way: every response is a whole conversation with its image
+b            PyTorch at its fastest: image and prompt once, their keys and values for all responses
 
-With --processor-time what counts is a row's processor time on one thread instead of the time that passes: for machines
-on which others work too.
+--cpu-time counts a row's CPU time on one thread instead of the elapsed time: for shared machines.
 
-What was measured is kept in --results, and a rerun goes on from there.
+Measurements are kept in --results, and a rerun resumes from there.
 """
 
 import argparse
@@ -28,7 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "third_party/peer"))
 QUESTION, RESPONSE, TILES, SIDE = 64, 128, 7, 448
 SYSTEM = ("你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
@@ -36,7 +35,7 @@ SYSTEM = ("你是由上海人工智能实验室联合商汤科技开发的书生
 OURS = {"cpu": {"fp32": [], "int8": ["--quantize", "int8"]},
         "cuda": {"fp32": [], "fp16": ["--dtype", "fp16"], "bf16": ["--dtype", "bf16"]}}
 PEERS = {"a fp32": ("rows", "fp32"), "a bf16": ("rows", "bf16"), "b bf16": ("shared", "bf16")}
-# Of rewards that are about 0.1 apart from each other; in bf16 and int8 they are not the same numbers.
+# For rewards that differ from each other by about 0.1; in bf16 and int8 they are rounded.
 TOLERANCE = {"a fp32": 1e-4, "a bf16": 5e-2, "b bf16": 5e-2, "int8": 5e-2, "fp16": 5e-2, "bf16": 5e-2}
 DIGITS = {"cpu": 2, "cuda": 4}
 RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "int8"), ("b bf16", "int8")],
@@ -44,22 +43,22 @@ RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "int8"), ("b bf16", "int8")],
 
 
 def target_of(device):
-    """What bundles for the device are exported for."""
+    """The export target of bundles for the device."""
     return device.split(":")[0]
 
 
 def say(message):
-    print("bench_runtime: " + message, file=sys.stderr, flush=True)
+    print("bench/runtime.py: " + message, file=sys.stderr, flush=True)
 
 
 def run(program, *arguments):
     done = subprocess.run([str(part) for part in (program, *arguments)], capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"bench_runtime: error: {program} failed: {done.stderr.strip()}")
+        sys.exit(f"bench/runtime.py: error: {program} failed: {done.stderr.strip()}")
 
 
 def random_checkpoint(arguments, layers, folder):
-    """Without a thumbnail, so that a picture of 7 × 1 tiles is 7 tiles and no resize tells the two sides apart."""
+    """Without a thumbnail, so that an image of 7 × 1 tiles is 7 tiles and both sides see the same pixels without a resize."""
     config = json.loads(arguments.config.read_text())
     config["use_thumbnail"] = False
     config["vision_config"]["num_hidden_layers"] = config["llm_config"]["num_hidden_layers"] = layers
@@ -70,7 +69,7 @@ def random_checkpoint(arguments, layers, folder):
 
 
 class Material:
-    """Rows of text and pictures, for both sides."""
+    """Rows of text and images, for both sides."""
 
     def __init__(self, checkpoint, folder, tiles=TILES):
         from tokenizers import Tokenizer
@@ -80,7 +79,7 @@ class Material:
         self.random = random.Random(0)
 
     def text(self, tokens):
-        """Words that make exactly so many tokens."""
+        """Words that make exactly `tokens` tokens."""
         text = ""
         while True:
             word = "".join(self.random.choices("abcdefghijklmnopqrstuvwxyz", k=self.random.randint(1, 4)))
@@ -91,7 +90,7 @@ class Material:
             if count == tokens:
                 return text
 
-    def picture(self, name):
+    def image(self, name):
         """Tiles in a row, each smooth with a little noise: a bitmap file, and the same pixels in tiles."""
         import numpy as np
 
@@ -108,7 +107,7 @@ class Material:
 
     def row(self, responses, name):
         """The row for seeward-score, and the same with the template written out, for the peer."""
-        tiles = self.picture(name)
+        tiles = self.image(name)
         question, answers = self.text(QUESTION), [self.text(RESPONSE) for _ in range(responses)]
         image = "<img>" + "<IMG_CONTEXT>" * (self.tiles * 256) + "</img>"
         prompt = (f"<|im_start|>system\n{SYSTEM}<|im_end|><|im_start|>user\n{image}\n{question}<|im_end|>"
@@ -119,7 +118,7 @@ class Material:
 
 class Peer:
     def __init__(self, checkpoint, threads, device="cpu"):
-        program = [sys.executable, ROOT / "scripts/bench_runtime_peer", "--checkpoint", checkpoint, "--device",
+        program = [sys.executable, ROOT / "scripts/bench/runtime_peer.py", "--checkpoint", checkpoint, "--device",
                    device, "--threads", threads]
         self.process = subprocess.Popen([str(part) for part in program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
@@ -129,7 +128,7 @@ class Peer:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("bench_runtime: error: the peer ended")
+            sys.exit("bench/runtime.py: error: the peer ended")
         return json.loads(line)
 
     def close(self):
@@ -154,7 +153,7 @@ class Bench:
         self.pairs = {}
 
     def rows(self, responses):
-        """One row for the peer, and with it as many as seeward-score is given at once, each with its own picture."""
+        """One row for the peer, which is the first of those that seeward-score scores at once, each with its own image."""
         if responses not in self.pairs:
             count = self.arguments.rows
             self.pairs[responses] = [self.material.row(responses, f"{responses}-{index}") for index in range(count)]
@@ -163,14 +162,14 @@ class Bench:
     def measure(self, way, responses):
         rows = self.rows(responses)
         if way in OURS[self.target]:
-            score = self.processor_time if self.arguments.processor_time else self.score
+            score = self.cpu_time if self.arguments.cpu_time else self.score
             score = self.warm if self.target == "cuda" else score
             return score(way, [ours for ours, _ in rows])
         mode, dtype = PEERS[way]
         answer = self.peer.ask(way=mode, dtype=dtype, row=rows[0][1])
         if answer["chosen"]:
             say(f"attention in {dtype}: " + ", ".join(f"{part} {kind}" for part, kind in answer["chosen"].items()))
-        clock = "processor" if self.arguments.processor_time else "seconds"
+        clock = "cpu_seconds" if self.arguments.cpu_time else "seconds"
         return {"seconds": answer[clock], "rewards": answer["rewards"]}
 
     def score(self, bundle, rows):
@@ -184,13 +183,13 @@ class Bench:
         return {"seconds": stats["seconds"] / len(rows), "engine": engine / len(rows), "rewards": scores[:len(rows[0]["responses"])]}
 
     def warm(self, bundle, rows):
-        """As `score`, without the time that a GPU takes more for its first row, when its libraries load their kernels."""
+        """As `score`, without the extra time of a GPU's first row, in which its libraries load their kernels."""
         first, measured = self.score(bundle, rows[:1]), self.score(bundle, rows)
         without = lambda key: (measured[key] * len(rows) - first[key]) / (len(rows) - 1)
         return {**measured, "seconds": without("seconds"), "engine": without("engine")}
 
-    def processor_time(self, bundle, rows):
-        """As `score`; loading is told apart by scoring one row fewer."""
+    def cpu_time(self, bundle, rows):
+        """As `score`; the time for loading is subtracted by scoring one row fewer."""
         spent = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         start = spent()
         self.score(bundle, rows[1:])
@@ -199,8 +198,8 @@ class Bench:
         return {**measured, "seconds": (spent() - middle) - (middle - start)}
 
     def parts(self, bundle):
-        """Seconds of the vision encoder for a picture, and of the language model for a row of 8 responses: rows of one
-        picture encode it once, so that the difference to rows of different ones is the encoder's."""
+        """Seconds of the vision encoder for an image, and of the language model for a row of 8 responses. Rows with the
+        same image encode it once, so that the difference to rows with different images is the encoder's time."""
         rows = [ours for ours, _ in self.rows(8)]
         same = [{**row, "img_path": rows[0]["img_path"]} for row in rows]
         score = self.warm if self.target == "cuda" else self.score
@@ -209,7 +208,7 @@ class Bench:
         return {"vision": vision, "LLM": different["engine"] - vision}
 
     def operations(self, responses):
-        """Floating-point operations of the linear layers and of attention for a row, without what a mask hides."""
+        """Floating-point operations of the linear layers and of attention for a row, without masked products."""
         vision, text = self.config["vision_config"], self.config["llm_config"]
         width, ffn, patches = vision["hidden_size"], vision["intermediate_size"], (SIDE // vision["patch_size"]) ** 2
         tile = self.layers * (patches + 1) * (4 * width**2 + 2 * width * ffn + 2 * (patches + 1) * width)
@@ -219,13 +218,13 @@ class Bench:
         attending, rest = hidden**2 + 2 * hidden * keys, hidden**2 + 3 * hidden * text["intermediate_size"]
         prefix, own = TILES * 256 + QUESTION, RESPONSE
         tokens, pairs = prefix + responses * own, prefix**2 / 2 + responses * own * (prefix + own / 2)
-        # The last layer ends where a reward is read.
+        # The last layer is computed only where a reward is read.
         decoder = self.layers * (tokens * attending + 2 * hidden * pairs) + ((self.layers - 1) * tokens + responses) * rest
         return {"vision": 2 * TILES * tile, "LLM": 2 * decoder}
 
 
 class Results:
-    """What was measured, a line each."""
+    """The measurements, one per line."""
 
     def __init__(self, path):
         self.path = path
@@ -244,14 +243,14 @@ class Results:
 
 
 def rounds_of(arguments, way, layers, responses):
-    """How often a cell is measured. Where (a) takes minutes it is once, and in bf16 only."""
+    """How many times a cell is measured: once, and in bf16 only, where (a) takes minutes."""
     if way.startswith("a") and (responses >= arguments.slow or layers != arguments.layers):
         return int(way == "a bf16")
     return arguments.rounds if layers == arguments.layers else 1
 
 
 def fill(bench, results, responses, ways):
-    """The cells of one number of responses, the ways taking turns."""
+    """The cells of one count of responses, the ways taking turns."""
     cell = lambda way: {"way": way, "layers": bench.layers, "responses": responses}
     for turn in range(bench.arguments.rounds):
         for way in ways:
@@ -266,12 +265,12 @@ def fill(bench, results, responses, ways):
 
 
 def compare(results, layers, responses):
-    """Ends the run where the rewards of the two sides are not those of equal work."""
+    """Ends the run if the rewards of the two sides disagree."""
     rewards = {line["way"]: line["rewards"] for line in results.of(layers=layers, responses=responses)}
     for way, values in rewards.items():
-        apart = max((abs(a - b) for a, b in zip(values, rewards.get("fp32", values))), default=0)
-        if apart > TOLERANCE.get(way, 0):
-            sys.exit(f"bench_runtime: error: {responses} responses, {way}: rewards are up to {apart:.1e} from ours in fp32")
+        difference = max((abs(a - b) for a, b in zip(values, rewards.get("fp32", values))), default=0)
+        if difference > TOLERANCE.get(way, 0):
+            sys.exit(f"bench/runtime.py: error: {responses} responses, {way}: rewards differ by up to {difference:.1e} from ours in fp32")
 
 
 def table(results, target, layers, numbers):
@@ -287,7 +286,7 @@ def table(results, target, layers, numbers):
 
 
 def roofline(bench):
-    """How fast each part is beside a large matrix product of the same type, which PyTorch computes as fast as anything."""
+    """The rate of each part compared with a large matrix product of the same type, computed by PyTorch."""
     rates = bench.peer.ask(way="rates")
     print("\nmatrix products, GFLOP/s: " + ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items()))
     work = bench.operations(8)
@@ -302,22 +301,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=ROOT / "tests/golden/configs/InternVL2-1B.json")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "tests/golden/models/qwen2")
-    parser.add_argument("--layers", type=int, default=4, help="of each part")
-    parser.add_argument("--full", type=int, default=0, help="layers of each part of a last row of 8 responses, measured once [0: none]")
+    parser.add_argument("--layers", type=int, default=4, help="layers of each part")
+    parser.add_argument("--full", type=int, default=0, help="layers of each part for one more row of 8 responses, measured once [0: none]")
     parser.add_argument("--responses", default="1,8,32,64")
-    parser.add_argument("--ways", help="[default: all that the device has]")
-    parser.add_argument("--device", default="cpu", help="of both sides: cpu or cuda:N")
+    parser.add_argument("--ways", help="[default: all of the device]")
+    parser.add_argument("--device", default="cpu", help="device of both sides: cpu or cuda:N")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slow", type=int, default=16, help="responses from which (a) is measured once, in bf16 only")
-    parser.add_argument("--no-roofline", action="store_true", help="leaves out how far the parts are from a matrix product's rate")
-    parser.add_argument("--rows", type=int, default=4, help="rows that seeward-score is given at once, each with its own picture")
+    parser.add_argument("--no-roofline", action="store_true", help="skip the comparison with a matrix product's rate")
+    parser.add_argument("--rows", type=int, default=4, help="rows that seeward-score scores at once, each with its own image")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processor-time", action="store_true", help="counts processor time, of one thread")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, of one thread")
     parser.add_argument("--results", type=Path, default=ROOT / "out/bench_runtime.jsonl")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="where the gigabytes go for a while")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="folder for the temporary gigabytes")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release")
     arguments = parser.parse_args()
-    if arguments.processor_time:
+    if arguments.cpu_time:
         arguments.threads, arguments.no_roofline = 1, True
 
     target = target_of(arguments.device)

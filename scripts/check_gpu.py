@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Whether an NVIDIA GPU computes what the CPU computes: training, export and scoring, on both, by the built programs.
+"""Checks that an NVIDIA GPU computes the same as the CPU: training, export and scoring, on both, by the built programs.
 
 On small models: six steps of every algorithm and precision, whose losses must agree; every golden model's rewards in
 fp32, fp16 and bf16; the probes of a model that was trained on the GPU, on both; rewards in small and in large batches;
-and that what cannot be is refused. With --layers also a few steps at InternVL2-1B's widths, for their rate and memory.
-A program that fails, or numbers that are not numbers, count as infinitely far apart.
+and refusals of impossible options. With --layers also a few steps at InternVL2-1B's widths, for their rate and memory.
+A program that fails, or a NaN, counts as an infinite difference.
 
-Needs `make setup DEVICE=cuda` and `make build`. Exit status 1 when anything is apart by more than its tolerance.
+Needs `make setup DEVICE=cuda` and `make build`. Exit status 1 if anything differs by more than its tolerance.
 """
 
 import argparse
@@ -21,15 +21,18 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts/bench"))
+
+import train as bench  # noqa: E402
+
 GOLDEN = ROOT / "tests/golden"
 HEADLESS = "internlm2_plain"
 MODELS = sorted(path.name for path in (GOLDEN / "models").iterdir() if path.name != HEADLESS)
-# Of rewards about 1 in size and of losses: sums in another order; 16-bit types round every product's operands.
-# On an H100 they were at most 1e-5, 1e-2 and 7e-2 apart.
+# For losses, and rewards of about 1: sums in another order; 16-bit types round every product's operands.
+# On an H100 they differed by at most 1e-5, 1e-2 and 7e-2.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-1}
 RUNS = {
     "standard, fp32": ("fp32", {"algorithm": "standard"}),
@@ -46,7 +49,7 @@ STEPS = 6
 
 
 class Failed(Exception):
-    """A program ended otherwise than it should have."""
+    """A program ended with an unexpected status or output."""
 
 
 class Check:
@@ -61,21 +64,21 @@ class Check:
         self.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def table(self, title, works):
-        """A line for each work: how far its numbers are apart, of how much they may be, and what else it says. Programs
-        spend most of their time starting, so that several run at once."""
+        """A line for each work: its largest difference, the tolerance, and its messages. Programs spend most of their time
+        starting, so several run at once."""
         print(f"\n{title}")
         with ThreadPoolExecutor(self.arguments.jobs) as pool:
             for name, outcome in zip(works, pool.map(attempt, works.values())):
-                apart, tolerance, said = outcome
-                bad = not apart <= tolerance  # NaN is bad
+                difference, tolerance, said = outcome
+                bad = not difference <= tolerance  # NaN is bad
                 self.bad += bad
-                print(f"{name:48}{apart:10.1e}  of {tolerance:.0e}{'  APART' if bad else ''}", flush=True)
+                print(f"{name:48}{difference:10.1e}  of {tolerance:.0e}{'  TOO FAR' if bad else ''}", flush=True)
                 for line in said.strip().splitlines():
                     print("    " + line)
 
     def program(self, name, *arguments, status=0):
         command = [str(part) for part in (self.arguments.programs / name, *arguments)]
-        # Threads of several programs that wait for each other's cores take minutes over milliseconds.
+        # Threads of several programs that wait for the same cores take minutes instead of milliseconds.
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         if done.returncode != status:
             raise Failed(f"status {done.returncode}: {done.stderr.strip()[-600:]}")
@@ -100,7 +103,7 @@ class Check:
         return output
 
     def score(self, bundle, device, *flags):
-        """Rewards of the rows, and what was said."""
+        """Rewards of the rows, and the messages."""
         output = self.folder / f"scores-{next(self.numbers)}.jsonl"
         said = self.program("seeward-score", "--model", bundle, "--input", self.rows, "--image-root", GOLDEN / "images",
                             "--output", output, "--device", device, *flags)
@@ -110,8 +113,8 @@ class Check:
         def work(name):
             dtype, keys = RUNS[name]
             losses = [[step["loss"] for step in self.train(device, keys)[1]] for device in self.devices]
-            return furthest(*losses), TOLERANCE[dtype] / 2, ""
-        self.table(f"losses of {STEPS} steps, CPU and GPU apart at most", {name: partial(work, name) for name in RUNS})
+            return largest_difference(*losses), TOLERANCE[dtype] / 2, ""
+        self.table(f"losses of {STEPS} steps, largest difference between CPU and GPU", {name: partial(work, name) for name in RUNS})
 
     def rewards(self):
         target = target_of(self.arguments.device)
@@ -121,22 +124,22 @@ class Check:
             expected, _ = self.score(self.export(checkpoint), "cpu")
             bundle = self.export(checkpoint, *flags)
             got, said = self.score(bundle, self.arguments.device)
-            elsewhere = "\n".join(line for line in said.splitlines() if "nodes on" in line)
-            return furthest(expected, got), tolerance * max(1, *map(abs, expected)), elsewhere
+            fallback = "\n".join(line for line in said.splitlines() if "nodes on" in line)
+            return largest_difference(expected, got), tolerance * max(1, *map(abs, expected)), fallback
         works = {f"{model}, {kind}, {dtype}": partial(work, model, tolerance, "--dtype", dtype, "--target", kind)
                  for model in MODELS for kind in ["portable", target] for dtype, tolerance in TOLERANCE.items()}
-        self.table("rewards, on the CPU in fp32 and on the GPU, apart at most", works)
+        self.table("rewards, largest difference between the CPU in fp32 and the GPU", works)
 
     def batches(self):
         def work(dtype):
             bundle = self.export(GOLDEN / "models/qwen2", "--dtype", dtype)
             few, many = (self.score(bundle, self.arguments.device, "--batch-tokens", tokens)[0] for tokens in (1, 6144))
-            return furthest(few, many), TOLERANCE[dtype], ""
+            return largest_difference(few, many), TOLERANCE[dtype], ""
         works = {dtype: partial(work, dtype) for dtype in TOLERANCE}
-        self.table("rewards on the GPU in small and in large batches, apart at most", works)
+        self.table("rewards on the GPU, largest difference between small and large batches", works)
 
     def probes(self):
-        """A checkpoint keeps rewards that were computed where it was trained."""
+        """A checkpoint keeps rewards that were computed on the device that trained it."""
         def work(trained, checked):
             run, _ = self.train(trained, {"algorithm": "shortcut_aware"})
             bundle = self.export(run / "checkpoint-last")
@@ -149,13 +152,12 @@ class Check:
         bundle = self.export(GOLDEN / "models/qwen2")
         score = ["--model", bundle, "--input", self.rows, "--image-root", GOLDEN / "images", "--output", self.folder / "none"]
         refused = lambda *flags: (0, 0, self.program("seeward-score", *score, *flags, status=2)[-600:])
-        self.table("what must be refused", {
-            "a GPU that is not there": partial(refused, "--device", "cuda:63"),
+        self.table("refusals", {
+            "a missing GPU": partial(refused, "--device", "cuda:63"),
             "too little memory": partial(refused, "--device", self.arguments.device, "--gpu-memory-limit", 100000)})
 
     def training_at_size(self):
-        """Steps as a user takes them; the first few warm up."""
-        bench = SourceFileLoader("bench_train", str(ROOT / "scripts/bench_train")).load_module()
+        """Steps of whole training runs; the first few warm up."""
         folder, layers = self.folder, self.arguments.layers
         checkpoint = bench.random_checkpoint(self.arguments, folder)
         words = lambda seed: " ".join(random.Random(seed).choices(["yes", "no", "is", "red"], k=100))
@@ -180,21 +182,21 @@ def attempt(work):
 
 
 def target_of(device):
-    """What bundles for the device are exported for."""
+    """The export target of bundles for the device."""
     return device.split(":")[0]
 
 
-def furthest(expected, got):
+def largest_difference(expected, got):
     if len(expected) != len(got):
-        raise Failed(f"expected {len(expected)} numbers, got {len(got)}")
-    apart = [abs(a - b) for a, b in zip(expected, got)]
-    return math.nan if any(a != a for a in apart) else max(apart)
+        raise Failed(f"expected {len(expected)} values, got {len(got)}")
+    differences = [abs(a - b) for a, b in zip(expected, got)]
+    return math.nan if any(d != d for d in differences) else max(differences)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--layers", type=int, default=0, help="of each part, of the model for rate and memory [0: without]")
+    parser.add_argument("--layers", type=int, default=0, help="layers of each part, for rate and memory at real widths [0: skip]")
     parser.add_argument("--jobs", type=int, default=4, help="programs that run at once")
     parser.add_argument("--only", default="training,rewards,batches,probes,refusals")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release")

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""What quantizing costs and gains: agreement with fp32, size and speed of a checkpoint's bundle in every precision.
+"""Cost and gain of quantizing: agreement with fp32, size and speed of a checkpoint's bundle in every precision.
 
 A checkpoint (of random weights, of InternVL2-1B's widths with two layers in each part, unless --checkpoint names one) is
 exported for the CPU in every precision, and the rows of --input are scored: whole, and with the white image, which is
-encoded once, so that the time of the two parts can be told apart. The precisions take turns, the best time of each counts,
-since others may use the machine.
+encoded once, so that the time of the two parts can be separated. The precisions take turns and the best time of each
+counts, since the machine may be shared.
 
-pairs       pairs of responses that both order alike: of one row, and of all rows
-clear       the same of the pairs whose margin in fp32 is above the 10th percentile
+pairs       pairs of responses in the same order as in fp32: of one row, and of all rows
+clear       the same for pairs whose margin in fp32 is above the 10th percentile
 rank        Spearman's rank correlation of all rewards
 error       root mean square of the difference to fp32, as a share of the deviation of fp32's rewards
-vision ms   milliseconds inside the engine for a tile of the vision graph
-reward ms   the same for a thousand tokens of the reward graph
-GFLOP/s     of the linear layers, of each part, over the whole time of the part
+vision ms   milliseconds in the engine per tile of the vision graph
+reward ms   the same per thousand tokens of the reward graph
+GFLOP/s     rate of each part's linear layers over the whole time of the part
 
-With --beside-bf16 the precisions' errors are also set beside that of PyTorch in bf16 (scripts/setup --peer) on the same
-rows, which all differ in image, question and response.
+--compare-bf16 also compares the precisions' errors with that of PyTorch in bf16 (scripts/setup.py --peer) on the same
+rows, each with its own image, question and response.
 """
 
 import argparse
@@ -25,18 +25,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.machinery import SourceFileLoader
 from itertools import combinations
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import runtime
+
+ROOT = Path(__file__).resolve().parents[2]
 PRECISIONS = {"fp32": [], "int8": ["--quantize", "int8"], "int4": ["--quantize", "int4"]}
 
 
 def run(program, *arguments):
     done = subprocess.run([str(part) for part in (program, *arguments)], capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"bench_precision: error: {program} failed: {done.stderr.strip()}")
+        sys.exit(f"bench/precision.py: error: {program} failed: {done.stderr.strip()}")
 
 
 def random_checkpoint(arguments, folder):
@@ -49,7 +50,7 @@ def random_checkpoint(arguments, folder):
 
 
 class Bundle:
-    """A precision's bundle, and what was seen of it: rewards by row, and the best time in each way of scoring."""
+    """A precision's bundle and its measurements: rewards by row, and the best time of each way of scoring."""
 
     def __init__(self, arguments, checkpoint, folder, precision):
         self.arguments, self.folder, self.precision = arguments, folder / precision, precision
@@ -71,9 +72,9 @@ class Bundle:
             self.rewards = [[scores.pop(0) for _ in json.loads(row)["responses"]] for row in rows.open()]
 
     def speed(self, config):
-        """Milliseconds a tile and a thousand tokens, and GFLOP/s of both parts."""
+        """Milliseconds per tile and per thousand tokens, and GFLOP/s of both parts."""
         whole, white = self.stats[()], self.stats[("--text-only",)]
-        # The white picture is one tile; as many tokens of text and white images go through the reward graph in both.
+        # The white image is one tile; the reward graph takes the same tokens of text and white images in both.
         tiles, tokens = whole["tiles"] - white["tiles"], white["tokens"]
         vision = self.seconds[()] - self.seconds[("--text-only",)] * whole["tokens"] / tokens
         reward = self.seconds[("--text-only",)]
@@ -82,7 +83,7 @@ class Bundle:
 
 
 def linear_work(config):
-    """Floating-point operations of the linear layers: of a tile, and of a token."""
+    """Floating-point operations of the linear layers: per tile, and per token."""
     vision, text = config["vision_config"], config["llm_config"]
     width, ffn = vision["hidden_size"], vision["intermediate_size"]
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
@@ -96,7 +97,7 @@ def linear_work(config):
 
 
 def agreement(got, expected, pairs):
-    """The share of pairs that are ordered alike, of all and of those of a clear margin."""
+    """The percentage of pairs in the same order, of all pairs and of those with a clear margin."""
     margins = [(expected[a] - expected[b], got[a] - got[b]) for a, b in pairs]
     least = sorted(abs(margin) for margin, _ in margins)[len(margins) // 10]
     share = lambda some: 100 * sum(a * b > 0 for a, b in some) / len(some)
@@ -128,12 +129,11 @@ def report(bundle, reference, config):
           f"{vision:11.1f}{vision_rate:9.0f}{reward:11.1f}{reward_rate:9.0f}", flush=True)
 
 
-def beside_bf16(arguments, checkpoint, bundles, folder):
+def compare_bf16(arguments, checkpoint, bundles, folder):
     """Root mean square of the difference to fp32, of every precision and of PyTorch in bf16."""
-    runtime = SourceFileLoader("bench_runtime", str(ROOT / "scripts/bench_runtime")).load_module()
     material, peer = runtime.Material(checkpoint, folder, tiles=1), runtime.Peer(checkpoint, arguments.threads)
-    pairs = [material.row(1, f"beside-{index}") for index in range(arguments.beside_bf16)]
-    rows = folder / "beside.jsonl"
+    pairs = [material.row(1, f"compare-{index}") for index in range(arguments.compare_bf16)]
+    rows = folder / "compare.jsonl"
     rows.write_text("".join(json.dumps(ours) + "\n" for ours, _ in pairs))
     arguments.image_root = folder
     rewards = {}
@@ -147,7 +147,7 @@ def beside_bf16(arguments, checkpoint, bundles, folder):
     expected = rewards.pop("fp32")
     rms = lambda values: math.sqrt(sum(value**2 for value in values) / len(values))
     mean = sum(expected) / len(expected)
-    print(f"\n{len(expected)} rewards, deviation {rms([value - mean for value in expected]):.2e}; error beside fp32:")
+    print(f"\n{len(expected)} rewards, deviation {rms([value - mean for value in expected]):.2e}; error compared with fp32:")
     errors = {name: rms([g - e for g, e in zip(got, expected)]) for name, got in rewards.items()}
     for name, error in errors.items():
         print(f"{name:13}{error:9.1e}{error / errors['PyTorch bf16']:7.1f} × bf16's")
@@ -157,15 +157,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="a trained reward model instead of random weights")
     parser.add_argument("--config", type=Path, default=ROOT / "tests/golden/configs/InternVL2-1B.json")
-    parser.add_argument("--layers", type=int, default=2, help="of each part of the random model")
+    parser.add_argument("--layers", type=int, default=2, help="layers of each part of the random model")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "tests/golden/models/qwen2")
     parser.add_argument("--input", type=Path, help="scoring rows with images [default: the demo's]")
-    parser.add_argument("--image-root", type=Path, help="of --input's images [default: its folder]")
-    parser.add_argument("--rows", type=int, default=100, help="of them, as many from the start")
-    parser.add_argument("--beside-bf16", type=int, default=0, metavar="ROWS", help="how many to compare with PyTorch's bf16")
+    parser.add_argument("--image-root", type=Path, help="folder of --input's images [default: its own]")
+    parser.add_argument("--rows", type=int, default=100, help="rows to score, from the start of --input")
+    parser.add_argument("--compare-bf16", type=int, default=0, metavar="ROWS", help="rows to compare with PyTorch in bf16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="where the gigabytes go for a while")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="folder for the temporary gigabytes")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release")
     arguments = parser.parse_args()
 
@@ -190,8 +190,8 @@ def main():
               f"{'vision ms':>11}{'GFLOP/s':>9}{'reward ms':>11}{'GFLOP/s':>9}")
         for bundle in bundles:
             report(bundle, bundles[0], config)
-        if arguments.beside_bf16:
-            beside_bf16(arguments, checkpoint, bundles, folder)
+        if arguments.compare_bf16:
+            compare_bf16(arguments, checkpoint, bundles, folder)
 
 
 if __name__ == "__main__":

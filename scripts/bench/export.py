@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Export against a plain copy: seconds until the bytes are on the disk, and memory, for every precision.
+"""Export compared with a plain copy: seconds until the bytes are on disk, and memory, for every precision.
 
-A random checkpoint of a real configuration is exported and the bundle copied, by turns, as often as --rounds says; the best
-time of each counts, since others may use the machine. Exit status 1 where the export takes more than twice the copy's
-time, or more than 1 GB of memory.
+A random checkpoint of a real configuration is exported and the bundle copied, in alternation, --rounds times. The best
+time of each counts, since the machine may be shared. Exit status 1 if the export takes more than twice the copy's time,
+or more than 1 GB of memory.
 """
 
 import argparse
@@ -15,18 +15,18 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "target/release"
 MOST_TIME, MOST_BYTES = 2.0, 1e9
 
 
 def run(*command):
-    """Seconds, seconds of processor time, and peak memory of a command."""
+    """Seconds, seconds of CPU time, and peak memory of a command."""
     start = time.monotonic()
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
-        sys.exit(f"bench_export: error: failed: {' '.join(map(str, command))}")
+        sys.exit(f"bench/export.py: error: failed: {' '.join(map(str, command))}")
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
@@ -52,7 +52,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=ROOT / "tests/golden/configs/InternVL2-1B.json")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "tests/golden/models/qwen2")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="where the gigabytes go for a while")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out", help="folder for the temporary gigabytes")
     parser.add_argument("--dtypes", nargs="+", default=["fp16", "bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -5,14 +5,14 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "third_party/peer"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "third_party/peer"))
 
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 from transformers import InternVLConfig, InternVLModel  # noqa: E402
 
-CACHE = "cache"  # what the language model calls the keys and values of before
+CACHE = "cache"  # the language model's argument for keys and values of earlier tokens
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PARTS = {
@@ -37,13 +37,13 @@ def load(checkpoint, dtype):
     with torch.device("meta"):
         model = InternVLModel(config(checkpoint))
     state = {name: tensor.to(dtype) for name, tensor in renamed(weights)}
-    model.load_state_dict(state, assign=True)  # strict: every weight of either side has its other half
+    model.load_state_dict(state, assign=True)  # strict: every weight of either side has its counterpart
     restore_tables(model)
     return model.eval(), head
 
 
 def restore_tables(model):
-    """Rotary frequencies are in no checkpoint: they are made again, on the processor."""
+    """Rotary frequencies are in no checkpoint: they are computed again, on the CPU."""
     rotary = model.language_model.rotary_emb
     model.language_model.rotary_emb = type(rotary)(config=model.language_model.config)
 
@@ -60,7 +60,7 @@ def config(checkpoint):
 
 
 def renamed(weights):
-    """The tensors by transformers' names; queries, keys and values are apart there."""
+    """The tensors by transformers' names; queries, keys and values are separate there."""
     for name, tensor in weights.items():
         for ours, theirs in PARTS.items():
             if name.startswith(ours):
@@ -82,12 +82,12 @@ def normalized(tiles):
 
 
 def cache_of(output):
-    """The keys and values that a forward pass leaves."""
+    """The keys and values of a forward pass."""
     return output[CACHE]
 
 
 def repeated(cache, count):
-    """A cache of one row as one of `count` equal rows, to write on."""
+    """A cache of one row as one of `count` equal rows, copied so that it can be written to."""
     cache = copy.deepcopy(cache)
     cache.batch_repeat_interleave(count)
     return cache

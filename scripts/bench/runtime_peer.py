@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The same rewards from PyTorch with Hugging Face transformers' InternVL: the other half of bench_runtime.
+"""The same rewards from PyTorch with Hugging Face transformers' InternVL: the other half of runtime.py.
 
 Reads a question a line on stdin, as JSON, and answers each with a line of JSON on stdout. There is no head over the
-vocabulary: the score head is applied to the last token's hidden state. Of transformers' attention implementations, each
-part uses the one that was faster on it.
+vocabulary: the score head is applied to the last token's hidden state. Each part uses the
+faster of transformers' attention implementations.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import peer  # isort: skip; it finds the packages
+import peer  # isort: skip; it adds the packages to the path
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Scorer:
         return (hidden[:, -1].float() @ self.head.float().T).squeeze(1).tolist()
 
     def rows(self, row):
-        """As people write it: every response is a whole conversation with its image."""
+        """The usual way: every response is a whole conversation with its image."""
         rewards = []
         for response in row["responses"]:
             out = self.model(input_ids=self.ids(row["prompt"] + response), pixel_values=self.pixels(row), use_cache=False)
@@ -48,7 +48,7 @@ class Scorer:
         return rewards
 
     def shared(self, row):
-        """The best that can be had there: one pass for image and prompt, whose keys and values all responses use."""
+        """The fastest way in PyTorch: one pass for image and prompt, whose keys and values all responses reuse."""
         prompt = self.ids(row["prompt"])
         rewards = []
         out = self.model(input_ids=prompt, pixel_values=self.pixels(row), use_cache=True)
@@ -61,7 +61,7 @@ class Scorer:
         return rewards
 
     def choose(self, row):
-        """Gives each part the faster attention, by one run after one to warm up."""
+        """Selects the faster attention for each part, by one timed run after one warm-up run."""
         pixels, ids = self.pixels(row), self.ids(row["prompt"] + row["responses"][0])
         parts = {"vision": (self.model.vision_tower, lambda: self.model.get_image_features(pixels)),
                  "LLM": (self.model.language_model, lambda: self.model.language_model(input_ids=ids, use_cache=False))}
@@ -122,10 +122,10 @@ def ask(question, scorers, arguments):
         scorers[dtype] = Scorer(arguments.checkpoint, kind, arguments.device)
         chosen = scorers[dtype].choose(row)
     if arguments.device != "cpu":
-        getattr(scorers[dtype], question["way"])(row)  # a GPU's libraries load kernels at their first run
+        getattr(scorers[dtype], question["way"])(row)  # a GPU's libraries load kernels in their first run
     start = time.process_time()
     seconds, rewards = timed(lambda: getattr(scorers[dtype], question["way"])(row))
-    return {"seconds": seconds, "processor": time.process_time() - start, "rewards": rewards, "chosen": chosen}
+    return {"seconds": seconds, "cpu_seconds": time.process_time() - start, "rewards": rewards, "chosen": chosen}
 
 
 if __name__ == "__main__":
