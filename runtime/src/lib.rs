@@ -65,8 +65,3 @@ pub use request::{Image, Request, Scored, Scores, Usage};
 pub use scale::Scale;
 pub use seeward_models::bundle::{Bundle, InputMode};
 pub use seeward_models::image::Rgb;
-
-/// The README's examples compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
