@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use seeward_export::{Options as ExportOptions, export};
-use seeward_models::bundle::{InputMode, Precision, Target};
 use seeward_models::checkpoint::{
     Checkpoint, Dtype, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors,
 };
 use seeward_models::config::Config as ModelConfig;
+use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_runtime::{Image, Options, Request, RewardModel, Usage};
 use seeward_tests::compare::{Tolerance, assert_close};

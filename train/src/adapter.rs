@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use seeward_models::atomic::replace_file;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
-use seeward_models::folder::replace_file;
 use seeward_models::net::Branch;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use seeward_models::bundle::InputMode;
 use seeward_models::forest::{Document, Forest};
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
-use seeward_models::net::rope::RopeSettings;
+use seeward_models::kinds::InputMode;
 use seeward_models::prompt::{Conversation, Prompter};
+use seeward_models::rope::RopeSettings;
 use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
 

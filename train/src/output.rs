@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 
 use crate::config::{Config, Resume};
 use crate::events;

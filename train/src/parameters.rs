@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use seeward_models::checkpoint::{Checkpoint, Dtype, Parameter, TensorData};
+use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData};
+use seeward_models::net::Parameter;
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use seeward_models::atomic::{replace_file, replace_folder};
 use seeward_models::checkpoint::{self, TensorData, WEIGHTS_FILE, write_tensors};
-use seeward_models::folder::{replace_file, replace_folder};
 use serde_json::json;
 
 use crate::adapter;

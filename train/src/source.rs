@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use seeward_models::bundle::InputMode;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config as ModelConfig, Serving};
+use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::{Specials, Tokenizer};

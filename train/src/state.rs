@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 use seeward_models::hash::{add_hashes, file_hash, hash};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

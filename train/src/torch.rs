@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use seeward_models::image::Normalization;
-use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
+use seeward_models::kinds::TokenOrder;
+use seeward_models::net::{Activation, Bias, Ops};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, TchError, Tensor};
 

@@ -13,11 +13,11 @@ mod packing;
 
 use std::collections::BTreeMap;
 
-use crate::net::rope::{RopeBlock, RopeSettings};
 use crate::prompt::Conversation;
+use crate::rope::{RopeBlock, RopeSettings};
 use crate::{Error, Result};
 
-pub use cost::{Cost, Rates, Work};
+pub use cost::{Cost, ModelFlops, Rates};
 pub use packing::{Batch, LAYOUT_VERSION, Packing, batches};
 
 /// Conversations about the same images.
@@ -266,7 +266,7 @@ fn rope_blocks(rows: &[Vec<&Document>], rope: &RopeSettings) -> Vec<RopeBlock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::rope::RopeScaling;
+    use crate::rope::RopeScaling;
 
     fn conversation(ids: &[u32], image_tokens: &[usize]) -> Conversation {
         Conversation {

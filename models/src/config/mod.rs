@@ -10,13 +10,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bundle::InputMode;
 use crate::image::{Normalization, TileSettings};
-use crate::net::TokenOrder;
+use crate::kinds::{InputMode, TokenOrder};
 use crate::prompt::Template;
 use crate::{Error, Result};
 
-use fields::Fields;
+use fields::{Fields, divides};
 pub use text::{TextConfig, TextFamily};
 pub use vision::{VisionConfig, VisionNorm};
 
@@ -251,15 +250,6 @@ fn token_order(root: &Fields) -> Result<TokenOrder> {
         None | Some("v2") => Ok(TokenOrder::ByRow),
         Some(_) => Err(root.wrong("ps_version", "one of v1, v2")),
     }
-}
-
-fn divides(what: &str, divisor: usize, of: &str, number: usize) -> Result<()> {
-    if divisor == 0 || !number.is_multiple_of(divisor) {
-        return Err(Error::invalid(format!(
-            "{what} ({divisor}) does not divide {of} ({number})"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
