@@ -8,7 +8,7 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use seeward_kernels::CpuFeatures;
 use seeward_kernels::attention::{Attention, AttentionShape, Visibility};
-use seeward_models::bundle::FOREST_ATTENTION;
+use seeward_models::contract::FOREST_ATTENTION;
 
 use super::engine::{EngineThreads, Input, extract, missing, required};
 

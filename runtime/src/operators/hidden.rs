@@ -6,7 +6,7 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use seeward_kernels::CpuFeatures;
 use seeward_kernels::int8::{FeedForward, HiddenLayers, Layer, QuantRange, QuantizedRowsMut};
-use seeward_models::bundle::INT8_HIDDEN;
+use seeward_models::contract::INT8_HIDDEN;
 
 use super::engine::{EngineThreads, byte, missing};
 use super::layer::{PARTS, Parts, Rows};

@@ -3,13 +3,13 @@
 use ort::operator::{ComputeContext, OperatorInput};
 use ort::value::{TensorElementType, ValueRef};
 use seeward_kernels::int8::{self, Layer, LayerParts, QuantizedRows, packed_shape};
-use seeward_models::bundle;
+use seeward_models::contract;
 
 use super::engine::{extract, required, with_last};
 
 // The layout of packed weights is the bundle format's; the kernels are written for it.
-const _: () = assert!(bundle::PANEL_OUTPUTS == int8::PANEL_OUTPUTS);
-const _: () = assert!(bundle::PANEL_GROUP == int8::PANEL_GROUP);
+const _: () = assert!(contract::PANEL_OUTPUTS == int8::PANEL_OUTPUTS);
+const _: () = assert!(contract::PANEL_GROUP == int8::PANEL_GROUP);
 
 /// Inputs that make a layer.
 pub(super) const PARTS: usize = 4;

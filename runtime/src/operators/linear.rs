@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use seeward_kernels::CpuFeatures;
 use seeward_kernels::int8;
-use seeward_models::bundle::INT8_LINEAR;
+use seeward_models::contract::INT8_LINEAR;
 
 use super::engine::{EngineThreads, byte, missing};
 use super::layer::{Parts, Rows};

@@ -11,7 +11,7 @@ mod quantize;
 use std::sync::{Mutex, PoisonError};
 
 use ort::operator::OperatorDomain;
-use seeward_models::bundle::OPERATORS;
+use seeward_models::contract::OPERATORS;
 
 use attention::ForestAttention;
 use hidden::Int8Hidden;

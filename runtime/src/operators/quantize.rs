@@ -7,7 +7,7 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use seeward_kernels::CpuFeatures;
 use seeward_kernels::int8::{QuantRange, QuantizedRowsMut};
-use seeward_models::bundle::QUANTIZE_ROWS;
+use seeward_models::contract::QUANTIZE_ROWS;
 
 use super::engine::{EngineThreads, byte, extract, missing, required, with_last};
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 
 use super::metrics::Accuracy;
 use super::svg::escape;
