@@ -5,12 +5,8 @@
 
 use std::arch::x86_64::*;
 
-<<<<<<< HEAD:runtime/kernels/src/int8/x86.rs
 use super::dot::{InputBuffers, IntDot, PANEL_GROUP, PANEL_OUTPUTS, ROWS, Sums, WeightGroup};
 use crate::cpu_features::{Avx2, Avx512Vnni};
-=======
-use seeward_models::contract::PANEL_OUTPUTS;
->>>>>>> main:runtime/src/operators/integers/x86.rs
 
 /// AVX-512 registers of a panel's sums of one row.
 const REGISTERS: usize = PANEL_OUTPUTS / 16;
