@@ -1,17 +1,17 @@
-//! Small tensors that live inside the graph file.
+//! Small tensors inside the graph file.
 
-use crate::proto::DataType;
+use crate::data_type::DataType;
 
-/// Numbers that an operator takes as an input, [n].
-pub(crate) enum Constant<'a> {
+/// A constant input of an operator, [n].
+pub(super) enum Constant<'a> {
     I64(&'a [i64]),
     I32(&'a [i32]),
     F32(&'a [f32]),
 }
 
 impl Constant<'_> {
-    /// Type and numbers, so that equal constants have equal names.
-    pub(crate) fn name(&self) -> String {
+    /// Type and values, so that equal constants have equal names.
+    pub(super) fn name(&self) -> String {
         match self {
             Self::I64(values) => format!("i64{values:?}"),
             Self::I32(values) => format!("i32{values:?}"),
@@ -19,7 +19,7 @@ impl Constant<'_> {
         }
     }
 
-    pub(crate) fn element(&self) -> DataType {
+    pub(super) fn element(&self) -> DataType {
         match self {
             Self::I64(_) => DataType::I64,
             Self::I32(_) => DataType::I32,
@@ -27,7 +27,7 @@ impl Constant<'_> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::I64(values) => values.len(),
             Self::I32(values) => values.len(),
@@ -35,7 +35,7 @@ impl Constant<'_> {
         }
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::I64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Self::I32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),

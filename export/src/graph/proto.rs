@@ -1,109 +1,74 @@
-//! The ONNX messages that are written here, with the field numbers of the published `onnx.proto` (proto2: scalars are
-//! optional, repeated numbers are not packed). Fields that no exported graph uses are left out.
+//! The ONNX messages in use, with the field numbers of the published `onnx.proto` (proto2: scalars are optional, repeated
+//! scalars are not packed). Fields that no exported graph uses are omitted.
 
 use prost::Message;
-use seeward_models::contract::{Dim, Element, Port};
+use seeward_models::contract::{Dim, Port};
 
-/// `TensorProto.DataType`, as far as it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub(crate) enum DataType {
-    F32 = 1,
-    U8 = 2,
-    I8 = 3,
-    I32 = 6,
-    I64 = 7,
-    Bool = 9,
-    F16 = 10,
-    Bf16 = 16,
-}
+use crate::data_type::DataType;
 
-impl DataType {
-    /// Bytes of one element.
-    pub(crate) fn size(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 | Self::Bool => 1,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 | Self::I32 => 4,
-            Self::I64 => 8,
-        }
-    }
-}
-
-impl From<Element> for DataType {
-    fn from(element: Element) -> Self {
-        match element {
-            Element::U8 => Self::U8,
-            Element::I32 => Self::I32,
-            Element::I64 => Self::I64,
-            Element::F32 => Self::F32,
-        }
-    }
-}
-
-/// The file.
+/// A model file.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Model {
+pub(super) struct Model {
     #[prost(int64, optional, tag = "1")]
-    pub(crate) ir_version: Option<i64>,
+    pub(super) ir_version: Option<i64>,
     #[prost(string, optional, tag = "2")]
-    pub(crate) producer_name: Option<String>,
+    pub(super) producer_name: Option<String>,
     #[prost(message, optional, tag = "7")]
-    pub(crate) graph: Option<Graph>,
+    pub(super) graph: Option<Graph>,
     #[prost(message, repeated, tag = "8")]
-    pub(crate) opset_import: Vec<OperatorSet>,
+    pub(super) opset_import: Vec<OperatorSet>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct OperatorSet {
+pub(super) struct OperatorSet {
     #[prost(string, optional, tag = "1")]
-    pub(crate) domain: Option<String>,
+    pub(super) domain: Option<String>,
     #[prost(int64, optional, tag = "2")]
-    pub(crate) version: Option<i64>,
+    pub(super) version: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Graph {
+pub(super) struct Graph {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     #[prost(string, optional, tag = "2")]
-    pub(crate) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(message, repeated, tag = "5")]
-    pub(crate) initializers: Vec<Tensor>,
+    pub(super) initializers: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
-    pub(crate) inputs: Vec<ValueInfo>,
+    pub(super) inputs: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]
-    pub(crate) outputs: Vec<ValueInfo>,
+    pub(super) outputs: Vec<ValueInfo>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Node {
+pub(super) struct Node {
     #[prost(string, repeated, tag = "1")]
-    pub(crate) inputs: Vec<String>,
+    pub(super) inputs: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(crate) outputs: Vec<String>,
+    pub(super) outputs: Vec<String>,
     #[prost(string, optional, tag = "3")]
-    pub(crate) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(string, optional, tag = "4")]
-    pub(crate) op_type: Option<String>,
+    pub(super) op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]
-    pub(crate) attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     #[prost(string, optional, tag = "7")]
-    pub(crate) domain: Option<String>,
+    pub(super) domain: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Attribute {
+pub(super) struct Attribute {
     #[prost(string, optional, tag = "1")]
-    pub(crate) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(float, optional, tag = "2")]
-    pub(crate) f: Option<f32>,
+    pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
-    pub(crate) i: Option<i64>,
+    pub(super) i: Option<i64>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
-    pub(crate) ints: Vec<i64>,
+    pub(super) ints: Vec<i64>,
     #[prost(int32, optional, tag = "20")]
-    pub(crate) kind: Option<i32>,
+    pub(super) kind: Option<i32>,
 }
 
 impl Attribute {
@@ -111,21 +76,21 @@ impl Attribute {
     const INT: i32 = 2;
     const INTS: i32 = 7;
 
-    pub(crate) fn float(name: &str, value: f32) -> Self {
+    pub(super) fn float(name: &str, value: f32) -> Self {
         Self {
             f: Some(value),
             ..Self::of(name, Self::FLOAT)
         }
     }
 
-    pub(crate) fn int(name: &str, value: i64) -> Self {
+    pub(super) fn int(name: &str, value: i64) -> Self {
         Self {
             i: Some(value),
             ..Self::of(name, Self::INT)
         }
     }
 
-    pub(crate) fn ints(name: &str, values: &[i64]) -> Self {
+    pub(super) fn ints(name: &str, values: &[i64]) -> Self {
         Self {
             ints: values.to_vec(),
             ..Self::of(name, Self::INTS)
@@ -142,36 +107,36 @@ impl Attribute {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Tensor {
+pub(super) struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
-    pub(crate) dims: Vec<i64>,
+    pub(super) dims: Vec<i64>,
     #[prost(int32, optional, tag = "2")]
-    pub(crate) data_type: Option<i32>,
+    pub(super) data_type: Option<i32>,
     #[prost(string, optional, tag = "8")]
-    pub(crate) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(bytes = "vec", optional, tag = "9")]
-    pub(crate) raw_data: Option<Vec<u8>>,
+    pub(super) raw_data: Option<Vec<u8>>,
     #[prost(message, repeated, tag = "13")]
-    pub(crate) external_data: Vec<StringPair>,
+    pub(super) external_data: Vec<StringPair>,
     #[prost(int32, optional, tag = "14")]
-    pub(crate) data_location: Option<i32>,
+    pub(super) data_location: Option<i32>,
 }
 
 impl Tensor {
-    /// `data_location` of a tensor in another file.
-    pub(crate) const EXTERNAL: i32 = 1;
+    /// The `data_location` of a tensor in another file.
+    pub(super) const EXTERNAL: i32 = 1;
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StringPair {
+pub(super) struct StringPair {
     #[prost(string, optional, tag = "1")]
-    pub(crate) key: Option<String>,
+    pub(super) key: Option<String>,
     #[prost(string, optional, tag = "2")]
-    pub(crate) value: Option<String>,
+    pub(super) value: Option<String>,
 }
 
 impl StringPair {
-    pub(crate) fn new(key: &str, value: impl ToString) -> Self {
+    pub(super) fn new(key: &str, value: impl ToString) -> Self {
         Self {
             key: Some(key.to_owned()),
             value: Some(value.to_string()),
@@ -181,39 +146,39 @@ impl StringPair {
 
 /// Name, element type and shape of an input or output.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ValueInfo {
+pub(super) struct ValueInfo {
     #[prost(string, optional, tag = "1")]
-    pub(crate) name: Option<String>,
+    pub(super) name: Option<String>,
     #[prost(message, optional, tag = "2")]
-    pub(crate) kind: Option<Type>,
+    pub(super) kind: Option<Type>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Type {
+pub(super) struct Type {
     #[prost(message, optional, tag = "1")]
-    pub(crate) tensor: Option<TensorType>,
+    pub(super) tensor: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct TensorType {
+pub(super) struct TensorType {
     #[prost(int32, optional, tag = "1")]
-    pub(crate) element: Option<i32>,
+    pub(super) element: Option<i32>,
     #[prost(message, optional, tag = "2")]
-    pub(crate) shape: Option<Shape>,
+    pub(super) shape: Option<Shape>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Shape {
+pub(super) struct Shape {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) dims: Vec<Dimension>,
+    pub(super) dims: Vec<Dimension>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Dimension {
+pub(super) struct Dimension {
     #[prost(int64, optional, tag = "1")]
-    pub(crate) value: Option<i64>,
+    pub(super) value: Option<i64>,
     #[prost(string, optional, tag = "2")]
-    pub(crate) parameter: Option<String>,
+    pub(super) parameter: Option<String>,
 }
 
 impl From<&Port> for ValueInfo {

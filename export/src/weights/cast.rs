@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use seeward_models::checkpoint::Dtype;
 use seeward_models::{Error, Result};
 
-use crate::proto::DataType;
+use crate::data_type::DataType;
 
 /// Elements that are cast at a time, on the stack.
 const BLOCK: usize = 1024;
