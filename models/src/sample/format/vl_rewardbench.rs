@@ -23,9 +23,11 @@ const RANKING: &str = "[0, 1] or [1, 0]";
 
 pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen, rejected) = ranked(fields)?;
-    let images = match fields.has("image_path") {
+    // Rows that have both mean one image by them.
+    let (by_path, image) = (fields.has("image_path"), images::paths(fields, "image"));
+    let images = match by_path {
         true => images::paths(fields, "image_path")?,
-        false => images::paths(fields, "image")?,
+        false => image?,
     };
     let pair = Pair {
         prompt: untagged(&fields.string("query")?),
