@@ -14,7 +14,11 @@ fn checkout() -> tempfile::TempDir {
     let wheels = folder.path().join("scripts/wheels");
     fs::create_dir_all(&wheels).expect("a folder");
     let scripts = repository().join("scripts");
-    fs::copy(scripts.join("setup.py"), folder.path().join("scripts/setup.py")).expect("copied");
+    fs::copy(
+        scripts.join("setup.py"),
+        folder.path().join("scripts/setup.py"),
+    )
+    .expect("copied");
     for entry in fs::read_dir(scripts.join("wheels")).expect("pins") {
         let path = entry.expect("an entry").path();
         fs::copy(&path, wheels.join(path.file_name().expect("a name"))).expect("copied");
@@ -31,7 +35,9 @@ fn checkout() -> tempfile::TempDir {
 
 fn setup(checkout: &Path, arguments: &[&str]) -> Output {
     let mut python = Command::new("python3");
-    python.arg(checkout.join("scripts/setup.py")).args(arguments);
+    python
+        .arg(checkout.join("scripts/setup.py"))
+        .args(arguments);
     python.output().expect("python3")
 }
 
