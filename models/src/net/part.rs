@@ -30,6 +30,11 @@ impl Part {
             Self::Head => "score",
         }
     }
+
+    /// What the names of its tensors begin with in a checkpoint that holds them as this branch.
+    pub fn scope(self, branch: Branch) -> String {
+        format!("{}{}.", branch.prefix(), self.module())
+    }
 }
 
 /// The role of a tensor inside its part.
@@ -164,7 +169,7 @@ impl Inventory {
     pub(super) fn part(&mut self, part: Part) {
         self.part = part;
         self.layer = None;
-        self.scope = format!("{}{}.", self.branch.prefix(), part.module());
+        self.scope = part.scope(self.branch);
     }
 
     /// Adds the parameters of a block of the open part.
