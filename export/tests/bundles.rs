@@ -237,7 +237,7 @@ fn probes_go_with_the_limit_that_they_were_measured_with() {
         let summary = export(&options).unwrap();
         let what = format!("trained with {trained}, exported with {exported:?}");
         assert_eq!(
-            (summary.probes, summary.probes_left_out),
+            (summary.probes, summary.skipped_probes),
             (kept, 2 - kept),
             "{what}"
         );
@@ -249,7 +249,7 @@ fn probes_go_with_the_limit_that_they_were_measured_with() {
 #[test]
 fn a_checkpoint_without_the_branch_or_its_head_is_refused() {
     let text = refused(&golden("qwen2"), Branch::TextOnly);
-    assert!(text.contains("there is no text-only branch"), "{text}");
+    assert!(text.contains("no text-only branch"), "{text}");
     for (branch, head) in [
         (Branch::Main, "score.weight"),
         (Branch::TextOnly, "bias_reward_model.score.weight"),
@@ -314,5 +314,5 @@ fn a_folder_that_is_no_bundle_is_never_replaced() {
     std::fs::create_dir(&other).unwrap();
     export(&options(&checkpoint, &other, Branch::Main)).unwrap();
     std::fs::remove_file(other.join("reward_model.json")).unwrap();
-    assert!(text(&other).contains("there is something else (no reward_model.json)"));
+    assert!(text(&other).contains("found other files (no reward_model.json)"));
 }

@@ -10,11 +10,12 @@ use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
     ("seeward-export", &["seeward-models"]),
-    ("seeward-runtime", &["seeward-models"]),
+    ("seeward-kernels", &[]),
+    ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),
     (
         "seeward-tests",

@@ -94,5 +94,5 @@ pub fn logits<O: Ops + 'static>(
     at: &O::T,
 ) -> Result<O::T> {
     let picked = hidden_states(ops, config, tokens, Some(at))?;
-    text::logits(ops, &config.text, &picked)
+    ops.readout(|ops| text::logits(ops, &config.text, &picked))
 }

@@ -141,15 +141,28 @@ fn layer<O: Ops>(
     let layout = super::layout(config);
     let normed = ops.rms_norm(layout.attention_norm, x, config.norm_eps)?;
     let mixed = attention(ops, &layout, config, &normed, context)?;
-    let (x, mixed) = match read {
-        Some(at) => (ops.gather_rows(x, at)?, ops.gather_rows(&mixed, at)?),
-        None => (x.clone(), mixed),
+    let Some(at) = read else {
+        return after_attention(ops, &layout, config, x, &mixed);
     };
+    ops.readout(|ops| {
+        let (x, mixed) = (ops.gather_rows(x, at)?, ops.gather_rows(&mixed, at)?);
+        after_attention(ops, &layout, config, &x, &mixed)
+    })
+}
+
+/// The rest of a layer, row by row: attention's output projection and the MLP.
+fn after_attention<O: Ops>(
+    ops: &mut O,
+    layout: &Layout,
+    config: &TextConfig,
+    x: &O::T,
+    mixed: &O::T,
+) -> Result<O::T> {
     let Linear { name, bias } = layout.attention_output;
-    let attended = ops.linear(name, &mixed, bias)?;
-    let x = ops.add(&x, &attended)?;
+    let attended = ops.linear(name, mixed, bias)?;
+    let x = ops.add(x, &attended)?;
     let normed = ops.rms_norm(layout.mlp_norm, &x, config.norm_eps)?;
-    let fed = mlp(ops, &layout, config, &normed)?;
+    let fed = mlp(ops, layout, config, &normed)?;
     ops.add(&x, &fed)
 }
 
