@@ -1,11 +1,11 @@
-//! Nonlinearities of f32 numbers, written so that compilers make vector instructions of them.
+//! Nonlinearities of f32 values, written so that compilers vectorize them.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
 
-/// x · Φ(x), off by less than 1e-6: with the approximation of erf that is number 7.1.26 in Abramowitz and Stegun, "Handbook
-/// of Mathematical Functions" (1964).
+/// x · Φ(x) with an error below 1e-6, by approximation 7.1.26 of erf in Abramowitz and Stegun, "Handbook of Mathematical
+/// Functions" (1964).
 #[inline(always)]
-pub(super) fn gelu(x: f32) -> f32 {
+pub(crate) fn gelu(x: f32) -> f32 {
     const P: f32 = 0.327_591_1;
     const POWERS: [f32; 5] = [
         0.254_829_6,
@@ -16,13 +16,13 @@ pub(super) fn gelu(x: f32) -> f32 {
     ];
     let z = x.abs() * FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + P * z);
-    let beyond = 0.5 * t * polynomial(t, &POWERS) * exp2(-LOG2_E * z * z);
-    x * if x < 0.0 { beyond } else { 1.0 - beyond }
+    let tail = 0.5 * t * polynomial(t, &POWERS) * exp2(-LOG2_E * z * z);
+    x * if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// x · sigmoid(x), off by less than 1e-6 of it.
+/// x · sigmoid(x) with a relative error below 1e-6.
 #[inline(always)]
-pub(super) fn silu(x: f32) -> f32 {
+pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp2(-LOG2_E * x))
 }
 
@@ -32,10 +32,10 @@ fn polynomial(x: f32, coefficients: &[f32]) -> f32 {
     reversed.fold(0.0_f32, |sum, coefficient| sum.mul_add(x, *coefficient))
 }
 
-/// Added to a number of a magnitude below 2²², rounds it to the nearest whole one, ties to even: the sum's last bits are it.
-pub(super) const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
-/// Coefficients of 2^x around 0, powers of ln 2 by factorials.
-pub(super) const EXP2: [f32; 7] = [
+/// Rounds by being added: the last bits of its sum with a value of a magnitude below 2²² are the nearest integer, ties to even.
+pub(crate) const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
+/// Coefficients of 2^x around 0: powers of ln 2 divided by factorials.
+pub(crate) const EXP2: [f32; 7] = [
     1.0,
     LN_2,
     0.240_226_5,
@@ -45,7 +45,7 @@ pub(super) const EXP2: [f32; 7] = [
     0.000_154_035_3,
 ];
 
-/// 2 to the power of x; of −126 where x is lower, of 127 where it is higher.
+/// 2 to the power of x, with x clamped to −126 and 127.
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
     let x = if x > -126.0 { x } else { -126.0 };
@@ -59,7 +59,7 @@ fn exp2(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    fn numbers() -> impl Iterator<Item = f32> {
+    fn values() -> impl Iterator<Item = f32> {
         (-12_000..=12_000).map(|n| n as f32 / 1000.0)
     }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn gelu_is_the_exact_one() {
-        for x in numbers().filter(|x| x.abs() < 5.5) {
+        for x in values().filter(|x| x.abs() < 5.5) {
             let wide = f64::from(x);
             let expected = 0.5 * wide * (1.0 + erf(wide / std::f64::consts::SQRT_2));
             assert!((f64::from(gelu(x)) - expected).abs() < 1e-6, "{x}");
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn silu_is_a_number_times_its_sigmoid() {
-        for x in numbers().chain([-100.0, 100.0, -1e30, 1e30]) {
+    fn silu_is_a_value_times_its_sigmoid() {
+        for x in values().chain([-100.0, 100.0, -1e30, 1e30]) {
             let wide = f64::from(x);
             let expected = wide / (1.0 + (-wide).exp());
-            let apart = (f64::from(silu(x)) - expected).abs();
-            assert!(apart <= 1e-6 * expected.abs() + 1e-7, "{x}: {apart}");
+            let differs = (f64::from(silu(x)) - expected).abs();
+            assert!(differs <= 1e-6 * expected.abs() + 1e-7, "{x}: {differs}");
         }
         assert!(silu(f32::NAN).is_nan());
     }

@@ -1,56 +1,39 @@
-//! Sums by the instructions of AVX-512 that add four products of bytes at once (VNNI), and by those of AVX2 that add two
-//! products of 16 bits. Such instructions are unsafe to name where the features are not known to be there, which is why this file may.
+//! Sums by AVX-512's instruction that adds four products of bytes at once (VNNI), and by AVX2's that adds two products of 16
+//! bits. Tokens prove that the instructions exist.
 
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
-use seeward_models::contract::PANEL_OUTPUTS;
+use super::dot::{InputBuffers, IntDot, PANEL_GROUP, PANEL_OUTPUTS, ROWS, Sums, WeightGroup};
+use crate::cpu_features::{Avx2, Avx512Vnni};
 
-use super::{Group, Inputs, Products, ROWS, Sums, Work};
-
-/// Registers of a panel's sums of one row.
+/// AVX-512 registers of a panel's sums of one row.
 const REGISTERS: usize = PANEL_OUTPUTS / 16;
 
-/// Does the work if the processor has what it takes, and else gives it back.
-pub(super) fn left<W: Work>(work: W) -> Option<W> {
-    if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
-        // SAFETY: the processor has these features.
-        unsafe { with_vnni(work) };
-        return None;
-    }
-    left_by_avx2(work)
-}
+/// Keeps sums in 24 of 32 registers.
+impl IntDot for Avx512Vnni {
+    type Inputs = [u8; PANEL_GROUP];
 
-/// The same without AVX-512.
-pub(in super::super) fn left_by_avx2<W: Work>(work: W) -> Option<W> {
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has these features.
-        unsafe { with_avx2(work) };
-        return None;
-    }
-    Some(work)
-}
-
-#[target_feature(enable = "avx512bw,avx512vnni")]
-fn with_vnni<W: Work>(work: W) {
-    work.with::<Vnni>();
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn with_avx2<W: Work>(work: W) {
-    work.with::<Avx2>();
-}
-
-/// 24 registers of sums are in use, out of 32. Only named in [`with_vnni`].
-struct Vnni;
-
-impl Products for Vnni {
     #[inline(always)]
-    fn sums(start: &[i32; PANEL_OUTPUTS], inputs: &[Inputs], weights: &[Group]) -> Sums {
+    fn prepare(bytes: [u8; PANEL_GROUP]) -> [u8; PANEL_GROUP] {
+        bytes
+    }
+
+    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[[u8; PANEL_GROUP]; ROWS]> {
+        buffers.bytes()
+    }
+
+    #[inline(always)]
+    fn sums(
+        self,
+        start: &[i32; PANEL_OUTPUTS],
+        inputs: &[[[u8; PANEL_GROUP]; ROWS]],
+        weights: &[WeightGroup],
+    ) -> Sums {
         let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
-        // SAFETY: the processor has the features of the function into which this is inlined; what is read and written
-        // are whole registers of `start`, of a group's weights, and of the sums.
+        // SAFETY: the token proves the instructions; whole registers of `start`, of a group's weights and of the sums are read
+        // and written.
         unsafe {
             let start = start.as_ptr();
             let first: [__m512i; REGISTERS] =
@@ -77,20 +60,35 @@ impl Products for Vnni {
     }
 }
 
-/// 12 registers of sums are in use, out of 16. Only named in [`with_avx2`].
-struct Avx2;
+/// Outputs whose sums AVX2 computes at once; each has two in a register.
+const AVX2_OUTPUTS: usize = 8;
 
-/// Outputs whose sums are computed at once; each has two in a register.
-const AT_ONCE: usize = 8;
+/// Keeps sums in 12 of 16 registers.
+impl IntDot for Avx2 {
+    /// Four integers of 16 bits.
+    type Inputs = i64;
 
-impl Products for Avx2 {
     #[inline(always)]
-    fn sums(start: &[i32; PANEL_OUTPUTS], inputs: &[Inputs], weights: &[Group]) -> Sums {
+    fn prepare(bytes: [u8; PANEL_GROUP]) -> i64 {
+        let [a, b, c, d] = bytes.map(i64::from);
+        a | b << 16 | c << 32 | d << 48
+    }
+
+    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[i64; ROWS]> {
+        &mut buffers.widened
+    }
+
+    #[inline(always)]
+    fn sums(
+        self,
+        start: &[i32; PANEL_OUTPUTS],
+        inputs: &[[i64; ROWS]],
+        weights: &[WeightGroup],
+    ) -> Sums {
         let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
-        let inputs: Vec<[i64; ROWS]> = inputs.iter().map(|rows| rows.map(widened)).collect();
-        for first in (0..PANEL_OUTPUTS).step_by(AT_ONCE) {
-            // SAFETY: the processor has the features of the function into which this is inlined; what is read and written
-            // are the weights, sums and starts of eight outputs from `first` on.
+        for first in (0..PANEL_OUTPUTS).step_by(AVX2_OUTPUTS) {
+            // SAFETY: the token proves the instructions; the weights, sums and starts of eight outputs from `first` on are read
+            // and written.
             unsafe {
                 let mut registers = [[_mm256_setzero_si256(); 2]; ROWS];
                 for (inputs, weights) in inputs.iter().zip(weights) {
@@ -117,11 +115,4 @@ impl Products for Avx2 {
         }
         sums
     }
-}
-
-/// Four bytes as numbers of 16 bits.
-#[inline(always)]
-fn widened(bytes: [u8; 4]) -> i64 {
-    let [a, b, c, d] = bytes.map(i64::from);
-    a | b << 16 | c << 32 | d << 48
 }
