@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use seeward_export::{export, export_with};
 use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
+use seeward_models::config::Config;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
-use seeward_models::{config::Config, prompt::Template};
 use serde_json::json;
 use support::{GOLDEN, Tensor, altered, golden, options, reconfigured};
 
@@ -182,7 +182,7 @@ fn the_manifest_repeats_the_settings_of_training() {
     );
     assert_eq!((manifest.opset, manifest.hidden_size), (23, 64));
     assert_eq!((manifest.rope.theta, manifest.rope.head_dim), (1e6, 16));
-    assert_eq!(manifest.prompt.template, Template::Hermes2);
+    assert_eq!(manifest.prompt.template.name(), "Hermes-2");
     assert_eq!(
         (manifest.prompt.tokens_per_tile, manifest.prompt.max_length),
         (4, 512)

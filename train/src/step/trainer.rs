@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Error, Result, anyhow, bail};
+use seeward_models::net::Branch;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::config::{Algorithm, Config};
@@ -16,6 +17,7 @@ use crate::model::branches::Branches;
 use crate::step::loss::{self, Objective};
 use crate::step::measures::{Measures, Sums, accumulate};
 use crate::step::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
+use crate::step::schedule::Rates;
 
 /// Branches, optimizer and what a step needs to know of the config.
 pub struct Trainer {
@@ -29,15 +31,6 @@ pub struct Trainer {
     pub(crate) taken: usize,
     objective: Objective,
     config: Config,
-}
-
-/// Learning rates of one step.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    /// Of the main branch.
-    pub main: f64,
-    /// Of the text-only branch.
-    pub text: f64,
 }
 
 impl Trainer {
@@ -102,13 +95,9 @@ impl Trainer {
 
     /// Takes the step whose gradients, of this norm together, are in the weights.
     fn update(&mut self, norm: f64, rates: Rates) -> Result<()> {
-        let text = seeward_models::net::Branch::TextOnly.prefix();
-        let rate = |name: &str| {
-            if name.starts_with(&text) {
-                rates.text
-            } else {
-                rates.main
-            }
+        let rate = |name: &str| match Branch::of(name) {
+            Branch::Main => rates.main,
+            Branch::TextOnly => rates.text,
         };
         let scale = clip_factor(norm, self.config.max_grad_norm);
         self.optimizer.step(&self.parameters, scale, rate)?;

@@ -2,9 +2,19 @@
 
 use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "pairwise",
+    marks: Marks::PlainSides,
+    keys: Some("chosen and rejected"),
+    images: "img_path, or chosen_img_path and rejected_img_path",
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen_images, rejected_images) = sides(fields)?;
     Ok(PreferenceRow::from(Pair {
         prompt: fields.string("prompt")?,
