@@ -177,7 +177,11 @@ const OF_TWO_BRANCHES: [&str; 5] = [
     "text_branch_layers",
 ];
 /// Keys of the algorithms that learn from pairs.
-const OF_PAIRS: [&str; 2] = ["label_smoothing", "center_rewards_coefficient"];
+const OF_PAIRS: [&str; 3] = [
+    "dataset_format",
+    "label_smoothing",
+    "center_rewards_coefficient",
+];
 
 /// Of these keys, those that have a value and are without effect.
 fn unused<'a>(

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use seeward_models::sample::Format;
 use serde_norway::{Mapping, Value};
 
 use super::setting::{Choice, Setting, shown};
@@ -56,6 +57,9 @@ keys! {
     bias_model_path: Option<String> = None;
     /// The training rows: a JSONL file.
     dataset_path: String = String::new();
+    /// The format of the training rows and of every set of `eval_data`, whatever other keys their rows have; `None`
+    /// recognises the format of each file by its keys.
+    dataset_format: Option<Format> = None;
     /// The folder of checkpoints, metrics and the resolved config.
     output_dir: String = String::new();
 
@@ -233,6 +237,20 @@ pub enum Resume {
     Never,
     /// This checkpoint, in an output folder without checkpoints; there, from then on, the newest.
     From(String),
+}
+
+impl Setting for Format {
+    fn expected() -> String {
+        format!("one of {}", Self::names().collect::<Vec<_>>().join(", "))
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn yaml(&self) -> Value {
+        Value::from(self.name())
+    }
 }
 
 impl Setting for Resume {
