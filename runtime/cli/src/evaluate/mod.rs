@@ -150,6 +150,6 @@ fn say(message: impl Display) {
     terminal::say(PROGRAM, message);
 }
 
-fn say_elsewhere(model: &RewardModel) {
-    terminal::say_elsewhere(PROGRAM, model);
+fn say_fallback_nodes(model: &RewardModel) {
+    terminal::say_fallback_nodes(PROGRAM, model);
 }
