@@ -4,3 +4,8 @@ pub mod compare;
 pub mod fixture;
 pub mod golden;
 pub mod program;
+
+/// The README's Rust examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

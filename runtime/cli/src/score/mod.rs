@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
-use seeward_runtime::{Device, Options, RewardModel};
+use seeward_runtime::{Device, RewardModel};
 
 use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
