@@ -5,7 +5,11 @@ pub mod fixture;
 pub mod golden;
 pub mod program;
 
-/// The README's Rust examples compile.
+/// The examples of the documentation compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod documentation {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/scoring.md")]
+    struct Scoring;
+}
