@@ -1,4 +1,4 @@
-# The only entry a newcomer needs. Everything fetched goes to third_party/, everything built to target/.
+# The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
 .PHONY: help setup build demo study test bench lint
@@ -8,7 +8,7 @@ help: ## this list
 
 setup: ## fetch LibTorch, ONNX Runtime and the demo and test material into third_party/
 	@command -v python3 >/dev/null || { echo "setup: error: python3 is missing; on Debian and Ubuntu: sudo apt install python3 python3-pip" >&2; exit 2; }
-	@python3 scripts/setup $(if $(DEVICE),--device $(DEVICE))
+	@python3 scripts/setup.py $(if $(DEVICE),--device $(DEVICE))
 
 build: setup ## build every program, optimised
 	cargo build --workspace --release
@@ -16,17 +16,17 @@ build: setup ## build every program, optimised
 demo: build ## train, export and score reward models on real images; numbers and a plot in out/demo/
 	@scripts/demo
 
-study: build ## the demo crossed: three shortcuts, several seeds; hours, and it goes on where it was; out/study/
-	@$(MAKE) --no-print-directory -j2 -f scripts/study.mk
+study: build ## the demo crossed: three shortcuts, five seeds; hours, resumable; out/study/
+	@$(MAKE) --no-print-directory -j2 -f scripts/study/plan.mk
 
 test: setup ## every test of every crate
 	cargo test --workspace
 
-bench: build ## how fast scoring and training are, beside PyTorch and transformers of the same weights, which it fetches; hours
-	@python3 scripts/setup --peer
+bench: build ## speed of scoring and training compared with PyTorch and transformers, which it fetches; hours
+	@python3 scripts/setup.py --peer
 	cargo build --release -p seeward-train --example step
-	@scripts/bench_runtime --full 24
-	@scripts/bench_train
+	@scripts/bench/runtime.py --full 24
+	@scripts/bench/train.py
 
 lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
 	cargo fmt --check

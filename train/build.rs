@@ -5,7 +5,7 @@ mod link;
 fn main() {
     link::main();
     let include = link::libtorch().join("../include");
-    let source = "src/libtorch.cc";
+    let source = "src/libtorch/libtorch.cc";
     println!("cargo::rerun-if-changed={source}");
     cc::Build::new()
         .cpp(true)

@@ -1,6 +1,6 @@
 //! What a tensor of the checkpoint becomes in the data file: its element type, and how its elements are ordered.
 
-use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::{Error, Result};
 
 use crate::proto::DataType;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use prost::Message;
-use seeward_models::bundle::{Contract, OPERATORS, Port};
 use seeward_models::checkpoint::Checkpoint;
+use seeward_models::contract::{Contract, OPERATORS, Port};
 use seeward_models::{Error, Result};
 
 use crate::constant::Constant;
@@ -326,8 +326,9 @@ fn tensor(value: &Value) -> proto::Tensor {
 mod tests {
     use std::borrow::Cow;
 
-    use seeward_models::bundle::{REWARD_GRAPH, reward_contract};
+    use seeward_models::bundle::REWARD_GRAPH;
     use seeward_models::checkpoint::{Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+    use seeward_models::contract::reward_contract;
 
     use super::*;
 

@@ -24,10 +24,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use seeward_models::bundle::{self, Contract, Manifest, Precision, Target};
+use seeward_models::atomic::replace_folder;
+use seeward_models::bundle::{self, Manifest};
 use seeward_models::checkpoint::Checkpoint;
-use seeward_models::folder::replace_folder;
-use seeward_models::forest::Work;
+use seeward_models::contract::{self, Contract};
+use seeward_models::forest::ModelFlops;
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, config::Config};
 
@@ -182,7 +184,7 @@ fn vision_graph(source: &Source, lowering: Lowering) -> Result<Option<Graph>> {
     if config.vision.is_none() {
         return Ok(None);
     }
-    let contract = bundle::vision_contract(
+    let contract = contract::vision_contract(
         config.tiles.image_size as usize,
         config.tokens_per_tile(),
         config.text.hidden,
@@ -196,7 +198,7 @@ fn vision_graph(source: &Source, lowering: Lowering) -> Result<Option<Graph>> {
 
 fn reward_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
     let config = &source.config;
-    let contract = bundle::reward_contract(config.text.hidden, config.text.head_dim());
+    let contract = contract::reward_contract(config.text.hidden, config.text.head_dim());
     let lowering = lowering.of_heads(config.text.head_dim());
     branch_graph(bundle::REWARD_GRAPH, contract, source, lowering, |ops| {
         let inputs = reward_inputs(ops)?;
@@ -271,7 +273,7 @@ fn manifest(options: &Options, source: &Source, lowering: Lowering) -> Manifest 
         opset: graph::OPSET,
         hidden_size: config.text.hidden,
         rope: config.text.rope.clone(),
-        work: Work::of(&config.text),
+        work: ModelFlops::of(&config.text),
         prompt: source.prompter.settings().clone(),
         tiles: config.tiles,
         input_mode: source.input_mode,

@@ -7,7 +7,7 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_export::{Options, Progress, Summary, export_with};
-use seeward_models::bundle::{Precision, Target};
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 
 const EXAMPLES: &str = "\

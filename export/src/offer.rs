@@ -1,7 +1,7 @@
 //! What a bundle can be made for, and in which precision.
 
 use anyhow::{Result, bail};
-use seeward_models::bundle::{Precision, Target};
+use seeward_models::kinds::{Precision, Target};
 use serde::Serialize;
 
 use Precision::{Bf16, Fp16, Fp32, Int4, Int8};

@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use seeward_models::image::Normalization;
-use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
+use seeward_models::kinds::TokenOrder;
+use seeward_models::net::{Activation, Bias, Ops};
 use seeward_models::{Error, Result};
 
 use crate::constant::Constant;

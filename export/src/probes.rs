@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use seeward_models::bundle::InputMode;
 use seeward_models::config::Config;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS};
+use seeward_models::kinds::InputMode;
 use seeward_models::net::Branch;
 use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::Prompter;

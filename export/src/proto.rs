@@ -2,7 +2,7 @@
 //! optional, repeated numbers are not packed). Fields that no exported graph uses are left out.
 
 use prost::Message;
-use seeward_models::bundle::{Dim, Element, Port};
+use seeward_models::contract::{Dim, Element, Port};
 
 /// `TensorProto.DataType`, as far as it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use seeward_models::bundle::InputMode;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config, RewardScale, Serving};
+use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;

@@ -2,8 +2,8 @@
 //! the tensor. Threads read, cast and transpose a window together.
 
 use rayon::prelude::*;
-use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::checkpoint::Checkpoint;
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::{Error, Result};
 
 use crate::cast;

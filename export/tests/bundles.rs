@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use seeward_export::{export, export_with};
-use seeward_models::bundle::{Bundle, InputMode, Precision, Target};
+use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
+use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
 use seeward_models::{config::Config, prompt::Template};

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use seeward_export::export;
-use seeward_models::bundle::{INT8_LINEAR, Precision, Target};
+use seeward_models::contract::INT8_LINEAR;
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use support::{GOLDEN, golden, options};
 

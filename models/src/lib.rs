@@ -1,17 +1,20 @@
 //! What a Seeward reward model *is*: configuration, checkpoint, prompt, image tiles, token layout and the network
 //! itself. Training, export and serving share this crate, so whatever changes a score exists once, here.
 
+pub mod atomic;
 pub mod bundle;
 pub mod checkpoint;
 pub mod config;
+pub mod contract;
 mod error;
-pub mod folder;
 pub mod forest;
 pub mod hash;
 pub mod image;
+pub mod kinds;
 pub mod net;
 pub mod probe;
 pub mod prompt;
+pub mod rope;
 pub mod sample;
 pub mod tokenizer;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::folder::replace_file;
+use crate::atomic::replace_file;
 use crate::{Error, Result};
 
 /// The folder of the probes' images, in a checkpoint and in a bundle.

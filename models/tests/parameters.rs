@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use seeward_models::Result;
-use seeward_models::checkpoint::{Checkpoint, Parameter};
+use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::Config;
 use seeward_models::image::Normalization;
-use seeward_models::net::{self, Activation, Bias, Branch, Ops, RewardInputs, TokenOrder, Tokens};
+use seeward_models::kinds::TokenOrder;
+use seeward_models::net::Parameter;
+use seeward_models::net::{self, Activation, Bias, Branch, Ops, RewardInputs, Tokens};
 
 /// The weights asked for so far, under their full names.
 #[derive(Default)]

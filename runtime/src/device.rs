@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use seeward_models::bundle::{Manifest, Precision, Target};
+use seeward_models::bundle::Manifest;
+use seeward_models::kinds::{Precision, Target};
 
 use crate::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seeward_models::bundle::{InputMode, Precision};
+use seeward_models::kinds::{InputMode, Precision};
 
 use crate::Device;
 

@@ -8,7 +8,8 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{PrimitiveTensorElementType, Tensor, TensorRef};
-use seeward_models::bundle::{Bundle, Contract};
+use seeward_models::bundle::Bundle;
+use seeward_models::contract::Contract;
 
 use crate::operators::{alone_if_first, operators};
 use crate::placement::{Placement, RECORD};

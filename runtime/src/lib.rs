@@ -63,8 +63,9 @@ pub use placement::Placement;
 pub use prepared::Prepared;
 pub use request::{Image, Request, Scored, Scores, Usage};
 pub use scale::Scale;
-pub use seeward_models::bundle::{Bundle, InputMode};
+pub use seeward_models::bundle::Bundle;
 pub use seeward_models::image::Rgb;
+pub use seeward_models::kinds::InputMode;
 
 /// The README's examples compile.
 #[cfg(doctest)]

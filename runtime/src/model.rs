@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use seeward_models::bundle::{Bundle, InputMode, Manifest, REWARD_GRAPH, reward_contract};
+use seeward_models::bundle::{Bundle, Manifest, REWARD_GRAPH};
+use seeward_models::contract::reward_contract;
+use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
 use seeward_models::tokenizer::Tokenizer;
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::operator::OperatorDomain;
 use ort::value::{DynValue, PrimitiveTensorElementType};
-use seeward_models::bundle::OPERATORS;
+use seeward_models::contract::OPERATORS;
 
 use attention::ForestAttention;
 use linear::{Int8Hidden, Int8Linear};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use seeward_models::bundle::InputMode;
 use seeward_models::image::DEFAULT_MAX_PIXELS;
+use seeward_models::kinds::InputMode;
 
 use crate::{Device, Error, Result, Scale};
 

@@ -3,8 +3,8 @@
 use seeward_models::bundle::{Bundle, Manifest};
 use seeward_models::forest::{self, Batch, Cost, Document, Packing, Rates};
 use seeward_models::image::Tiles;
-use seeward_models::net::rope::RopeTables;
 use seeward_models::prompt::Conversation;
+use seeward_models::rope::RopeTables;
 
 use crate::images::Encoded;
 use crate::{Error, Options, Result};

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
-use seeward_models::bundle::{Bundle, Contract, Dim, Manifest, Precision};
+use seeward_models::bundle::{Bundle, Manifest};
+use seeward_models::contract::{Contract, Dim};
 use seeward_models::image::TileSettings;
+use seeward_models::kinds::Precision;
 
 use crate::{Device, Error, Options, Result};
 
@@ -166,7 +168,7 @@ fn most_tiles(settings: &TileSettings) -> usize {
 mod tests {
     use std::collections::BTreeMap;
 
-    use seeward_models::bundle::{reward_contract, vision_contract};
+    use seeward_models::contract::{reward_contract, vision_contract};
 
     use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use seeward_models::bundle::{Bundle, VISION_GRAPH, vision_contract};
+use seeward_models::bundle::{Bundle, VISION_GRAPH};
+use seeward_models::contract::vision_contract;
 use seeward_models::image::{Rgb, Tiles, tiles};
 
 use crate::graph::{Graph, Inputs};

@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use seeward_export::{Options as ExportOptions, export};
-use seeward_models::bundle::{InputMode, Precision, Target};
 use seeward_models::checkpoint::{
     Checkpoint, Dtype, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors,
 };
 use seeward_models::config::Config as ModelConfig;
+use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_runtime::{Image, Options, Request, RewardModel, Usage};
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number};
-use seeward_train::batch::{Inputs, View};
 use seeward_train::config::{Algorithm, Config};
-use seeward_train::data::{Row, Rows, Samples};
-use seeward_train::model::Model;
-use seeward_train::setup::Start;
+use seeward_train::data::preprocess::{Inputs, Preprocessor};
+use seeward_train::data::rows::{Row, Rows, Samples};
+use seeward_train::model::branch::Model;
+use seeward_train::model::setup::Start;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
@@ -136,7 +136,7 @@ fn neighbours(cases: &[Case]) -> Vec<[&Case; 2]> {
 /// A model in LibTorch.
 struct LibTorch {
     model: Model,
-    view: View,
+    preprocessor: Preprocessor,
 }
 
 impl LibTorch {
@@ -159,15 +159,15 @@ impl LibTorch {
     fn of(config: &Config, branch: Branch) -> Self {
         tch::set_num_threads(1);
         let start = Start::load(config, None, Device::Cpu).expect("golden model");
-        let (models, views) = (start.models, start.views);
+        let (models, preprocessors) = (start.models, start.preprocessors);
         match branch {
             Branch::Main => Self {
                 model: models.main,
-                view: views.main,
+                preprocessor: preprocessors.main,
             },
             Branch::TextOnly => Self {
                 model: models.text.expect("both"),
-                view: views.text.expect("both"),
+                preprocessor: preprocessors.text.expect("both"),
             },
         }
     }
@@ -202,7 +202,8 @@ impl LibTorch {
         let Samples::Pairs(rows) = rows.read(&numbers).expect("rows") else {
             panic!("pairs")
         };
-        self.view.pairs(&rows.iter().collect::<Vec<&Row<_>>>())
+        self.preprocessor
+            .pairs(&rows.iter().collect::<Vec<&Row<_>>>())
     }
 
     fn rewards(&self, inputs: &Inputs) -> Vec<f64> {
@@ -220,7 +221,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
         }
     }
     // Scaled by their lengths, neighbours share little.
-    if torch.view.mode != InputMode::TextOnly && torch.view.rope.scaling.is_none() {
+    if torch.preprocessor.mode != InputMode::TextOnly && torch.preprocessor.rope.scaling.is_none() {
         assert_eq!(
             (packed.forest.rows, apart.forest.rows),
             (pairs.len(), 2 * pairs.len()),

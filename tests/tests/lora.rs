@@ -8,12 +8,12 @@ use seeward_models::net::{Bias, Branch, Ops};
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden;
 use seeward_train::config::{Algorithm, Config};
-use seeward_train::lora;
-use seeward_train::parameters::Parameters;
-use seeward_train::pass::Pass;
-use seeward_train::precision::Precision;
-use seeward_train::setup::Start;
-use seeward_train::torch::{Torch, Value};
+use seeward_train::libtorch::forward_context::ForwardContext;
+use seeward_train::libtorch::interpreter::{Torch, Value};
+use seeward_train::libtorch::lora;
+use seeward_train::libtorch::parameters::Parameters;
+use seeward_train::libtorch::precision::Precision;
+use seeward_train::model::setup::Start;
 use tch::{Device, Kind, Tensor};
 
 /// The layers that the published code adapts.
@@ -93,7 +93,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 
 /// A layer of 3 inputs and 2 outputs with an addition of rank 1 and scale ½.
 fn layer() -> Rc<Parameters> {
-    let mut parameters = Parameters::new(Precision::Fp32).with_lora_scale(0.5);
+    let mut parameters = lora::adapted(Parameters::new(Precision::Fp32), 0.5);
     for (name, shape, values) in [
         ("l.weight", [2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0][..]),
         ("l.lora_A.weight", [1, 3], &[1.0, 0.0, -1.0]),
@@ -145,12 +145,12 @@ fn dropout_falls_on_the_inputs_of_additions_alone_and_depends_on_the_step() {
         ..Config::default()
     };
     let x = Value(Tensor::ones([1, 1, width], (Kind::Float, Device::Cpu)));
-    let of = |pass: Option<Pass>| {
+    let of = |pass: Option<ForwardContext>| {
         let pass = pass.map(Rc::new);
-        let mut ops = Torch::new(parameters.clone(), Precision::Fp32).within(pass.as_ref());
+        let mut ops = Torch::new(parameters.clone(), Precision::Fp32).with_pass(pass.as_ref());
         values(&ops.linear("l", &x, Bias::No).expect("runs").0)
     };
-    let at = |step, batch| of(Some(Pass::new(&config, step, batch)));
+    let at = |step, batch| of(Some(ForwardContext::new(&config, step, batch)));
     assert!(of(None).iter().all(|&value| value == 1.0));
     let first = at(0, 0);
     assert!(first.iter().all(|&value| value == 0.0 || value == 1.25));

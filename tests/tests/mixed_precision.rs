@@ -8,7 +8,7 @@ use std::process::Output;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
 use seeward_tests::golden;
 use seeward_tests::program::program;
-use seeward_train::parameters::read;
+use seeward_train::libtorch::parameters::read;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 

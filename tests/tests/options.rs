@@ -5,10 +5,11 @@ use std::path::Path;
 
 use seeward_tests::golden;
 use seeward_train::config::{Algorithm, Config};
-use seeward_train::data::Rows;
-use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::setup::Start;
-use seeward_train::trainer::{Measures, Rates, Trainer};
+use seeward_train::data::loader::{Batch, Preprocessors, prepare};
+use seeward_train::data::rows::Rows;
+use seeward_train::model::setup::Start;
+use seeward_train::step::measures::Measures;
+use seeward_train::step::trainer::{Rates, Trainer};
 use tch::{Device, Kind, Tensor};
 
 /// A trainer, and the batches of one step: two of two pairs each.
@@ -32,11 +33,12 @@ impl Training {
         let path = golden::path("train/pairwise.jsonl");
         let rows = Rows::pairs(Path::new(&path), None).expect("golden rows");
         let start = Start::load(&config, None, Device::Cpu).expect("golden model");
-        let views = Views {
-            main: Some(&start.views.main),
-            text: start.views.text.as_ref(),
+        let preprocessors = Preprocessors {
+            main: Some(&start.preprocessors.main),
+            text: start.preprocessors.text.as_ref(),
         };
-        let batches = [[0, 1], [2, 3]].map(|rows_| prepare(&rows, views, &rows_).expect("batch"));
+        let batches =
+            [[0, 1], [2, 3]].map(|rows_| prepare(&rows, preprocessors, &rows_).expect("batch"));
         Self {
             trainer: Trainer::new(&config, start.models, start.parameters),
             batches: batches.into(),

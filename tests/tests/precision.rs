@@ -8,8 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use seeward_export::{Options as ExportOptions, export};
-use seeward_models::bundle::{MANIFEST_FILE, Precision, Target};
+use seeward_models::bundle::MANIFEST_FILE;
 use seeward_models::checkpoint::{Checkpoint, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use seeward_runtime::{Error, Image, Options, Request, RewardModel};
 use seeward_tests::compare::{Tolerance, assert_close};

@@ -14,12 +14,16 @@ fn checkout() -> tempfile::TempDir {
     let wheels = folder.path().join("scripts/wheels");
     fs::create_dir_all(&wheels).expect("a folder");
     let scripts = repository().join("scripts");
-    fs::copy(scripts.join("setup"), folder.path().join("scripts/setup")).expect("copied");
+    fs::copy(
+        scripts.join("setup.py"),
+        folder.path().join("scripts/setup.py"),
+    )
+    .expect("copied");
     for entry in fs::read_dir(scripts.join("wheels")).expect("pins") {
         let path = entry.expect("an entry").path();
         fs::copy(&path, wheels.join(path.file_name().expect("a name"))).expect("copied");
     }
-    let stamps = "import runpy\nsetup = runpy.run_path('scripts/setup')\n\
+    let stamps = "import runpy\nsetup = runpy.run_path('scripts/setup.py')\n\
                   for part in setup['CPU'] + setup['CUDA'] + setup['MATERIAL']:\n    \
                   part.folder.mkdir(parents=True)\n    \
                   (part.folder / setup['STAMP']).write_text(part.digest())\n";
@@ -31,7 +35,9 @@ fn checkout() -> tempfile::TempDir {
 
 fn setup(checkout: &Path, arguments: &[&str]) -> Output {
     let mut python = Command::new("python3");
-    python.arg(checkout.join("scripts/setup")).args(arguments);
+    python
+        .arg(checkout.join("scripts/setup.py"))
+        .args(arguments);
     python.output().expect("python3")
 }
 

@@ -12,14 +12,16 @@ use std::path::Path;
 use seeward_models::config::Config as ModelConfig;
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden;
-use seeward_train::batch::{Inputs, View};
 use seeward_train::config::{Algorithm, Config};
-use seeward_train::data::Rows;
-use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::model::Vision;
-use seeward_train::pass::Pass;
-use seeward_train::setup::{Branches, Start};
-use seeward_train::trainer::{Measures, Rates, Trainer};
+use seeward_train::data::loader::{Batch, Preprocessors, prepare};
+use seeward_train::data::preprocess::{Inputs, Preprocessor};
+use seeward_train::data::rows::Rows;
+use seeward_train::libtorch::forward_context::ForwardContext;
+use seeward_train::model::branch::Vision;
+use seeward_train::model::branches::Branches;
+use seeward_train::model::setup::Start;
+use seeward_train::step::measures::Measures;
+use seeward_train::step::trainer::{Rates, Trainer};
 use tch::{Device, Kind, Tensor};
 
 const LOSS: Tolerance = Tolerance {
@@ -31,7 +33,7 @@ const LOSS: Tolerance = Tolerance {
 struct Training {
     trainer: Trainer,
     batch: [Batch; 1],
-    views: Branches<View>,
+    preprocessors: Branches<Preprocessor>,
 }
 
 /// What one step gave.
@@ -52,23 +54,23 @@ fn training(name: &str, settings: impl FnOnce(&mut Config)) -> Training {
     };
     settings(&mut config);
     let start = Start::load(&config, None, Device::Cpu).expect("golden model");
-    let batch = [batch(&start.views)];
+    let batch = [batch(&start.preprocessors)];
     let trainer = Trainer::new(&config, start.models, start.parameters);
     Training {
         trainer,
         batch,
-        views: start.views,
+        preprocessors: start.preprocessors,
     }
 }
 
 /// The first golden rows.
-fn batch(views: &Branches<View>) -> Batch {
+fn batch(preprocessors: &Branches<Preprocessor>) -> Batch {
     let rows = Rows::pairs(&golden::path("train/pairwise.jsonl"), None).expect("golden rows");
-    let views = Views {
-        main: Some(&views.main),
-        text: views.text.as_ref(),
+    let preprocessors = Preprocessors {
+        main: Some(&preprocessors.main),
+        text: preprocessors.text.as_ref(),
     };
-    prepare(&rows, views, &[0, 1, 2, 3]).expect("golden batch")
+    prepare(&rows, preprocessors, &[0, 1, 2, 3]).expect("golden batch")
 }
 
 impl Training {
@@ -98,7 +100,7 @@ impl Training {
         let models = &self.trainer.models;
         [Some(&models.main), models.text.as_ref()].map(|model| {
             match &model.expect("both branches").vision {
-                Vision::Kept(features) => features.encoded(),
+                Vision::Cached(features) => features.encoded(),
                 _ => panic!("nothing is kept"),
             }
         })
@@ -189,7 +191,7 @@ fn a_frozen_vision_model_encodes_every_image_once() {
         }
         assert_eq!(kept.encoded(), [tiles, 1]);
         // What is kept is not decoded again.
-        let again = batch(&kept.views);
+        let again = batch(&kept.preprocessors);
         let inputs = [again.main.as_ref(), again.text.as_ref()];
         let images = inputs.iter().flatten().flat_map(|inputs| &inputs.images);
         assert!(images.clone().count() > 1 && images.clone().all(|image| image.pixels.is_none()));
@@ -316,8 +318,8 @@ fn paths_are_dropped_as_often_as_the_depth_says() {
         drop_path_rate: 0.4,
         ..Config::default()
     };
-    let pass = Pass::new(&config, 3, 0);
-    let other_batch = Pass::new(&config, 3, 1);
+    let pass = ForwardContext::new(&config, 3, 0);
+    let other_batch = ForwardContext::new(&config, 3, 1);
     for depth in [0.0, 0.5, 1.0] {
         let kept = 1.0 - 0.4 * depth;
         let factor = |place: usize| pass.path_factor(&place.to_string(), "image", depth);

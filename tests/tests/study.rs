@@ -16,7 +16,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 fn make(arguments: &[&str]) -> String {
     let output = Command::new("make")
         .current_dir(ROOT)
-        .args(["--no-print-directory", "-f", "scripts/study.mk"])
+        .args(["--no-print-directory", "-f", "scripts/study/plan.mk"])
         .args(arguments)
         .env_remove("MAKEFLAGS")
         .output()
@@ -71,7 +71,7 @@ fn every_planned_cell_has_a_title() {
     let plan = make(&["-n", "STUDY=/nowhere"]);
     let cells = plan
         .lines()
-        .filter_map(|line| line.strip_prefix("scripts/study cell "));
+        .filter_map(|line| line.strip_prefix("scripts/study/step cell "));
     let methods: BTreeSet<_> = cells.map(|cell| cell.rsplit(' ').next().unwrap()).collect();
     let known = BTreeSet::from(METHODS.map(|(method, _)| method));
     assert!(

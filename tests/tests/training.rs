@@ -9,17 +9,18 @@ use std::path::Path;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number, numbers};
-use seeward_train::batch::Inputs;
 use seeward_train::config::{Algorithm, Config, SchedulerKind};
-use seeward_train::data::Rows;
-use seeward_train::loader::{Batch, Views, prepare};
-use seeward_train::loss::Objective;
-use seeward_train::model::Model;
-use seeward_train::parameters::read;
-use seeward_train::plan::Plan;
-use seeward_train::schedule::Schedule;
-use seeward_train::setup::Start;
-use seeward_train::trainer::{Measures, Rates, Trainer};
+use seeward_train::data::loader::{Batch, Preprocessors, prepare};
+use seeward_train::data::preprocess::Inputs;
+use seeward_train::data::rows::Rows;
+use seeward_train::data::sampler::Sampler;
+use seeward_train::libtorch::parameters::read;
+use seeward_train::model::branch::Model;
+use seeward_train::model::setup::Start;
+use seeward_train::step::loss::Objective;
+use seeward_train::step::measures::Measures;
+use seeward_train::step::schedule::Schedule;
+use seeward_train::step::trainer::{Rates, Trainer};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -118,13 +119,13 @@ fn suffix(method: Method) -> &'static str {
 
 impl Training {
     fn batches(&self, start: &Start, numbers: &[Vec<usize>]) -> Vec<Batch> {
-        let views = Views {
-            main: Some(&start.views.main),
-            text: start.views.text.as_ref(),
+        let preprocessors = Preprocessors {
+            main: Some(&start.preprocessors.main),
+            text: start.preprocessors.text.as_ref(),
         };
         numbers
             .iter()
-            .map(|numbers| prepare(&self.rows, views, numbers).expect("golden batch"))
+            .map(|numbers| prepare(&self.rows, preprocessors, numbers).expect("golden batch"))
             .collect()
     }
 
@@ -135,9 +136,9 @@ impl Training {
 
     fn run(&mut self, steps: usize, after: impl Fn(usize, &Trainer, &[Batch], &Measures)) {
         let start = self.start.take().expect("unused");
-        let plan = Plan::new(&self.config, self.rows.count()).expect("a plan");
-        let schedule = Schedule::new(&self.config, plan.total_steps);
-        let batches: Vec<_> = plan
+        let sampler = Sampler::new(&self.config, self.rows.count()).expect("a sampler");
+        let schedule = Schedule::new(&self.config, sampler.total_steps);
+        let batches: Vec<_> = sampler
             .steps(0..steps)
             .map(|numbers| self.batches(&start, &numbers))
             .collect();

@@ -1,4 +1,4 @@
-//! Training steps at real widths, timed apart: the half of `scripts/bench_train` that is ours. Reads one question a line on
+//! Training steps at real widths, timed apart: our half of `scripts/bench/train.py`. Reads one question a line on
 //! stdin and answers each with a line of JSON on stdout; the first line is a description of the work.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,17 +11,18 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
-use seeward_train::batch::{Inputs, View};
 use seeward_train::config::Config;
-use seeward_train::data::Read;
-use seeward_train::features::Features;
-use seeward_train::loader::{self, Batch, Views};
-use seeward_train::memory;
-use seeward_train::model::{Model, Vision};
-use seeward_train::optimizer::{AdamW, forget_gradients, gradient_norm};
-use seeward_train::outline::Outline;
-use seeward_train::setup::{Branches, Start};
-use seeward_train::trainer::Trainer;
+use seeward_train::data::loader::{self, Batch, Preprocessors};
+use seeward_train::data::preprocess::{Inputs, Preprocessor};
+use seeward_train::data::rows::Read;
+use seeward_train::dry_run::preflight::Preflight;
+use seeward_train::libtorch::memory;
+use seeward_train::model::branch::{Model, Vision};
+use seeward_train::model::branches::Branches;
+use seeward_train::model::feature_cache::FeatureCache;
+use seeward_train::model::setup::Start;
+use seeward_train::step::optimizer::{AdamW, forget_gradients, gradient_norm};
+use seeward_train::step::trainer::Trainer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -249,7 +250,7 @@ fn trainer<'a>(
 /// The same network over the same weights, whose vision model is frozen. The white image is kept in any case but the plain
 /// one.
 fn model(model: &Model, way: Way) -> Model {
-    let kept = |bytes| Vision::Kept(Features::new(model.layout(), Arc::default(), bytes));
+    let kept = |bytes| Vision::Cached(FeatureCache::new(model.layout(), Arc::default(), bytes));
     Model {
         branch: model.branch,
         config: model.config.clone(),
@@ -279,14 +280,14 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
         share_computation: shared,
         ..config.clone()
     };
-    let views = Outline::of(&config)?.views;
+    let preprocessors = Preflight::of(&config)?.preprocessors;
     let read = Read::open(&config, Path::new(&config.dataset_path))?;
     let (rows, _) = read.within(0.0)?;
-    let views = Views {
-        main: Some(&views.main),
-        text: views.text.as_ref(),
+    let preprocessors = Preprocessors {
+        main: Some(&preprocessors.main),
+        text: preprocessors.text.as_ref(),
     };
-    loader::prepare(&rows, views, &(0..rows.count()).collect::<Vec<_>>())
+    loader::prepare(&rows, preprocessors, &(0..rows.count()).collect::<Vec<_>>())
 }
 
 /// Tiles, tokens, pairs of tokens of which one sees the other, and rewards.
@@ -311,11 +312,11 @@ fn seen(forest: &Forest) -> usize {
 
 /// One pair about each image, of exactly the lengths asked for.
 fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
-    let view = Outline::of(config)?.views.main;
+    let preprocessor = Preflight::of(config)?.preprocessors.main;
     let rows = arguments.image.iter().map(|image| {
         let path = image.display().to_string();
-        let tiles = [view.tile_count(&path)?];
-        let (prompt, response) = lengths(&view, &tiles, arguments)?;
+        let tiles = [preprocessor.tile_count(&path)?];
+        let (prompt, response) = lengths(&preprocessor, &tiles, arguments)?;
         let [zero, one, two] = DIGITS;
         let row = json!({
             "prompt": zero.repeat(prompt), "img_path": path,
@@ -328,9 +329,13 @@ fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
 }
 
 /// Digits of the prompt and of a response.
-fn lengths(view: &View, tiles: &[usize], arguments: &Arguments) -> Result<(usize, usize)> {
+fn lengths(
+    preprocessor: &Preprocessor,
+    tiles: &[usize],
+    arguments: &Arguments,
+) -> Result<(usize, usize)> {
     let [zero, one, _] = DIGITS;
-    let shortest = view.conversation(zero, one, tiles)?;
+    let shortest = preprocessor.conversation(zero, one, tiles)?;
     let (all, own) = (
         shortest.ids.len(),
         shortest.ids.len() - shortest.response_start,
@@ -339,7 +344,7 @@ fn lengths(view: &View, tiles: &[usize], arguments: &Arguments) -> Result<(usize
     let prompt =
         longer(arguments.prefix, all - own).context("--prefix is too short for the images")?;
     let response = longer(arguments.response, own).context("--response is too short")?;
-    let whole = view.conversation(&zero.repeat(prompt), &one.repeat(response), tiles)?;
+    let whole = preprocessor.conversation(&zero.repeat(prompt), &one.repeat(response), tiles)?;
     ensure!(
         whole.response_start == arguments.prefix
             && whole.ids.len() == arguments.prefix + arguments.response,

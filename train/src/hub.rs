@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 ///
 /// # Errors
 /// Neither a folder nor in the cache: the message says how to get it.
-pub fn resolve(name: &str) -> Result<PathBuf> {
+pub(crate) fn resolve(name: &str) -> Result<PathBuf> {
     resolve_in(
         name,
         cache(|variable| std::env::var(variable).ok()).as_deref(),

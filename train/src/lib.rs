@@ -1,49 +1,29 @@
-//! Training of Seeward reward models with LibTorch: the network's differentiable interpreter, the losses, the optimizer
-//! and the loop. The only crate that links LibTorch.
+//! Training of Seeward reward models with LibTorch, the only crate that links it. The modules, in the order of the flow:
+//!
+//! 1. [`config`]: the YAML file of a run, checked.
+//! 2. [`data`]: rows of preferences → batches, prepared on the host while the model computes.
+//! 3. [`libtorch`]: the network as differentiable operations, its weights, its precision, its memory.
+//! 4. [`model`]: the branches, read from checkpoints and set up for training.
+//! 5. [`step`]: one optimizer step: loss, gradients, update, measures.
+//! 6. `report`: the terminal, `metrics.jsonl`, TensorBoard.
+//! 7. [`output`]: the output folder, checkpoints, probes.
+//! 8. [`dry_run`]: a run examined without training it.
+//!
+//! [`run`] is the training loop over all of them.
 
-pub mod activations;
-pub mod adapter;
-pub mod batch;
-pub mod best;
-pub mod checkpointing;
 pub mod config;
 pub mod data;
-pub mod device;
-pub mod events;
-pub mod extent;
-pub mod features;
-mod freezing;
-pub mod hub;
-pub mod index;
-pub mod left_out;
-pub mod lengths;
-pub mod load;
-pub mod loader;
-pub mod lora;
-pub mod loss;
-pub mod memory;
-pub mod metrics;
+pub mod dry_run;
+pub mod libtorch;
 pub mod model;
-mod native;
-pub mod optimizer;
-pub mod outline;
 pub mod output;
-pub mod parameters;
-pub mod pass;
-pub mod plan;
-pub mod precision;
-pub mod probes;
-pub mod random;
-pub mod report;
+mod report;
+pub mod step;
+
 pub mod run;
-pub mod saving;
-pub mod schedule;
-pub mod setup;
-mod source;
-pub mod space;
-pub mod state;
+
+pub mod device;
+mod hub;
+mod progress;
+pub mod random;
 pub mod stop;
-pub mod survey;
-pub mod torch;
-pub mod trainer;
-mod vocabulary;

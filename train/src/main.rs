@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_train::config::Config;
 use seeward_train::device;
-use seeward_train::memory;
+use seeward_train::dry_run::survey::Survey;
+use seeward_train::libtorch::memory;
 use seeward_train::run::{self, Ending};
+use seeward_train::step::best::Criterion;
 use seeward_train::stop::Stop;
-use seeward_train::survey::Survey;
 
 /// Trains a reward model on preferences.
 #[derive(Parser)]
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
 fn start(arguments: &Arguments) -> Result<ExitCode> {
     memory::keep_freed();
     let (config, notices) = Config::load(&arguments.config, &arguments.sets)?;
+    Criterion::of(&config).with_context(|| arguments.config.display().to_string())?;
     notices
         .iter()
         .for_each(|notice| eprintln!("notice: {notice}"));

@@ -34,7 +34,7 @@ impl Stream {
     }
 
     /// A number from 0 to below 1, of 53 bits.
-    pub fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1u64 << 53) as f64
     }
 
@@ -44,7 +44,7 @@ impl Stream {
     }
 
     /// 0 to `count` − 1 in random order (Fisher–Yates).
-    pub fn permutation(mut self, count: usize) -> Vec<usize> {
+    pub(crate) fn permutation(mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
             order.swap(last, self.below(last + 1));

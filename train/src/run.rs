@@ -7,23 +7,25 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::Device;
 
-use crate::batch::View;
-use crate::best::{Best, Criterion};
 use crate::config::{Algorithm, Config, EvalStrategy, SaveStrategy};
-use crate::data::{self, Read, Rows};
-use crate::left_out::Tally;
-use crate::lengths;
-use crate::loader::{self, Batch, Prepared, Views};
-use crate::output::{self, Output};
-use crate::plan::Plan;
-use crate::probes::Probes;
-use crate::report::Report;
-use crate::saving::{self, Checkpoint};
-use crate::schedule::Schedule;
-use crate::setup::{Branches, Start};
-use crate::state::Progress;
+use crate::data::lengths;
+use crate::data::loader::{self, Batch, Prepared, Preprocessors};
+use crate::data::preprocess::Preprocessor;
+use crate::data::rows::{self, Read, Rows};
+use crate::data::sampler::Sampler;
+use crate::data::skipped_rows::SkippedRows;
+use crate::model::branches::Branches;
+use crate::model::setup::Start;
+use crate::output::checkpoint::{self, Checkpoint};
+use crate::output::folder::{self, OutputFolder};
+use crate::output::probes::Probes;
+use crate::output::trainer_state::Progress;
+use crate::report::display::Report;
+use crate::step::best::{Best, Criterion};
+use crate::step::measures::Measures;
+use crate::step::schedule::Schedule;
+use crate::step::trainer::{Rates, Trainer};
 use crate::stop::{Signal, Stop};
-use crate::trainer::{Measures, Rates, Trainer};
 
 /// How a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,8 @@ pub enum Ending {
 /// # Errors
 /// Anything wrong with the config's files, with a row (its place is named), with the numbers (not finite), or the disk.
 pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
-    let output = Output::open(Path::new(&config.output_dir))?;
+    let criterion = Criterion::of(config)?;
+    let output = OutputFolder::open(Path::new(&config.output_dir))?;
     let resumed = output.resume(config)?;
     let folder = resumed.as_ref().map(|resumed| resumed.folder.as_path());
     let progress = resumed.as_ref().map(|resumed| resumed.state.progress);
@@ -50,40 +53,40 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
     let start = Start::load(config, folder, device)?;
     let mut trainer = Trainer::new(config, start.models, start.parameters);
     if let Some(resumed) = &resumed {
-        saving::restore(&mut trainer, resumed)?;
+        checkpoint::restore(&mut trainer, resumed)?;
     }
-    let views = &start.views;
-    let mut plan = Plan::new(config, rows.count())?;
+    let preprocessors = &start.preprocessors;
+    let mut sampler = Sampler::new(config, rows.count())?;
     if config.group_by_length {
-        plan = plan.grouped(lengths::estimate(&rows, &views.main)?);
+        sampler = sampler.grouped(lengths::estimate(&rows, &preprocessors.main)?);
     }
     let probe_rows = evaluations.first().map_or(&rows, |(_, rows)| rows);
-    let probes = probes(config, probe_rows, views)?;
+    let probes = probes(config, probe_rows, preprocessors)?;
     notices.extend(start.notices);
     notices.extend(output.begin(config, resumed.as_ref(), &start.tokenizer_files)?);
     // Probes are made of pixels, so that they come first.
     for model in trainer.models.each() {
-        let folder = output.path().join(output::FEATURES);
+        let folder = output.path().join(folder::FEATURES);
         model.keep_on_disk(&folder, config.vision_cache_disk)?;
     }
     let step = progress.unwrap_or_default().step;
-    notices.extend(folder.map(|folder| match step == plan.total_steps {
+    notices.extend(folder.map(|folder| match step == sampler.total_steps {
         true => format!("{}: the run is complete", folder.display()),
         false => format!("going on from {}", folder.display()),
     }));
     let best = resumed.as_ref().and_then(|resumed| resumed.state.best);
-    let left_out = resumed
+    let skipped = resumed
         .as_ref()
-        .map(|resumed| resumed.state.left_out.clone());
+        .map(|resumed| resumed.state.skipped_rows.clone());
     let mut run = Run {
-        tally: Tally::new(&rows, config.max_bad_fraction, left_out.unwrap_or_default()),
+        skipped: SkippedRows::new(&rows, config.max_bad_fraction, skipped.unwrap_or_default()),
         told: BTreeSet::new(),
         config,
-        schedule: Schedule::new(config, plan.total_steps),
-        plan,
+        schedule: Schedule::new(config, sampler.total_steps),
+        sampler,
         rows: &rows,
         evaluations,
-        views,
+        preprocessors,
         tokenizer_files: start.tokenizer_files,
         probes,
         report: Report::open(output.path(), config.tensorboard(), step, device)?,
@@ -92,7 +95,7 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
         saved: progress
             .filter(|_| folder.is_some_and(|folder| folder.starts_with(&config.output_dir))),
         measured: None,
-        criterion: Criterion::of(config)?,
+        criterion,
         best,
     };
     notices.iter().for_each(|notice| run.report.say(notice));
@@ -101,19 +104,19 @@ pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
 
 struct Run<'a> {
     config: &'a Config,
-    plan: Plan,
+    sampler: Sampler,
     schedule: Schedule,
     rows: &'a Rows,
     evaluations: Vec<(String, Rows)>,
-    views: &'a Branches<View>,
+    preprocessors: &'a Branches<Preprocessor>,
     tokenizer_files: Vec<PathBuf>,
     probes: Probes,
     report: Report,
     /// The training rows that are left out.
-    tally: Tally,
+    skipped: SkippedRows,
     /// What was said of the rows of evaluation sets.
     told: BTreeSet<String>,
-    output: Output,
+    output: OutputFolder,
     stop: &'a Stop,
     /// What the newest checkpoint holds.
     saved: Option<Progress>,
@@ -127,10 +130,10 @@ struct Run<'a> {
 impl Run<'_> {
     /// Everything behind `progress`.
     fn go(&mut self, trainer: &mut Trainer, progress: Progress) -> Result<Ending> {
-        if progress.step < self.plan.total_steps {
+        if progress.step < self.sampler.total_steps {
             // Better now than after hours; the optimizer's moments, which come with the first step, not counted.
             self.checkpoint(trainer)
-                .require_room(self.output.path(), output::LAST)?;
+                .require_room(self.output.path(), folder::LAST)?;
         }
         let stopped = match progress.step {
             0 => self.warm_up(trainer, progress.warmup)?,
@@ -150,15 +153,17 @@ impl Run<'_> {
 
     /// The joint steps, from step `done` on; or up to the signal that stops them.
     fn train(&mut self, trainer: &mut Trainer, done: usize) -> Result<Option<Signal>> {
-        let (plan, total) = (self.plan.clone(), self.plan.total_steps);
-        let views = Views {
-            main: Some(&self.views.main),
-            text: self.views.text.as_ref(),
+        let (sampler, total) = (self.sampler.clone(), self.sampler.total_steps);
+        let preprocessors = Preprocessors {
+            main: Some(&self.preprocessors.main),
+            text: self.preprocessors.text.as_ref(),
         };
         let (rows, warmup) = (self.rows, self.warmup_steps());
         self.report.phase("train", total, done);
         std::thread::scope(|scope| {
-            let steps = plan.steps(done..total).map(move |step| (views, step));
+            let steps = sampler
+                .steps(done..total)
+                .map(move |step| (preprocessors, step));
             let mut batches = loader::spawn(scope, rows, steps);
             for step in done..total {
                 let progress = |step| Progress { warmup, step };
@@ -175,7 +180,7 @@ impl Run<'_> {
                 if let Some(measures) = measures {
                     self.log(step + 1, rates.main, &measures)?;
                 }
-                self.evaluate(trainer, views, progress(step + 1))?;
+                self.evaluate(trainer, preprocessors, progress(step + 1))?;
                 self.save(trainer, progress(step + 1))?;
             }
             Ok(None)
@@ -184,19 +189,19 @@ impl Run<'_> {
 
     /// The text-only branch's own steps from step `done` on: it learns the shortcut before the main branch can.
     fn warm_up(&mut self, trainer: &mut Trainer, done: usize) -> Result<Option<Signal>> {
-        let (plan, steps) = (self.plan.clone(), self.warmup_steps());
-        let views = Views {
+        let (sampler, steps) = (self.sampler.clone(), self.warmup_steps());
+        let preprocessors = Preprocessors {
             main: None,
-            text: self.views.text.as_ref(),
+            text: self.preprocessors.text.as_ref(),
         };
         if done == steps {
             return Ok(None);
         }
         self.report.phase("text-only warm-up", steps, done);
         std::thread::scope(|scope| {
-            let prepared = plan
+            let prepared = sampler
                 .warmup_steps(done..steps)
-                .map(move |step| (views, step));
+                .map(move |step| (preprocessors, step));
             let mut batches = loader::spawn(scope, self.rows, prepared);
             for step in done..steps {
                 let progress = |warmup| Progress { warmup, step: 0 };
@@ -214,7 +219,7 @@ impl Run<'_> {
 
     fn warmup_steps(&self) -> usize {
         let steps = self.config.text_branch_warmup_steps;
-        self.views.text.as_ref().map_or(0, |_| steps)
+        self.preprocessors.text.as_ref().map_or(0, |_| steps)
     }
 
     /// Takes the next step with what the loader has prepared. One whose rows are all left out passes without an update,
@@ -228,7 +233,7 @@ impl Run<'_> {
         let asked = Instant::now();
         let batches = prepared.step()?;
         self.report.waited(asked.elapsed());
-        let news = self.tally.add(&batches)?;
+        let news = self.skipped.add(&batches)?;
         news.iter().for_each(|notice| self.report.say(notice));
         let rows = batches.iter().map(Batch::rows).sum();
         if rows == 0 {
@@ -246,9 +251,9 @@ impl Run<'_> {
             return Ok(None);
         };
         if progress > self.saved.unwrap_or_default() {
-            self.write(trainer, &output::name(progress), progress)?;
+            self.write(trainer, &folder::name(progress), progress)?;
         }
-        let place = |saved| self.output.path().join(output::name(saved));
+        let place = |saved| self.output.path().join(folder::name(saved));
         let saved = self.saved.map(|saved| place(saved).display().to_string());
         let (saved, with) = (
             saved.unwrap_or("no step was taken".to_owned()),
@@ -295,17 +300,22 @@ impl Run<'_> {
     fn log(&mut self, step: usize, rate: f64, measures: &Measures) -> Result<()> {
         let first = self.config.logging_first_step && step == 1;
         if first || self.due(step, self.config.logging_steps) {
-            let epoch = step as f64 / self.plan.steps_per_epoch as f64;
+            let epoch = step as f64 / self.sampler.steps_per_epoch as f64;
             self.report.log(step, epoch, rate, measures)?;
         }
         Ok(())
     }
 
-    fn evaluate(&mut self, trainer: &Trainer, views: Views, progress: Progress) -> Result<()> {
+    fn evaluate(
+        &mut self,
+        trainer: &Trainer,
+        preprocessors: Preprocessors,
+        progress: Progress,
+    ) -> Result<()> {
         let step = progress.step;
         let every = match self.config.eval_strategy {
             Some(EvalStrategy::No) => return Ok(()),
-            Some(EvalStrategy::Epoch) => self.plan.steps_per_epoch,
+            Some(EvalStrategy::Epoch) => self.sampler.steps_per_epoch,
             _ => self.config.eval_steps.unwrap_or(self.config.logging_steps),
         };
         if self.evaluations.is_empty() || !self.due(step, every) {
@@ -313,7 +323,7 @@ impl Run<'_> {
         }
         let mut results = BTreeMap::new();
         for (name, rows) in &self.evaluations {
-            let (measures, news) = self.measure(trainer, views, rows)?;
+            let (measures, news) = self.measure(trainer, preprocessors, rows)?;
             results.insert(name.as_str(), measures);
             let news = news.into_iter().filter(|n| self.told.insert(n.clone()));
             news.for_each(|notice| self.report.say(&notice));
@@ -334,20 +344,20 @@ impl Run<'_> {
     fn measure(
         &self,
         trainer: &Trainer,
-        views: Views,
+        preprocessors: Preprocessors,
         rows: &Rows,
     ) -> Result<(Measures, Vec<String>)> {
         let (count, size) = (rows.count(), self.config.per_device_eval_batch_size);
-        let mut tally = Tally::new(rows, self.config.max_bad_fraction, BTreeSet::new());
+        let mut skipped = SkippedRows::new(rows, self.config.max_bad_fraction, BTreeSet::new());
         let mut news = Vec::new();
         let measures = std::thread::scope(|scope| {
             let batch = move |first| (first..count.min(first + size)).collect();
             let batches = (0..count).step_by(size);
-            let batches = batches.map(move |first| (views, vec![batch(first)]));
+            let batches = batches.map(move |first| (preprocessors, vec![batch(first)]));
             let mut prepared = loader::spawn(scope, rows, batches);
             trainer.evaluate((0..count.div_ceil(size)).map(|_| {
                 let mut batches = prepared.step()?;
-                news.extend(tally.add(&batches)?);
+                news.extend(skipped.add(&batches)?);
                 batches.pop().context("no batch")
             }))
         })?;
@@ -365,7 +375,7 @@ impl Run<'_> {
         if is_this && self.config.load_best_model_at_end {
             self.report.sync()?;
             let checkpoint = self.checkpoint(trainer);
-            checkpoint.write(self.output.path(), output::BEST, progress)?;
+            checkpoint.write(self.output.path(), folder::BEST, progress)?;
         }
         Ok(())
     }
@@ -373,7 +383,7 @@ impl Run<'_> {
     fn say_best(&self) {
         let wanted = self.config.load_best_model_at_end;
         if let Some(best) = self.best.filter(|_| wanted) {
-            let folder = self.output.path().join(output::BEST);
+            let folder = self.output.path().join(folder::BEST);
             let (step, value) = (best.step, best.value);
             self.report.say(&format!(
                 "best: {value} behind step {step}: {}",
@@ -394,23 +404,23 @@ impl Run<'_> {
             "stopped early behind step {}: {waited} evaluations without a better one",
             progress.step
         ));
-        match self.output.path().join(output::LAST).exists() {
+        match self.output.path().join(folder::LAST).exists() {
             true => Ok(()),
-            false => self.write(trainer, output::LAST, progress),
+            false => self.write(trainer, folder::LAST, progress),
         }
     }
 
     /// Saves what is due: the complete run, or one more checkpoint on the way.
     fn save(&mut self, trainer: &Trainer, progress: Progress) -> Result<()> {
-        if progress.step == self.plan.total_steps {
+        if progress.step == self.sampler.total_steps {
             // A run that was cut off behind a checkpoint may not have come to it.
             self.prune()?;
-            return self.write(trainer, output::LAST, progress);
+            return self.write(trainer, folder::LAST, progress);
         }
         let every = match self.config.save_strategy {
             SaveStrategy::No => return Ok(()),
             SaveStrategy::Steps => self.config.save_steps,
-            SaveStrategy::Epoch => self.plan.steps_per_epoch,
+            SaveStrategy::Epoch => self.sampler.steps_per_epoch,
         };
         let steps = if progress.step > 0 {
             progress.step
@@ -418,7 +428,7 @@ impl Run<'_> {
             progress.warmup
         };
         if steps.is_multiple_of(every) {
-            self.write(trainer, &output::name(progress), progress)?;
+            self.write(trainer, &folder::name(progress), progress)?;
             self.prune()?;
         }
         Ok(())
@@ -449,7 +459,7 @@ impl Run<'_> {
             config: self.config,
             tokenizer_files: &self.tokenizer_files,
             probes: &self.probes,
-            left_out: self.tally.left_out(),
+            skipped_rows: self.skipped.numbers(),
             measured: measured.map(|(_, measures)| measures),
             best: self.best,
         }
@@ -457,22 +467,22 @@ impl Run<'_> {
 
     /// Every so many steps, and after the last.
     fn due(&self, step: usize, every: usize) -> bool {
-        step == self.plan.total_steps || (every > 0 && step.is_multiple_of(every))
+        step == self.sampler.total_steps || (every > 0 && step.is_multiple_of(every))
     }
 }
 
 /// A model without a reward head has none.
-fn probes(config: &Config, rows: &Rows, views: &Branches<View>) -> Result<Probes> {
+fn probes(config: &Config, rows: &Rows, preprocessors: &Branches<Preprocessor>) -> Result<Probes> {
     match config.algorithm {
         Algorithm::Sft => Ok(Probes::none()),
-        _ => Probes::choose(rows, views),
+        _ => Probes::choose(rows, preprocessors),
     }
 }
 
 fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
     let read = Read::open(config, Path::new(path))?;
     let (rows, unreadable) = read.within(config.max_bad_fraction)?;
-    notices.extend(unreadable.iter().map(data::notice));
+    notices.extend(unreadable.iter().map(rows::notice));
     Ok(rows)
 }
 

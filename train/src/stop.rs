@@ -36,7 +36,7 @@ impl Stop {
     }
 
     /// The signal that asked, if one did.
-    pub fn asked(&self) -> Option<Signal> {
+    pub(crate) fn asked(&self) -> Option<Signal> {
         self.asked
             .load(Ordering::SeqCst)
             .then(|| Signal(self.signal.load(Ordering::SeqCst) as u8))

@@ -4,10 +4,10 @@
 use std::rc::Rc;
 
 use seeward_models::net::Ops;
-use seeward_train::parameters::Parameters;
-use seeward_train::precision::Precision;
+use seeward_train::libtorch::interpreter::{Torch, Value};
+use seeward_train::libtorch::parameters::Parameters;
+use seeward_train::libtorch::precision::Precision;
 use seeward_train::random::Stream;
-use seeward_train::torch::{Torch, Value};
 use tch::{Device, Kind, Tensor};
 
 const HEADS: (usize, usize) = (4, 2);

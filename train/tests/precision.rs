@@ -6,10 +6,10 @@ use std::rc::Rc;
 use seeward_models::checkpoint::{Checkpoint, write_tensors};
 use seeward_models::net::{Bias, Ops};
 use seeward_train::config::Config;
-use seeward_train::optimizer::{AdamW, forget_gradients, gradient_norm};
-use seeward_train::parameters::Parameters;
-use seeward_train::precision::{Precision, allow_tf32, tf32_is_allowed, without_tf32};
-use seeward_train::torch::{Torch, Value};
+use seeward_train::libtorch::interpreter::{Torch, Value};
+use seeward_train::libtorch::parameters::Parameters;
+use seeward_train::libtorch::precision::{Precision, allow_tf32, tf32_is_allowed, without_tf32};
+use seeward_train::step::optimizer::{AdamW, forget_gradients, gradient_norm};
 use tch::{Device, Kind, Tensor};
 
 fn parameters(tensors: &[(&str, Tensor)], trains: impl Fn(&str) -> bool) -> Rc<Parameters> {

@@ -4,7 +4,7 @@
 //! runtime's own for bundles in integers.
 
 use seeward_models::Result;
-use seeward_models::bundle::FOREST_ATTENTION;
+use seeward_models::contract::FOREST_ATTENTION;
 
 use super::WIDE;
 use crate::graph::{Node, Value};

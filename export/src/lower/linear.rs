@@ -1,6 +1,6 @@
 //! Linear layers: products of floats, or of integers with scales.
 
-use seeward_models::bundle::{INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
+use seeward_models::contract::{INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
 use seeward_models::net::Bias;
 use seeward_models::{Error, Result};
 

@@ -16,7 +16,7 @@ pub(crate) mod patches;
 pub(crate) mod rope;
 
 use anyhow::Result;
-use seeward_models::bundle::{Precision, Target};
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::SCORE_HEAD;
 
 use crate::offer;

@@ -2,7 +2,7 @@
 
 use seeward_models::Result;
 use seeward_models::image::Normalization;
-use seeward_models::net::TokenOrder;
+use seeward_models::kinds::TokenOrder;
 
 use super::WIDE;
 use crate::graph::{Node, Value};

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use seeward_export::Options;
-use seeward_models::bundle::{Precision, Target};
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use serde_json::Value;
 

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo as StoredInfo};
 
-use super::Dtype;
+use super::dtype::Dtype;
 use crate::{Error, Result};
 
-/// Takes the next bytes of a tensor.
-pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+/// Receives the next bytes of a tensor.
+pub type ByteSink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-/// Hands a tensor over, piece by piece.
-pub type Pieces<'a> = Box<dyn Fn(&mut Sink) -> Result<()> + 'a>;
+/// A tensor that yields its bytes chunk by chunk.
+pub type ChunkedTensor<'a> = Box<dyn Fn(&mut ByteSink) -> Result<()> + 'a>;
 
 /// A tensor to be written; its bytes are asked for only when they are due.
 pub struct TensorStream<'a> {
@@ -25,7 +25,7 @@ pub struct TensorStream<'a> {
     /// Shape.
     pub shape: Vec<usize>,
     /// The little-endian elements, row-major.
-    pub pieces: Pieces<'a>,
+    pub chunks: ChunkedTensor<'a>,
 }
 
 impl TensorStream<'_> {
@@ -49,7 +49,7 @@ pub fn write_streams(path: &Path, mut tensors: Vec<TensorStream>) -> Result<()> 
     out.write_all(&header).map_err(failed)?;
     for tensor in &tensors {
         let mut written = 0;
-        (tensor.pieces)(&mut |piece| {
+        (tensor.chunks)(&mut |piece| {
             written += piece.len();
             out.write_all(piece).map_err(failed)
         })?;
@@ -92,7 +92,7 @@ mod tests {
             name: name.to_owned(),
             dtype,
             shape: vec![2],
-            pieces: Box::new(|sink| pieces.iter().try_for_each(|piece| sink(piece))),
+            chunks: Box::new(|sink| pieces.iter().try_for_each(|piece| sink(piece))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Typed access to JSON objects.
+//! Typed access to JSON objects, and a check of their sizes.
 
 use serde_json::Value;
 
@@ -117,4 +117,14 @@ impl<'a> Fields<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Checks that `divisor` divides `number`, which a message calls `what` and `of`.
+pub(super) fn divides(what: &str, divisor: usize, of: &str, number: usize) -> Result<()> {
+    if divisor == 0 || !number.is_multiple_of(divisor) {
+        return Err(Error::invalid(format!(
+            "{what} ({divisor}) does not divide {of} ({number})"
+        )));
+    }
+    Ok(())
 }

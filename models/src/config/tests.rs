@@ -1,7 +1,8 @@
 //! Configurations that are accepted, and those that are refused with the reason.
 
 use super::*;
-use crate::net::{self, rope::RopeScaling};
+use crate::net;
+use crate::rope::RopeScaling;
 use serde_json::json;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");

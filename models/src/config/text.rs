@@ -1,8 +1,7 @@
 //! `llm_config`: the language model.
 
-use super::divides;
-use super::fields::Fields;
-use crate::net::rope::{RopeScaling, RopeSettings};
+use super::fields::{Fields, divides};
+use crate::rope::{RopeScaling, RopeSettings};
 use crate::{Error, Result};
 
 /// A family of language models.

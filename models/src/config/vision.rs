@@ -1,7 +1,6 @@
 //! `vision_config`: the vision encoder.
 
-use super::divides;
-use super::fields::Fields;
+use super::fields::{Fields, divides};
 use crate::{Error, Result};
 
 /// Norm of a vision layer's inputs.

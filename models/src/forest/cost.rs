@@ -9,13 +9,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::Precision;
 use crate::config::TextConfig;
+use crate::kinds::Precision;
 
 /// What the language model computes. The default is InternVL2-1B's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Work {
+pub struct ModelFlops {
     /// Its layers.
     pub layers: u64,
     /// Weights of their linear layers: every token is multiplied with each once.
@@ -24,7 +24,7 @@ pub struct Work {
     pub attention: u64,
 }
 
-impl Work {
+impl ModelFlops {
     /// What this language model computes.
     pub fn of(text: &TextConfig) -> Self {
         let key_width = text.kv_heads * text.head_dim();
@@ -38,7 +38,7 @@ impl Work {
     }
 }
 
-impl Default for Work {
+impl Default for ModelFlops {
     fn default() -> Self {
         Self {
             layers: 24,
@@ -94,7 +94,7 @@ pub struct Cost {
 
 impl Cost {
     /// The cost of this work at these rates.
-    pub fn new(work: Work, rates: Rates) -> Self {
+    pub fn new(work: ModelFlops, rates: Rates) -> Self {
         let (layers, weights) = (work.layers as f64, work.weights as f64);
         Self {
             run: layers * rates.layer + weights * rates.weight,

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::{Cost, Document, Forest};
 use crate::Result;
-use crate::net::rope::RopeSettings;
+use crate::rope::RopeSettings;
 
 /// Rises with every change of what [`batches`] makes of the same arguments, or of the rates behind its costs: rewards then
 /// round differently.

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::{Rgb, check_not_empty, jpeg};
+use super::jpeg;
+use super::rgb::{Rgb, check_not_empty};
 use crate::{Error, Result};
 
 /// Most pixels that a picture may have unless the caller knows better: where Pillow too calls a picture a

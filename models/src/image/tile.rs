@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decode::DEFAULT_MAX_PIXELS;
 use super::resize::resize;
-use super::{DEFAULT_MAX_PIXELS, Rgb};
+use super::rgb::Rgb;
 use crate::{Error, Result};
 
 /// What pictures are padded with before they are resized whole: ImageNet's mean colour, whatever the normalisation.

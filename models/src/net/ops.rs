@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::image::Normalization;
+use crate::kinds::TokenOrder;
 
 /// Whether a linear layer has a bias. Explicit: "add it if the tensor exists" would hide a missing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +28,6 @@ pub enum Activation {
     Gelu,
     /// x · sigmoid(x).
     Silu,
-}
-
-/// How pixel shuffle orders the tokens of a tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenOrder {
-    /// Along the rows of the image (InternVL's "v2").
-    ByRow,
-    /// Along its columns ("v1").
-    ByColumn,
 }
 
 /// An interpreter. Weights are fetched by name, relative to the open scopes; `name` of a layer is completed by

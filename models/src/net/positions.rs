@@ -1,7 +1,7 @@
 //! The vision encoder's position embedding, resized for tiles of another size as the published code does it: the grid of
 //! patches by bicubic interpolation (a = -0.75, pixel centres at halves, edges repeated), the class token's row kept.
 
-use super::Branch;
+use super::branch::Branch;
 use super::vision::POSITION_EMBEDDING;
 use crate::Result;
 use crate::checkpoint::Checkpoint;

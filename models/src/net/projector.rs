@@ -1,7 +1,7 @@
 //! `mlp1`: from the vision encoder's tokens to the language model's.
 
-use super::Inventory;
 use super::ops::{Bias, Ops};
+use super::part::Inventory;
 use crate::Result;
 use crate::config::{Config, VisionConfig};
 

@@ -1,8 +1,8 @@
 //! InternViT in the 300M and the 6B style: patches, a class token, pre-norm layers with layer scale. No norm after the last
 //! layer.
 
-use super::Inventory;
 use super::ops::{Bias, Ops};
+use super::part::Inventory;
 use crate::Result;
 use crate::config::{VisionConfig, VisionNorm};
 use crate::image::Normalization;

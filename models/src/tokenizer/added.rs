@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::VISION_TOKENS;
+use super::engine::VISION_TOKENS;
 use super::settings::{AddedToken, Settings};
-use super::slow::Words;
+use super::words::Words;
 use crate::{Error, Result};
 
 /// One of them.

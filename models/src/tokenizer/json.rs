@@ -10,8 +10,8 @@ use tokenizers::{
     PreTokenizer, Token, Tokenizer, normalizer,
 };
 
-use super::source::read_file;
-use super::{Engine, Piece, Tokens, VISION_TOKENS, no_token};
+use super::engine::{Engine, Piece, Tokens, VISION_TOKENS, no_token, refused};
+use super::files::read_file;
 use crate::{Error, Result};
 
 pub(super) struct Json {
@@ -148,10 +148,6 @@ fn tokens(encoding: Encoding) -> Tokens {
         ids: encoding.get_ids().to_vec(),
         starts: encoding.get_offsets().iter().map(|o| o.0).collect(),
     }
-}
-
-pub(super) fn refused(error: tokenizers::Error) -> Error {
-    Error::invalid(format!("tokenizer: {error}"))
 }
 
 fn added_tokens(inner: &Tokenizer) -> HashMap<String, AddedToken> {

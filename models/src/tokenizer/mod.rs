@@ -7,89 +7,26 @@
 
 mod added;
 mod aligned;
+mod engine;
+mod files;
 mod json;
 mod sentencepiece;
 mod settings;
 mod slow;
 mod source;
 mod vocab_merges;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use slow::is_python_space;
+pub(crate) use engine::{Piece, Tokens};
+pub use engine::{Specials, VISION_TOKENS};
 pub use vocab_merges::QWEN2_WORDS;
+pub(crate) use words::is_python_space;
 
-use crate::{Error, Result};
-
-/// What the published code adds to a language model's vocabulary, in its order.
-pub const VISION_TOKENS: [&str; 9] = [
-    "<img>",
-    "</img>",
-    "<IMG_CONTEXT>",
-    "<quad>",
-    "</quad>",
-    "<ref>",
-    "</ref>",
-    "<box>",
-    "</box>",
-];
-
-/// How special tokens that are written out in a text are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Specials {
-    /// They become the special tokens, as in the published code.
-    Parsed,
-    /// They are text like any other.
-    AsText,
-}
-
-/// A part of a text whose special tokens are known beforehand.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Piece<'a> {
-    /// Exactly one added token of the vocabulary.
-    Token(&'a str),
-    /// Text; whatever it looks like.
-    Text(&'a str),
-}
-
-impl<'a> Piece<'a> {
-    pub(crate) fn as_str(&self) -> &'a str {
-        match self {
-            Self::Token(text) | Self::Text(text) => text,
-        }
-    }
-}
-
-/// Token ids, and for each the byte of the text that it starts at (0 for one that stands for no text).
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Tokens {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) starts: Vec<usize>,
-}
-
-impl Tokens {
-    fn push(&mut self, id: u32, start: usize) {
-        self.ids.push(id);
-        self.starts.push(start);
-    }
-}
-
-/// One kind of tokenizer.
-trait Engine: Send + Sync {
-    /// `text` with every special token in it parsed.
-    fn encode_parsed(&self, text: &str) -> Result<Tokens>;
-    /// The concatenated `pieces`, in which nothing but the tokens among them is special.
-    fn encode_pieces(&self, pieces: &[Piece]) -> Result<Tokens>;
-    /// The id of a token, an added one or not.
-    fn id(&self, token: &str) -> Option<u32>;
-    /// Whether the token is an added one.
-    fn adds(&self, token: &str) -> bool;
-    /// One more than the largest id.
-    fn vocabulary(&self) -> usize;
-    /// How many of [`VISION_TOKENS`] no file knows.
-    fn new_tokens(&self) -> usize;
-}
+use crate::Result;
+use engine::Engine;
 
 /// The tokenizer of one checkpoint or bundle. Threads may share it.
 pub struct Tokenizer {
@@ -166,8 +103,4 @@ impl fmt::Debug for Tokenizer {
             .field("files", &self.files)
             .finish_non_exhaustive()
     }
-}
-
-fn no_token(name: &str) -> Error {
-    Error::invalid(format!("the tokenizer has no token {name}"))
 }

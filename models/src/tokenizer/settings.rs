@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::source::read_file;
+use super::files::read_file;
 use crate::{Error, Result};
 
 /// The roles of special tokens, in transformers' order.

@@ -1,31 +1,14 @@
 //! The slow Python tokenizers of transformers 4, which the published code uses. A text is prepared as a whole, cut at its
 //! added tokens, and what lies between them is cut into words of the vocabulary.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use super::added::{Added, AddedTokens};
 use super::aligned::Aligned;
+use super::engine::{Engine, Piece, Specials, Tokens, no_token};
 use super::settings::Settings;
-use super::{Engine, Piece, Specials, Tokens, no_token};
+use super::words::{BLANK, Words, is_python_space};
 use crate::Result;
-
-/// SentencePiece's blank.
-pub(super) const BLANK: char = '\u{2581}';
-
-/// A vocabulary, and how text without added tokens is cut into its words.
-pub(super) trait Words: Send + Sync {
-    /// Appends the ids of `text`, each with the byte that it starts at. As text, special tokens that the vocabulary
-    /// itself would find (SentencePiece's user-defined pieces) are not found.
-    fn encode(&self, text: &str, specials: Specials, into: &mut Vec<(u32, usize)>) -> Result<()>;
-    /// Says which ids are special tokens'.
-    fn set_special(&mut self, _ids: HashSet<u32>) -> Result<()> {
-        Ok(())
-    }
-    fn id(&self, word: &str) -> Option<u32>;
-    /// The number of words; their ids are all below it.
-    fn len(&self) -> usize;
-}
 
 /// What happens to a text as a whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -179,11 +162,6 @@ fn between(text: &str, before: Option<&Cut>, after: Option<&Cut>) -> Range<usize
         end = start + text[start..end].trim_end_matches(is_python_space).len();
     }
     start..end
-}
-
-/// What Python's `str.strip` removes: Unicode white space and the four information separators.
-pub(crate) fn is_python_space(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
 impl Engine for Slow {

@@ -1,9 +1,8 @@
 //! Which files of a folder its tokenizer is made from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Engine;
+use super::engine::Engine;
 use super::json::Json;
 use super::sentencepiece::{self, SentencePiece};
 use super::settings::Settings;
@@ -173,8 +172,4 @@ fn missing(folder: &Path) -> Error {
         sources.join(", or ")
     ))
     .at(folder.display())
-}
-
-pub(super) fn read_file(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).map_err(|e| Error::io(file, e))
 }

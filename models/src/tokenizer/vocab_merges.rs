@@ -10,10 +10,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Model, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
 
-use super::Specials;
-use super::json::refused;
-use super::slow::Words;
-use super::source::read_file;
+use super::engine::{Specials, refused};
+use super::files::read_file;
+use super::words::Words;
 use crate::{Error, Result};
 
 /// How Qwen2 cuts text into the words within which it merges: a regular expression.

@@ -16,7 +16,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::TensorElementType;
-use seeward_models::bundle::FOREST_ATTENTION;
+use seeward_models::contract::FOREST_ATTENTION;
 
 use super::{Input, extract};
 use seen::Block;

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86;
 
-use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
 
 /// Rows whose sums are computed at once.
 pub(super) const ROWS: usize = 6;

@@ -13,7 +13,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::{TensorElementType, ValueRef};
-use seeward_models::bundle::INT8_LINEAR;
+use seeward_models::contract::INT8_LINEAR;
 
 use super::extract;
 use super::integers::{Products, ROWS, Work, run};

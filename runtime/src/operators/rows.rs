@@ -7,7 +7,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::TensorElementType;
-use seeward_models::bundle::QUANTIZE_ROWS;
+use seeward_models::contract::QUANTIZE_ROWS;
 
 use super::activations::ROUNDER;
 use super::extract;

@@ -1,3 +1,3 @@
-/* Found only where LibTorch's own header is not: .cargo/config.toml has this folder searched last.
-   A missing include ends the compilation at once, where #error would go on to thousands of messages. */
+/* Found only if LibTorch's own header is missing: .cargo/config.toml makes the compiler search this folder last.
+   A missing include ends the compilation at once, while #error would continue to thousands of messages. */
 #include "LibTorch is missing: run `make setup`"

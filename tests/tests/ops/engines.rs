@@ -9,14 +9,15 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{PrimitiveTensorElementType, TensorRef};
 use seeward_export::{Graph, GraphOps, Lowering, build_graph};
 use seeward_models::Result;
-use seeward_models::bundle::{Contract, Dim, Element, Port, Precision, Target};
 use seeward_models::checkpoint::{Checkpoint, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::contract::{Contract, Dim, Element, Port};
+use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Ops;
 use seeward_tests::compare::{Tolerance, assert_close};
-use seeward_train::parameters::{self, Parameters};
-use seeward_train::precision;
+use seeward_train::libtorch::interpreter::{self, Torch};
+use seeward_train::libtorch::parameters::{self, Parameters};
+use seeward_train::libtorch::precision;
 use seeward_train::random::Stream;
-use seeward_train::torch::{self, Torch};
 use tch::{Device, Kind, Tensor};
 
 /// What a case is exported as, and how far it may then be off.
@@ -95,7 +96,7 @@ fn random<T>(name: &str, shape: &[usize], one: impl Fn(u64) -> T) -> Vec<T> {
 }
 
 impl Array {
-    fn torch(&self) -> torch::Value {
+    fn torch(&self) -> interpreter::Value {
         match &self.values {
             Values::F32(values) => tensor(&self.shape, values),
             Values::U8(values) => tensor(&self.shape, values),
@@ -132,9 +133,9 @@ impl Array {
     }
 }
 
-fn tensor<T: tch::kind::Element>(shape: &[usize], values: &[T]) -> torch::Value {
+fn tensor<T: tch::kind::Element>(shape: &[usize], values: &[T]) -> interpreter::Value {
     let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-    torch::Value(Tensor::from_slice(values).reshape(&shape[..]))
+    interpreter::Value(Tensor::from_slice(values).reshape(&shape[..]))
 }
 
 fn view<'a, T>(shape: &'a [usize], values: &'a [T]) -> SessionInputValue<'a>
@@ -205,7 +206,7 @@ fn in_libtorch(checkpoint: &Checkpoint, inputs: &[Array], body: Body<Torch>) -> 
         weights.insert(name.to_owned(), tensor);
     }
     let inputs: Vec<_> = inputs.iter().map(Array::torch).collect();
-    let torch::Value(y) = body(
+    let interpreter::Value(y) = body(
         &mut Torch::new(Rc::new(weights), precision::Precision::Fp32),
         &inputs,
     )

@@ -19,8 +19,9 @@ use engines::{agree, floats, i32s, i64s, pixels};
 use seeward_export::GraphOps;
 use seeward_models::Result;
 use seeward_models::image::Normalization;
-use seeward_models::net::{Activation, Bias, Ops, TokenOrder};
-use seeward_train::torch::Torch;
+use seeward_models::kinds::TokenOrder;
+use seeward_models::net::{Activation, Bias, Ops};
+use seeward_train::libtorch::interpreter::Torch;
 
 /// One test a line: `name(ops, inputs) [weights with their shapes] => what is computed`.
 macro_rules! table {

@@ -2,8 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::{Algorithm, Config, Resume};
-use crate::best::Criterion;
+use super::keys::{Algorithm, Config, Resume};
 
 /// Checks ranges and combinations, and returns what the user should know.
 pub(super) fn check(config: &Config) -> Result<Vec<String>> {
@@ -12,7 +11,6 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>> {
     fractions(config)?;
     ranges(config)?;
     combinations(config)?;
-    Criterion::of(config)?;
     Ok(notices(config))
 }
 

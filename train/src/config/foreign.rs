@@ -2,7 +2,7 @@
 
 use serde_norway::Value;
 
-use super::Config;
+use super::keys::Config;
 use super::setting::{Setting, shown};
 
 /// A key of the published argument classes that would change the result.

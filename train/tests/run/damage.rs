@@ -72,7 +72,8 @@ fn every_file_of_a_checkpoint_is_guarded() {
         let whole = fs::read(&path).unwrap();
         for harm in [flip, truncate] {
             harm(&path);
-            let error = seeward_train::state::State::of_sound(&run.last()).unwrap_err();
+            let error = seeward_train::output::trainer_state::TrainerState::of_sound(&run.last())
+                .unwrap_err();
             let message = format!("{error:#}");
             assert!(
                 message.starts_with(&path.display().to_string()),
@@ -81,7 +82,7 @@ fn every_file_of_a_checkpoint_is_guarded() {
             fs::write(&path, &whole).unwrap();
         }
     }
-    seeward_train::state::State::of_sound(&run.last()).unwrap();
+    seeward_train::output::trainer_state::TrainerState::of_sound(&run.last()).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use seeward_train::state::State;
+use seeward_train::output::trainer_state::TrainerState;
 
 use crate::support::{Run, message};
 
@@ -76,7 +76,7 @@ fn a_full_disk_is_reported_before_an_old_checkpoint_is_touched() {
     let (needed, available) = (number(" bytes are needed"), number(" are available"));
     assert!(needed > checkpoint && needed < checkpoint * 2, "{said}");
     assert!(available < needed && available > 0, "{said}");
-    State::of_sound(&kept.join("checkpoint-1")).unwrap();
+    TrainerState::of_sound(&kept.join("checkpoint-1")).unwrap();
     assert!(!kept.join("checkpoint-2").exists());
 }
 
@@ -106,7 +106,7 @@ fn a_disk_that_fills_up_while_a_checkpoint_is_written_keeps_the_one_before() {
         "{said}"
     );
     assert!(said.contains("No space left on device"), "{said}");
-    State::of_sound(&kept.join("checkpoint-1")).unwrap();
+    TrainerState::of_sound(&kept.join("checkpoint-1")).unwrap();
     let names = fs::read_dir(&kept)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());

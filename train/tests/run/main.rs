@@ -8,11 +8,11 @@ mod disk;
 mod dry_run;
 mod events;
 mod interruption;
-mod left_out;
 mod lora;
 mod not_finite;
 mod published;
 mod resume;
+mod skipped_rows;
 mod support;
 
 use std::fs;

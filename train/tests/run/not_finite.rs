@@ -6,10 +6,10 @@ use std::path::Path;
 use seeward_models::checkpoint::{Checkpoint, TensorData, WEIGHTS_FILE, write_tensors};
 use seeward_models::tokenizer::{Specials, Tokenizer};
 use seeward_train::config::Config;
-use seeward_train::data::Rows;
-use seeward_train::loader::{Views, prepare};
-use seeward_train::setup::Start;
-use seeward_train::trainer::{Rates, Trainer};
+use seeward_train::data::loader::{Preprocessors, prepare};
+use seeward_train::data::rows::Rows;
+use seeward_train::model::setup::Start;
+use seeward_train::step::trainer::{Rates, Trainer};
 use tch::Device;
 
 use crate::support::{Run, golden, weights};
@@ -117,11 +117,11 @@ fn the_weights_are_those_before_the_step() {
     };
     let rows = Rows::pairs(&rows, None).unwrap();
     let start = Start::load(&config, None, Device::Cpu).unwrap();
-    let views = Views {
-        main: Some(&start.views.main),
+    let preprocessors = Preprocessors {
+        main: Some(&start.preprocessors.main),
         text: None,
     };
-    let batches = [[0], [1]].map(|row| prepare(&rows, views, &row).unwrap());
+    let batches = [[0], [1]].map(|row| prepare(&rows, preprocessors, &row).unwrap());
     let mut trainer = Trainer::new(&config, start.models, start.parameters);
     let bits = |trainer: &Trainer| -> Vec<Vec<u8>> {
         let data = trainer.parameters.data();

@@ -2,10 +2,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError};
 
 use super::*;
-use crate::bundle::Precision;
-use crate::forest::{Rates, Work};
-use crate::net::rope::RopeScaling;
+use crate::forest::{ModelFlops, Rates};
+use crate::kinds::Precision;
 use crate::prompt::Conversation;
+use crate::rope::RopeScaling;
 
 type Check = std::result::Result<(), TestCaseError>;
 
@@ -28,7 +28,7 @@ fn packing(batch_tokens: usize) -> Packing {
     Packing {
         batch_tokens,
         most_rows: usize::MAX,
-        cost: Cost::new(Work::default(), Rates::of(Precision::Fp32)),
+        cost: Cost::new(ModelFlops::default(), Rates::of(Precision::Fp32)),
     }
 }
 
@@ -120,9 +120,9 @@ fn many_branches_take_several_rows_where_attention_would_cost_more_than_the_pref
     assert!((2..6).contains(&rows), "{rows}");
     let free_pairs = Packing {
         cost: Cost::new(
-            Work {
+            ModelFlops {
                 attention: 0,
-                ..Work::default()
+                ..ModelFlops::default()
             },
             Rates::of(Precision::Fp32),
         ),
@@ -160,7 +160,10 @@ fn a_model_is_worth_what_its_config_says() {
     );
     let text = std::fs::read_to_string(file).expect("a golden file");
     let config = crate::config::Config::parse(serde_json::from_str(&text).expect("JSON"));
-    assert_eq!(Work::of(&config.expect("valid").text), Work::default());
+    assert_eq!(
+        ModelFlops::of(&config.expect("valid").text),
+        ModelFlops::default()
+    );
 }
 
 fn tree() -> impl Strategy<Value = Vec<Conversation>> {

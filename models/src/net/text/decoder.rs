@@ -1,8 +1,8 @@
 //! What the families share: pre-norm layers of grouped-query attention over rotary positions and a gated SiLU MLP. A
 //! family's own file says how its layers name and pack their projections.
 
-use super::super::Inventory;
 use super::super::ops::{Bias, Ops};
+use super::super::part::Inventory;
 use super::Context;
 use crate::Result;
 use crate::config::TextConfig;

@@ -7,8 +7,8 @@ mod llama;
 mod phi3;
 mod qwen2;
 
-use super::Inventory;
 use super::ops::Ops;
+use super::part::Inventory;
 use crate::Result;
 use crate::config::{TextConfig, TextFamily};
 use decoder::Layout;

@@ -7,8 +7,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::iter;
 use std::ops::Range;
 
+use super::model::{Model, Reading};
 use super::proto::Kind;
-use super::{Model, Reading};
 
 const NONE: usize = usize::MAX;
 

@@ -1,195 +1,40 @@
 //! SentencePiece's BPE models (`tokenizer.model`): Llama's, Phi3's and InternLM2's vocabularies.
 
 mod bpe;
+mod model;
 mod proto;
 
-use std::collections::{HashMap, HashSet};
-use std::ops::Range;
-use std::path::Path;
+use std::collections::HashSet;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use super::engine::Specials;
+use super::words::{BLANK, Words};
+use crate::Result;
+pub(super) use model::Model;
+use model::Reading;
 
-use proto::{Kind, ModelProto, Piece};
-
-use super::Specials;
-use super::aligned::Aligned;
-use super::slow::{BLANK, Words};
-use super::source::read_file;
-use crate::{Error, Result};
-
-const BPE: u64 = 2;
-
-/// Which pieces text may be made of.
-struct Reading {
-    user_defined: AhoCorasick,
-    hidden: HashSet<u32>,
-}
-
-impl Reading {
-    /// All but `hidden` and those that never are.
-    fn new(pieces: &[Piece], hidden: HashSet<u32>) -> Result<Self> {
-        let shown = (0..).zip(pieces).filter(|(id, _)| !hidden.contains(id));
-        let symbols = shown.filter(|(_, piece)| piece.kind == Kind::UserDefined);
-        let user_defined = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(symbols.map(|(_, piece)| &piece.text))
-            .map_err(Error::invalid)?;
-        Ok(Self {
-            user_defined,
-            hidden,
-        })
-    }
-
-    fn user_defined<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> {
-        self.user_defined.find_iter(text).map(|found| found.range())
-    }
-}
-
-/// A model as its file has it.
-pub(super) struct Model {
-    pieces: Vec<Piece>,
-    ids: HashMap<String, u32>,
-    parsed: Reading,
-    as_text: Reading,
-    unknown: u32,
-    /// The pieces of the 256 bytes, which an unknown character falls back to.
-    bytes: Option<Vec<u32>>,
-    dummy_prefix: bool,
-    squeeze_blanks: bool,
-}
-
-impl Model {
-    pub(super) fn read(file: &Path) -> Result<Self> {
-        let model = ModelProto::parse(&read_file(file)?).and_then(Self::new);
-        model.map_err(|e| e.at(file.display()))
-    }
-
-    fn new(proto: ModelProto) -> Result<Self> {
-        refuse_unsupported(&proto)?;
-        let ids = ids(&proto.pieces)?;
-        let unknown = proto.pieces.iter().position(|p| p.kind == Kind::Unknown);
-        let unknown = unknown.ok_or_else(|| Error::invalid("no piece is the unknown one"))?;
-        let bytes = (0..=u8::MAX).map(|byte| byte_piece(&ids, byte));
-        let bytes = proto.byte_fallback.then(|| bytes.collect::<Result<_>>());
-        Ok(Self {
-            ids,
-            parsed: Reading::new(&proto.pieces, HashSet::new())?,
-            as_text: Reading::new(&proto.pieces, HashSet::new())?,
-            unknown: u32::try_from(unknown).map_err(Error::invalid)?,
-            bytes: bytes.transpose()?,
-            dummy_prefix: proto.dummy_prefix,
-            squeeze_blanks: proto.squeeze_blanks,
-            pieces: proto.pieces,
-        })
-    }
-
-    fn piece(&self, id: u32) -> &Piece {
-        &self.pieces[id as usize]
-    }
-
-    /// The id of a piece that text can be made of.
-    fn mergeable(&self, text: &str, reading: &Reading) -> Option<u32> {
-        let id = self.ids.get(text).copied();
-        id.filter(|id| {
-            let kind = self.piece(*id).kind;
-            matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused)
-                && !reading.hidden.contains(id)
-        })
-    }
-
-    /// Blanks become visible; the model may want one in front, and no others at the ends or in a row.
-    fn normalise(&self, text: &str) -> Aligned {
-        let mut normal = Aligned::with_capacity(text.len() + text.len() / 2);
-        let leading = |c: char| self.squeeze_blanks && c == ' ';
-        let skipped = text.len() - text.trim_start_matches(leading).len();
-        if self.dummy_prefix && skipped < text.len() {
-            normal.push(BLANK, skipped);
-        }
-        let mut after_blank = self.squeeze_blanks;
-        for (at, c) in text.char_indices() {
-            if !(c == ' ' && after_blank) {
-                normal.push(if c == ' ' { BLANK } else { c }, at);
-            }
-            after_blank = self.squeeze_blanks && c == ' ';
-        }
-        if self.squeeze_blanks {
-            normal.trim_end_matches(BLANK);
-        }
-        normal
-    }
-
-    fn encode(&self, text: &str, specials: Specials, into: &mut Vec<(u32, usize)>) {
-        let reading = match specials {
-            Specials::Parsed => &self.parsed,
-            Specials::AsText => &self.as_text,
-        };
-        let normal = self.normalise(text);
-        let mut after_unknown = false;
-        for range in bpe::merge(self, reading, normal.text()) {
-            let start = normal.origin(range.start);
-            let word = &normal.text()[range];
-            let id = self.ids.get(word).copied().unwrap_or(self.unknown);
-            let is_unknown = id == self.unknown;
-            match &self.bytes {
-                Some(bytes) if is_unknown => {
-                    into.extend(word.bytes().map(|byte| (bytes[usize::from(byte)], start)));
-                }
-                // Several unknown characters in a row are one token.
-                None if is_unknown && after_unknown => {}
-                _ => into.push((id, start)),
-            }
-            after_unknown = is_unknown;
-        }
-    }
-}
-
-fn refuse_unsupported(proto: &ModelProto) -> Result<()> {
-    let kind = match proto.model_type {
-        BPE => None,
-        1 => Some("unigram"),
-        3 => Some("word"),
-        4 => Some("char"),
-        _ => Some("an unknown one"),
+/// Appends the ids of `text`, each with the byte that it starts at.
+fn encode(model: &Model, text: &str, specials: Specials, into: &mut Vec<(u32, usize)>) {
+    let reading = match specials {
+        Specials::Parsed => &model.parsed,
+        Specials::AsText => &model.as_text,
     };
-    if let Some(kind) = kind {
-        return Err(Error::invalid(format!(
-            "model_type: expected BPE, got {kind}"
-        )));
-    }
-    let refused = [
-        (proto.charsmap > 0, "a normalisation of characters"),
-        (proto.blank_as_suffix, "white space as suffix"),
-        (!proto.escape_blanks, "white space that is not escaped"),
-    ];
-    match refused.iter().find(|(has, _)| *has) {
-        Some((_, what)) => Err(Error::invalid(format!(
-            "{what} is not supported: no published model has it"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn ids(pieces: &[Piece]) -> Result<HashMap<String, u32>> {
-    let mut ids = HashMap::with_capacity(pieces.len());
-    for (id, piece) in (0..).zip(pieces) {
-        if let Some(first) = ids.insert(piece.text.clone(), id) {
-            let text = &piece.text;
-            return Err(Error::invalid(format!(
-                "pieces {first} and {id} are both {text:?}"
-            )));
+    let normal = model.normalise(text);
+    let mut after_unknown = false;
+    for range in bpe::merge(model, reading, normal.text()) {
+        let start = normal.origin(range.start);
+        let word = &normal.text()[range];
+        let id = model.ids.get(word).copied().unwrap_or(model.unknown);
+        let is_unknown = id == model.unknown;
+        match &model.bytes {
+            Some(bytes) if is_unknown => {
+                into.extend(word.bytes().map(|byte| (bytes[usize::from(byte)], start)));
+            }
+            // Several unknown characters in a row are one token.
+            None if is_unknown && after_unknown => {}
+            _ => into.push((id, start)),
         }
+        after_unknown = is_unknown;
     }
-    Ok(ids)
-}
-
-fn byte_piece(ids: &HashMap<String, u32>, byte: u8) -> Result<u32> {
-    let name = format!("<0x{byte:02X}>");
-    let id = ids.get(&name).copied();
-    id.ok_or_else(|| {
-        Error::invalid(format!(
-            "byte fallback needs the piece {name}, which is missing"
-        ))
-    })
 }
 
 /// A model as Python's tokenizers use it.
@@ -208,7 +53,7 @@ impl SentencePiece {
         model.dummy_prefix = false;
         let name = model.piece(model.unknown).text.clone();
         let mut pieces = Vec::new();
-        model.encode(&name, Specials::Parsed, &mut pieces);
+        encode(&model, &name, Specials::Parsed, &mut pieces);
         let guard = Some((name, pieces.len()));
         Ok(Self { model, guard })
     }
@@ -218,11 +63,11 @@ impl Words for SentencePiece {
     fn encode(&self, text: &str, specials: Specials, into: &mut Vec<(u32, usize)>) -> Result<()> {
         let guard = self.guard.as_ref();
         match guard.filter(|_| text.starts_with([BLANK, ' '])) {
-            None => self.model.encode(text, specials, into),
+            None => encode(&self.model, text, specials, into),
             Some((name, count)) => {
                 let mut guarded = Vec::new();
                 let text = format!("{name}{text}");
-                self.model.encode(&text, specials, &mut guarded);
+                encode(&self.model, &text, specials, &mut guarded);
                 let kept = guarded.into_iter().skip(*count);
                 into.extend(kept.map(|(id, start)| (id, start.saturating_sub(name.len()))));
             }

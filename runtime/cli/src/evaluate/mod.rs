@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 use seeward_runtime::RewardModel;
 
 use crate::stop::{Signal, Stop};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 use seeward_models::sample::{
     Candidates, Format, Group, Lines, Pair, PreferenceReader, PreferenceRow,
 };

@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 use seeward_models::forest::LAYOUT_VERSION;
 use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use seeward_models::bundle::Precision;
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
+use seeward_models::kinds::Precision;
 use seeward_runtime::{RewardModel, Usage};
 use serde::Serialize;
 

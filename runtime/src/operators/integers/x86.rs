@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use seeward_models::bundle::PANEL_OUTPUTS;
+use seeward_models::contract::PANEL_OUTPUTS;
 
 use super::{Group, Inputs, Products, ROWS, Sums, Work};
 

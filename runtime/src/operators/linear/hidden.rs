@@ -7,7 +7,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::TensorElementType;
-use seeward_models::bundle::INT8_HIDDEN;
+use seeward_models::contract::INT8_HIDDEN;
 
 use super::super::activations::{gelu, silu};
 use super::super::integers::{Products, Work, run};

@@ -2,7 +2,7 @@
 
 use ort::operator::{ComputeContext, OperatorInput};
 use ort::value::{TensorElementType, ValueRef};
-use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
 
 use super::super::extract;
 use super::super::integers::{Group, Inputs, Products, ROWS};

@@ -1,4 +1,4 @@
-use seeward_models::bundle::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
 
 use super::super::activations::{gelu, silu};
 #[cfg(target_arch = "x86_64")]

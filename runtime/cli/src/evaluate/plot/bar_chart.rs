@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use seeward_models::folder::replace_file;
+use seeward_models::atomic::replace_file;
 
 use super::svg::{Document, Tenths, element, text};
 use super::{PALETTE, Span};

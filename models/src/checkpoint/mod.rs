@@ -1,0 +1,18 @@
+//! A checkpoint folder in the Hugging Face layout: `model.safetensors`, or shards with an index. Tensors are read by
+//! ranges, so that memory never grows with the model and a truncated file is an error rather than a fault.
+
+mod dtype;
+mod header;
+mod stored;
+mod stream;
+mod write;
+
+pub use dtype::Dtype;
+pub use header::WEIGHTS_FILE;
+pub use stored::{Checkpoint, Required, TensorInfo};
+pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};
+pub use write::{TensorData, write_tensors};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Writing tensors that are in memory.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::dtype::Dtype;
+use super::stream::{TensorStream, write_streams};
+use crate::Result;
+
+/// A tensor to be written; its bytes are asked for only when they are due.
+pub struct TensorData<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Yields the little-endian elements, row-major.
+    pub bytes: Box<dyn Fn() -> Cow<'a, [u8]> + 'a>,
+}
+
+impl<'a> TensorData<'a> {
+    /// A tensor of f32 values.
+    pub fn f32(name: impl Into<String>, shape: &[usize], values: &'a [f32]) -> Self {
+        let bytes = move || Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect());
+        Self {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            bytes: Box::new(bytes),
+        }
+    }
+
+    /// How many bytes it takes.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+
+    fn stream(self) -> TensorStream<'a> {
+        TensorStream {
+            name: self.name,
+            dtype: self.dtype,
+            shape: self.shape,
+            chunks: Box::new(move |sink| sink(&(self.bytes)())),
+        }
+    }
+}
+
+/// Writes one safetensors file. The same tensors give the same bytes.
+pub fn write_tensors(path: &Path, tensors: Vec<TensorData>) -> Result<()> {
+    write_streams(path, tensors.into_iter().map(TensorData::stream).collect())
+}

@@ -1,0 +1,55 @@
+//! Small choices that configuration, network, layout and bundle share.
+
+use serde::{Deserialize, Serialize};
+
+/// The execution provider of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Standard ONNX operators only; runs wherever they have kernels.
+    Portable,
+    /// ONNX Runtime's CPU provider.
+    Cpu,
+    /// ONNX Runtime's CUDA provider.
+    Cuda,
+    /// TensorRT.
+    Tensorrt,
+}
+
+/// Precision of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit float.
+    Fp32,
+    /// 16-bit float.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+    /// 8-bit integers with scales.
+    Int8,
+    /// 4-bit weights with scales.
+    Int4,
+}
+
+/// The parts of a request that the model was trained to see; score and evaluate obey it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputMode {
+    /// Image and prompt.
+    #[default]
+    Full,
+    /// The white image instead of the request's.
+    TextOnly,
+    /// The empty prompt instead of the request's.
+    ImageOnly,
+}
+
+/// How pixel shuffle orders the tokens of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenOrder {
+    /// Along the rows of the image (InternVL's "v2").
+    ByRow,
+    /// Along its columns ("v1").
+    ByColumn,
+}

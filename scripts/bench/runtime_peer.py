@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""The same rewards from PyTorch with Hugging Face transformers' InternVL: the other half of runtime.py.
+
+Reads a question a line on stdin, as JSON, and answers each with a line of JSON on stdout. There is no head over the
+vocabulary: the score head is applied to the last token's hidden state. Each part uses the
+faster of transformers' attention implementations.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import peer  # isort: skip; it adds the packages to the path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+IMPLEMENTATIONS = ["sdpa", "eager"]
+AT_ONCE = 16  # responses in one batch over a cache: the cache is copied for each
+
+
+class Scorer:
+    """The model in one precision."""
+
+    def __init__(self, checkpoint, dtype, device):
+        self.dtype, self.device = dtype, device
+        self.model, self.head = (part.to(device) for part in peer.load(checkpoint, dtype))
+        self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+
+    def ids(self, text):
+        return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False).ids], device=self.device)
+
+    def pixels(self, row):
+        return peer.normalized(torch.from_numpy(np.load(row["tiles"]))).to(self.device, self.dtype)
+
+    def reward(self, hidden):
+        return (hidden[:, -1].float() @ self.head.float().T).squeeze(1).tolist()
+
+    def rows(self, row):
+        """The usual way: every response is a whole conversation with its image."""
+        rewards = []
+        for response in row["responses"]:
+            out = self.model(input_ids=self.ids(row["prompt"] + response), pixel_values=self.pixels(row), use_cache=False)
+            rewards += self.reward(out.last_hidden_state)
+        return rewards
+
+    def shared(self, row):
+        """The fastest way in PyTorch: one pass for image and prompt, whose keys and values all responses reuse."""
+        prompt = self.ids(row["prompt"])
+        rewards = []
+        out = self.model(input_ids=prompt, pixel_values=self.pixels(row), use_cache=True)
+        cache = peer.cache_of(out)
+        for start in range(0, len(row["responses"]), AT_ONCE):
+            some = torch.cat([self.ids(response) for response in row["responses"][start:start + AT_ONCE]])
+            repeated = peer.repeated(cache, len(some))
+            out = self.model.language_model(input_ids=some, use_cache=True, **{peer.CACHE: repeated})
+            rewards += self.reward(out.last_hidden_state)
+        return rewards
+
+    def choose(self, row):
+        """Selects the faster attention for each part, by one timed run after one warm-up run."""
+        pixels, ids = self.pixels(row), self.ids(row["prompt"] + row["responses"][0])
+        parts = {"vision": (self.model.vision_tower, lambda: self.model.get_image_features(pixels)),
+                 "LLM": (self.model.language_model, lambda: self.model.language_model(input_ids=ids, use_cache=False))}
+        chosen = {}
+        for name, (part, run) in parts.items():
+            seconds = {}
+            for implementation in IMPLEMENTATIONS:
+                part.set_attn_implementation(implementation)
+                run()
+                seconds[implementation] = timed(run)[0]
+            chosen[name] = min(seconds, key=seconds.get)
+            part.set_attn_implementation(chosen[name])
+        return chosen
+
+
+def timed(work):
+    start = time.perf_counter()
+    result = work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def matmul_rates(device):
+    """Operations a second of a large product, by element type, the best of five."""
+    m, k, n = (4100, 1024, 4096) if device == "cpu" else (8192, 4096, 8192)
+    a, b = torch.randn(m, k, device=device), torch.randn(n, k, device=device)
+    whole = [torch.randint(-127, 127, size, dtype=torch.int8, device=device) for size in [(m, k), (n, k)]]
+    products = {"fp32": lambda: a @ b.T, "int8": lambda: torch._int_mm(whole[0], whole[1].T)}
+    for name, dtype in [("bf16", torch.bfloat16), ("fp16", torch.float16)]:
+        narrow = a.to(dtype), b.to(dtype)
+        products[name] = lambda narrow=narrow: narrow[0] @ narrow[1].T
+    return {name: 2 * m * k * n / min(timed(product)[0] for _ in range(5)) for name, product in products.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    scorers = {}
+    with torch.inference_mode():
+        for line in sys.stdin:
+            question = json.loads(line)
+            if question["way"] == "rates":
+                answer = matmul_rates(arguments.device)
+            else:
+                answer = ask(question, scorers, arguments)
+            print(json.dumps(answer), flush=True)
+
+
+def ask(question, scorers, arguments):
+    row, dtype, chosen = question["row"], question["dtype"], None
+    if dtype not in scorers:
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        scorers[dtype] = Scorer(arguments.checkpoint, kind, arguments.device)
+        chosen = scorers[dtype].choose(row)
+    if arguments.device != "cpu":
+        getattr(scorers[dtype], question["way"])(row)  # a GPU's libraries load kernels in their first run
+    start = time.process_time()
+    seconds, rewards = timed(lambda: getattr(scorers[dtype], question["way"])(row))
+    return {"seconds": seconds, "cpu_seconds": time.process_time() - start, "rewards": rewards, "chosen": chosen}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+//! How much there is to compute, and how much of it sharing saves.
+
+use std::iter::Sum;
+use std::ops::Add;
+
+use seeward_models::config::Config as ModelConfig;
+use seeward_models::net::{self, Branch};
+
+/// What a branch's network reads in forward passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Workload {
+    /// Tokens of conversations.
+    pub(crate) tokens: usize,
+    /// Tokens that only fill rows up.
+    pub(crate) padding: usize,
+    /// Tiles of images.
+    pub(crate) tiles: usize,
+    /// Tokens, if every conversation were computed apart.
+    pub(crate) tokens_unshared: usize,
+    /// Tiles, if they were.
+    pub(crate) tiles_unshared: usize,
+}
+
+impl Add for Workload {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens + other.tokens,
+            padding: self.padding + other.padding,
+            tiles: self.tiles + other.tiles,
+            tokens_unshared: self.tokens_unshared + other.tokens_unshared,
+            tiles_unshared: self.tiles_unshared + other.tiles_unshared,
+        }
+    }
+}
+
+impl Sum for Workload {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), Add::add)
+    }
+}
+
+/// What a token and a tile cost a branch, in products with weights of its blocks. Attention itself, which grows faster
+/// than the number of tokens, is left out: sharing saves more of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Costs {
+    token: f64,
+    tile: f64,
+}
+
+impl Costs {
+    /// Of a model.
+    pub(crate) fn of(config: &ModelConfig) -> Self {
+        let linears = net::block_linears(config, Branch::Main);
+        let products = |part: &str| -> f64 {
+            let of_part = linears
+                .iter()
+                .filter(|weight| weight.name.starts_with(part));
+            let sizes = of_part.map(|weight| weight.shape.iter().product::<usize>());
+            sizes.sum::<usize>() as f64
+        };
+        let patches = config.patches_per_side().pow(2) + 1;
+        Self {
+            token: products("language_model."),
+            tile: products("vision_model.") * patches as f64,
+        }
+    }
+
+    fn shared(&self, load: Workload) -> f64 {
+        load.tokens as f64 * self.token + load.tiles as f64 * self.tile
+    }
+
+    fn apart(&self, load: Workload) -> f64 {
+        load.tokens_unshared as f64 * self.token + load.tiles_unshared as f64 * self.tile
+    }
+}
+
+/// The share of the work that sharing saves, over branches with their loads; `None` where there is no work.
+pub(crate) fn work_saved(branches: &[(Costs, Workload)]) -> Option<f64> {
+    let total = |work: fn(&Costs, Workload) -> f64| -> f64 {
+        branches
+            .iter()
+            .map(|(costs, load)| work(costs, *load))
+            .sum()
+    };
+    let (shared, apart) = (total(Costs::shared), total(Costs::apart));
+    (apart > 0.0).then(|| 1.0 - shared / apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_tiles_weigh_by_what_they_cost() {
+        let costs = |token, tile| Costs { token, tile };
+        let load = Workload {
+            tokens: 60,
+            padding: 7,
+            tiles: 1,
+            tokens_unshared: 100,
+            tiles_unshared: 2,
+        };
+        assert_eq!(
+            work_saved(&[(costs(1.0, 100.0), load)]),
+            Some(1.0 - 160.0 / 300.0)
+        );
+        let blind = Workload {
+            tiles: 0,
+            tiles_unshared: 0,
+            ..load
+        };
+        let both = [(costs(1.0, 100.0), load), (costs(1.0, 0.0), blind)];
+        assert_eq!(work_saved(&both), Some(1.0 - 220.0 / 400.0));
+        assert_eq!(work_saved(&[]), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! How long rows are, about: what rows of a batch are grouped by (`group_by_length`).
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use crate::data::preprocess::Preprocessor;
+use crate::data::rows::{Rows, Samples};
+use crate::progress::PatientBar;
+
+/// Rows that are looked at together.
+const CHUNK: usize = 4096;
+/// Bytes of text in a token, about.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// The length of every row in tokens, as `view` sees it: the text's by its bytes, the images' by their headers. An image
+/// that has none counts nothing.
+///
+/// # Errors
+/// The rows' file.
+pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u32>> {
+    let bar = PatientBar::new("lengths", rows.count() as u64);
+    let mut lengths = Vec::with_capacity(rows.count());
+    let numbers: Vec<usize> = (0..rows.count()).collect();
+    for chunk in numbers.chunks(CHUNK) {
+        match rows.read(chunk)? {
+            Samples::Pairs(pairs) => lengths.par_extend(pairs.par_iter().map(|row| {
+                let pair = &row.sample;
+                let text = [&pair.prompt, &pair.chosen, &pair.rejected];
+                let shared = pair.chosen_images == pair.rejected_images;
+                let rejected: &[String] = if shared { &[] } else { &pair.rejected_images };
+                length(preprocessor, &text, &pair.chosen_images) + images(preprocessor, rejected)
+            })),
+            Samples::Sft(rows) => lengths.par_extend(rows.par_iter().map(|row| {
+                let sample = &row.sample;
+                length(
+                    preprocessor,
+                    &[&sample.prompt, &sample.response],
+                    &sample.images,
+                )
+            })),
+        }
+        bar.at(lengths.len() as u64);
+    }
+    Ok(lengths)
+}
+
+fn length(preprocessor: &Preprocessor, texts: &[&String], paths: &[String]) -> u32 {
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    (bytes / BYTES_PER_TOKEN) as u32 + images(preprocessor, paths)
+}
+
+fn images(preprocessor: &Preprocessor, paths: &[String]) -> u32 {
+    let per_tile = preprocessor.prompter.settings().tokens_per_tile;
+    let tiles = |path| preprocessor.tile_count(path).unwrap_or(0);
+    let tiles: usize = preprocessor.seen(paths).into_iter().map(tiles).sum();
+    (tiles * per_tile) as u32
+}

@@ -1,0 +1,290 @@
+//! Which rows each optimizer step trains on: a function of the config, the number of rows and, where they are grouped by
+//! it, their lengths.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+
+use crate::config::Config;
+use crate::random::Stream;
+
+/// Steps whose rows are sorted together, at most, where rows are grouped by length.
+const GROUP: usize = 50;
+
+/// The steps of a run.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    rows: usize,
+    /// How many of them an epoch has.
+    used: usize,
+    batch: usize,
+    accumulation: usize,
+    seed: u64,
+    shuffle: bool,
+    /// Of every row, where rows of similar length share a step.
+    lengths: Option<Arc<[u32]>>,
+    /// Optimizer steps of one pass over the rows; a last partial one counts.
+    pub(crate) steps_per_epoch: usize,
+    /// Optimizer steps in all.
+    pub total_steps: usize,
+}
+
+impl Sampler {
+    /// `max_steps` if it is set, the data repeating as needed, else as many as the epochs take.
+    ///
+    /// # Errors
+    /// Incomplete batches are to be left out, and there is no other.
+    pub fn new(config: &Config, rows: usize) -> Result<Self> {
+        let batch = config.per_device_train_batch_size;
+        let incomplete = if config.dataloader_drop_last {
+            rows % batch
+        } else {
+            0
+        };
+        ensure!(
+            incomplete == 0 || incomplete < rows,
+            "dataloader_drop_last: {rows} rows do not fill a batch of {batch}"
+        );
+        let used = rows - incomplete;
+        let steps_per_epoch = used
+            .div_ceil(batch * config.gradient_accumulation_steps)
+            .max(1);
+        let by_epochs = (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize;
+        Ok(Self {
+            rows,
+            used,
+            batch,
+            accumulation: config.gradient_accumulation_steps,
+            seed: config.data_seed.unwrap_or(config.seed) as u64,
+            shuffle: config.shuffle,
+            lengths: None,
+            steps_per_epoch,
+            total_steps: usize::try_from(config.max_steps).unwrap_or(by_epochs),
+        })
+    }
+
+    /// The same steps of rows that are grouped by their lengths.
+    pub(crate) fn grouped(self, lengths: Vec<u32>) -> Self {
+        Self {
+            lengths: Some(lengths.into()),
+            ..self
+        }
+    }
+
+    /// The row numbers of the forward passes of each of these steps.
+    pub fn steps(&self, steps: Range<usize>) -> Steps {
+        self.of("epoch", steps)
+    }
+
+    /// The same for the text-only branch's own steps before step 0, from an order of their own.
+    pub(crate) fn warmup_steps(&self, steps: Range<usize>) -> Steps {
+        self.of("text-only warm-up", steps)
+    }
+
+    fn of(&self, place: &'static str, steps: Range<usize>) -> Steps {
+        Steps {
+            sampler: self.clone(),
+            place,
+            steps,
+            order: None,
+        }
+    }
+
+    fn order(&self, place: &str, epoch: usize) -> Vec<usize> {
+        if !self.shuffle {
+            return (0..self.used).collect();
+        }
+        let mut order = Stream::new(self.seed, place, epoch as u64).permutation(self.rows);
+        order.truncate(self.used);
+        match &self.lengths {
+            Some(lengths) => self.group(order, lengths),
+            None => order,
+        }
+    }
+
+    /// Sorts the rows of some steps at a time by length, the longest first; and the step with the longest row of all
+    /// comes first, so that what does not fit into memory is known at once.
+    fn group(&self, mut order: Vec<usize>, lengths: &[u32]) -> Vec<usize> {
+        let per_step = self.batch * self.accumulation;
+        let steps = (self.rows / (4 * per_step)).clamp(1, GROUP);
+        let of_group = steps * per_step;
+        for group in order.chunks_mut(of_group) {
+            group.sort_by_key(|&row| Reverse(lengths[row]));
+        }
+        let firsts = (0..order.len()).step_by(of_group);
+        let longest = firsts.max_by_key(|&first| (lengths[order[first]], Reverse(first)));
+        let longest = longest.unwrap_or(0);
+        for row in 0..per_step.min(order.len() - longest) {
+            order.swap(row, longest + row);
+        }
+        order
+    }
+}
+
+/// Row numbers of one step after the other; the order of one epoch at a time is held.
+pub struct Steps {
+    sampler: Sampler,
+    place: &'static str,
+    steps: Range<usize>,
+    order: Option<(usize, Vec<usize>)>,
+}
+
+impl Iterator for Steps {
+    type Item = Vec<Vec<usize>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.steps.next()?;
+        let per_epoch = self.sampler.steps_per_epoch;
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        let held = self.order.take().filter(|(held, _)| *held == epoch);
+        let (_, order) = self.order.insert(match held {
+            Some(held) => held,
+            None => (epoch, self.sampler.order(self.place, epoch)),
+        });
+        let per_step = self.sampler.batch * self.sampler.accumulation;
+        let rows = order.chunks(per_step).nth(within).unwrap_or_default();
+        Some(
+            rows.chunks(self.sampler.batch)
+                .map(<[usize]>::to_vec)
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn sampler(rows: usize, batch: usize, accumulation: usize, shuffle: bool) -> Sampler {
+        let config = Config {
+            per_device_train_batch_size: batch,
+            gradient_accumulation_steps: accumulation,
+            num_train_epochs: 2.0,
+            shuffle,
+            ..Config::default()
+        };
+        Sampler::new(&config, rows).unwrap()
+    }
+
+    fn step(sampler: &Sampler, step: usize) -> Vec<Vec<usize>> {
+        sampler.steps(step..step + 1).next().unwrap_or_default()
+    }
+
+    fn epoch(sampler: &Sampler, epoch: usize) -> Vec<usize> {
+        let first = epoch * sampler.steps_per_epoch;
+        let steps = sampler.steps(first..first + sampler.steps_per_epoch);
+        steps.flat_map(|step| step.concat()).collect()
+    }
+
+    #[test]
+    fn a_partial_step_counts_and_epochs_follow_each_other() {
+        let sampler = sampler(10, 2, 2, false);
+        assert_eq!((sampler.steps_per_epoch, sampler.total_steps), (3, 6));
+        assert_eq!(step(&sampler, 0), [[0, 1], [2, 3]]);
+        assert_eq!(step(&sampler, 2), [[8, 9]]);
+        assert_eq!(step(&sampler, 3), step(&sampler, 0));
+        let all: Vec<_> = sampler.steps(0..6).collect();
+        for (index, rows) in all.into_iter().enumerate() {
+            assert_eq!(rows, step(&sampler, index));
+        }
+    }
+
+    #[test]
+    fn every_epoch_visits_every_row_once_in_an_order_of_its_own() {
+        let sampler = sampler(10, 3, 1, true);
+        assert_ne!(epoch(&sampler, 0), epoch(&sampler, 1));
+        for mut rows in [epoch(&sampler, 0), epoch(&sampler, 1)] {
+            rows.sort();
+            assert_eq!(rows, (0..10).collect::<Vec<_>>());
+        }
+        let warmup = sampler.warmup_steps(0..1).next();
+        assert_ne!(step(&sampler, 0), warmup.unwrap_or_default());
+    }
+
+    #[test]
+    fn incomplete_batches_may_be_left_out() {
+        let sampler = |rows, batch, accumulation| {
+            let config = Config {
+                per_device_train_batch_size: batch,
+                gradient_accumulation_steps: accumulation,
+                dataloader_drop_last: true,
+                ..Config::default()
+            };
+            Sampler::new(&config, rows)
+        };
+        // Three batches of three: the last step accumulates one only.
+        let kept = sampler(11, 3, 2).unwrap();
+        assert_eq!(kept.steps_per_epoch, 2);
+        let lengths = |step| step_lengths(&kept, step);
+        assert_eq!((lengths(0), lengths(1)), (vec![3, 3], vec![3]));
+        let mut rows = [epoch(&kept, 0), epoch(&kept, 1)].concat();
+        rows.sort();
+        rows.dedup();
+        assert!(
+            rows.len() > 9,
+            "an epoch leaves out rows of its own: {rows:?}"
+        );
+        assert_eq!(sampler(9, 3, 1).unwrap().steps_per_epoch, 3);
+        let refused = sampler(2, 3, 1).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "dataloader_drop_last: 2 rows do not fill a batch of 3"
+        );
+    }
+
+    fn step_lengths(sampler: &Sampler, index: usize) -> Vec<usize> {
+        step(sampler, index).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn the_order_has_a_seed_of_its_own() {
+        let of = |seed, data_seed| {
+            let config = Config {
+                seed,
+                data_seed,
+                ..Config::default()
+            };
+            epoch(&Sampler::new(&config, 20).unwrap(), 0)
+        };
+        assert_eq!(of(1, Some(7)), of(2, Some(7)));
+        assert_eq!(of(1, Some(7)), of(7, None));
+        assert_ne!(of(1, Some(7)), of(1, None));
+    }
+
+    #[test]
+    fn rows_of_a_step_are_of_similar_length() {
+        let lengths: Vec<u32> = (0..1000).map(|row| row * 7919 % 1009).collect();
+        let plain = sampler(1000, 5, 2, true);
+        let grouped = plain.clone().grouped(lengths.clone());
+        let spread = |sampler: &Sampler| -> u32 {
+            let of_step = |rows: Vec<Vec<usize>>| {
+                let rows = rows.concat();
+                let of_rows = || rows.iter().map(|&row| lengths[row]);
+                of_rows().max().unwrap_or(0) - of_rows().min().unwrap_or(0)
+            };
+            sampler.steps(0..sampler.steps_per_epoch).map(of_step).sum()
+        };
+        // 25 steps share a group of 250 rows: a step spans a twenty-fifth of the lengths.
+        assert!(spread(&grouped) * 10 < spread(&plain));
+        let mut rows = epoch(&grouped, 0);
+        let longest = (0..1000).max_by_key(|&row| lengths[row]);
+        assert_eq!(Some(rows[0]), longest);
+        rows.sort();
+        assert_eq!(rows, (0..1000).collect::<Vec<_>>());
+        assert_ne!(epoch(&grouped, 0), epoch(&grouped, 1));
+    }
+
+    #[test]
+    fn every_number_of_rows_can_be_grouped() {
+        for rows in [7, 39, 41, 103] {
+            let lengths = (0..rows as u32).map(|row| row * 31 % 97).collect();
+            let sampler = sampler(rows, 2, 2, true).grouped(lengths);
+            let mut seen = epoch(&sampler, 0);
+            seen.sort();
+            assert_eq!(seen, (0..rows).collect::<Vec<_>>());
+        }
+    }
+}

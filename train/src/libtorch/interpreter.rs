@@ -1,0 +1,524 @@
+//! The network as LibTorch operations that differentiate.
+
+use std::rc::Rc;
+
+use seeward_models::image::Normalization;
+use seeward_models::kinds::TokenOrder;
+use seeward_models::net::{Activation, Bias, Ops};
+use seeward_models::{Error, Result};
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::libtorch::forward_context::ForwardContext;
+use crate::libtorch::lora::Addition;
+use crate::libtorch::parameters::Parameters;
+use crate::libtorch::precision::Precision;
+
+/// A tensor that may be held in several places; a clone shares the storage.
+pub struct Value(pub Tensor);
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+/// Which token sees which.
+#[derive(Clone)]
+pub struct Mask(Rc<Seen>);
+
+/// The two forms of a mask.
+enum Seen {
+    /// Every earlier token of the row: one conversation a row, without padding.
+    Earlier,
+    /// 0 where a token sees another, else −∞, [rows, 1, tokens, tokens]; nobody sees a later token.
+    Tree(Tensor),
+}
+
+/// Interprets the network over a set of parameters; a clone is inside the same scopes.
+#[derive(Clone)]
+pub struct Torch {
+    parameters: Rc<Parameters>,
+    precision: Precision,
+    scopes: Vec<String>,
+    /// Whether low-rank additions are merged into their layers, as in a checkpoint.
+    merged: bool,
+    /// Where the pass is trained on.
+    pass: Option<Rc<ForwardContext>>,
+    /// Content and number of tiles of the images that are encoded: an image's tiles share their fate.
+    images: Rc<Vec<(String, usize)>>,
+}
+
+impl Torch {
+    /// An interpreter that computes in `precision`; names are relative to the checkpoint's root.
+    pub fn new(parameters: Rc<Parameters>, precision: Precision) -> Self {
+        Self {
+            parameters,
+            precision,
+            scopes: Vec::new(),
+            merged: false,
+            pass: None,
+            images: Rc::default(),
+        }
+    }
+
+    /// The same for encoding these images, given as their contents' hashes and numbers of tiles.
+    pub(crate) fn for_images(&self, images: Vec<(String, usize)>) -> Self {
+        Self {
+            images: Rc::new(images),
+            ..self.clone()
+        }
+    }
+
+    /// The same with the weights that a checkpoint holds.
+    pub fn merged(self) -> Self {
+        Self {
+            merged: true,
+            ..self
+        }
+    }
+
+    /// The same in a pass that is trained on, if one is.
+    pub fn with_pass(self, pass: Option<&Rc<ForwardContext>>) -> Self {
+        Self {
+            pass: pass.cloned(),
+            ..self
+        }
+    }
+
+    /// The same in a pass that is not trained on.
+    pub(crate) fn inference(&self) -> Self {
+        Self {
+            pass: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it computes as the run does, and not what a checkpoint gives.
+    pub(crate) fn runs(&self) -> bool {
+        !self.merged
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.scopes.concat() + name
+    }
+
+    fn weight(&self, name: &str) -> Result<Tensor> {
+        self.seen(name, |weight| Ok(weight.shallow_clone()))
+    }
+
+    /// What a pass sees of `pick`ed values of a weight: rounded as the checkpoint's are, in what it computes in.
+    fn seen(
+        &self,
+        name: &str,
+        pick: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>,
+    ) -> Result<Tensor> {
+        let path = self.path(name);
+        let weight = self.parameters.get(&path)?;
+        torch(pick(weight).and_then(|values| self.rounded(&path, &values)))
+    }
+
+    fn rounded(&self, path: &str, values: &Tensor) -> std::result::Result<Tensor, TchError> {
+        values
+            .f_to_kind(self.parameters.precision().kind())?
+            .f_to_kind(self.precision.kind_of(path))
+    }
+
+    fn layer_weight(&self, name: &str) -> Result<Tensor> {
+        self.weight(&format!("{name}.weight"))
+    }
+
+    fn layer_bias(&self, name: &str) -> Result<Tensor> {
+        self.weight(&format!("{name}.bias"))
+    }
+
+    /// What the addition of a layer adds; a pass that is trained on drops some of its inputs.
+    fn added(&self, layer: &str, addition: &Addition, x: &Tensor) -> Result<Tensor> {
+        let seen = |tensor: &Tensor| torch(self.rounded(layer, tensor));
+        match &self.pass {
+            Some(pass) if pass.lora_dropout > 0.0 => {
+                let stream = pass.stream(layer);
+                let left = torch(stream.torch(|| x.f_dropout(pass.lora_dropout, true)))?;
+                addition.of_inputs(&left, seen)
+            }
+            _ => addition.of_inputs(x, seen),
+        }
+    }
+}
+
+fn torch<T>(result: std::result::Result<T, TchError>) -> Result<T> {
+    result.map_err(Error::invalid)
+}
+
+fn value(result: std::result::Result<Tensor, TchError>) -> Result<Value> {
+    torch(result).map(Value)
+}
+
+fn sizes3(x: &Tensor) -> Result<(i64, i64, i64)> {
+    torch(x.size3())
+}
+
+/// [rows, tokens, heads·head] → [rows, heads, tokens, head].
+fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, tokens, width) = sizes3(x)?;
+    let heads = heads as i64;
+    torch(
+        x.f_view([rows, tokens, heads, width / heads])
+            .and_then(|x| x.f_transpose(1, 2)),
+    )
+}
+
+impl Ops for Torch {
+    type T = Value;
+    type Mask = Mask;
+    type Rope = (Value, Value);
+
+    fn enter(&mut self, scope: &str) {
+        self.scopes.push(format!("{scope}."));
+    }
+
+    fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn embedding(&mut self, name: &str, ids: &Value) -> Result<Value> {
+        // Picked first, then rounded: the same values, and the gradients of a token's places add up in fp32.
+        let rows = |table: &Tensor| Tensor::f_embedding(table, &ids.0, -1, false, false);
+        self.seen(&format!("{name}.weight"), rows).map(Value)
+    }
+
+    fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
+        let layer = self.path(name);
+        let addition = Addition::of(&self.parameters, &layer);
+        let weight = match &addition {
+            Some(addition) if self.merged => {
+                self.seen(&format!("{name}.weight"), |base| Ok(addition.merged(base)))?
+            }
+            _ => self.layer_weight(name)?,
+        };
+        let bias = if bias == Bias::Yes {
+            Some(self.layer_bias(name)?)
+        } else {
+            None
+        };
+        let y =
+            x.0.f_to_kind(weight.kind())
+                .and_then(|x| x.f_linear(&weight, bias));
+        match addition {
+            Some(addition) if !self.merged => {
+                let added = self.added(&layer, &addition, &x.0)?;
+                value(y.and_then(|y| y.f_add(&added)))
+            }
+            _ => value(y),
+        }
+    }
+
+    fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        let (weight, bias) = (self.layer_weight(name)?, self.layer_bias(name)?);
+        let width = weight.size();
+        in_f32(&x.0, |x| {
+            x.f_layer_norm(
+                &width[..],
+                Some(weight.f_to_kind(Kind::Float)?),
+                Some(bias.f_to_kind(Kind::Float)?),
+                epsilon,
+                false,
+            )
+        })
+    }
+
+    fn rms_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
+        let weight = self.layer_weight(name)?;
+        let width = weight.size();
+        in_f32(&x.0, |x| {
+            x.f_rms_norm(&width[..], Some(weight.f_to_kind(Kind::Float)?), epsilon)
+        })
+    }
+
+    fn patch_embedding(
+        &mut self,
+        name: &str,
+        pixels: &Value,
+        patch: usize,
+        n: Normalization,
+    ) -> Result<Value> {
+        let (weight, bias) = (self.layer_weight(name)?, self.layer_bias(name)?);
+        let side = patch as i64;
+        let patches = || {
+            let x = pixels.0.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+            let mean = Tensor::from_slice(&n.mean()).f_to_device(x.device())?;
+            let std = Tensor::from_slice(&n.std()).f_to_device(x.device())?;
+            let x = x
+                .f_sub(&mean)?
+                .f_div(&std)?
+                .f_permute([0, 3, 1, 2])?
+                .f_to_kind(weight.kind())?;
+            let x = x.f_conv2d(&weight, Some(&bias), [side, side], [0, 0], [1, 1], 1)?;
+            x.f_flatten(2, 3)?.f_transpose(1, 2)
+        };
+        value(patches())
+    }
+
+    fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        let parameter = self.weight(name)?;
+        let (rows, _, width) = sizes3(&x.0)?;
+        value(
+            parameter
+                .f_expand([rows, 1, width], false)
+                .and_then(|first| Tensor::f_cat(&[&first, &x.0], 1)),
+        )
+    }
+
+    fn add_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        value(x.0.f_add(&self.weight(name)?))
+    }
+
+    fn mul_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
+        value(x.0.f_mul(&self.weight(name)?))
+    }
+
+    fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
+        value(match kind {
+            Activation::Gelu => x.0.f_gelu("none"),
+            Activation::Silu => x.0.f_silu(),
+        })
+    }
+
+    fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        value(x.0.f_add(&y.0))
+    }
+
+    fn drop_path(&mut self, name: &str, depth: f64, x: &Value) -> Result<Value> {
+        let Some(pass) = &self.pass else {
+            return Ok(x.clone());
+        };
+        if pass.drop_path_rate * depth == 0.0 {
+            return Ok(x.clone());
+        }
+        let place = self.path(name);
+        let factors = self.images.iter().flat_map(|(content, tiles)| {
+            let factor = pass.path_factor(&place, content, depth) as f32;
+            std::iter::repeat_n(factor, *tiles)
+        });
+        let factors = Tensor::from_slice(&factors.collect::<Vec<_>>()).view([-1, 1, 1]);
+        value(
+            factors
+                .f_to_device(x.0.device())
+                .and_then(|factors| factors.f_to_kind(x.0.kind()))
+                .and_then(|factors| x.0.f_mul(&factors)),
+        )
+    }
+
+    fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {
+        value(x.0.f_mul(&y.0))
+    }
+
+    fn split(&mut self, x: &Value, groups: usize, sizes: &[usize]) -> Result<Vec<Value>> {
+        let shape = |last: &[i64]| {
+            let mut shape = x.0.size();
+            shape.pop();
+            [shape, last.to_vec()].concat()
+        };
+        let lengths: Vec<i64> = sizes.iter().map(|&size| size as i64).collect();
+        let run = shape(&[groups as i64, lengths.iter().sum()]);
+        let parts = x.0.f_view(&run[..]);
+        let parts = torch(parts.and_then(|x| x.f_split_with_sizes(&lengths[..], -1)))?;
+        let flat = shape(&[-1]);
+        parts
+            .into_iter()
+            .map(|part| value(part.f_reshape(&flat[..])))
+            .collect()
+    }
+
+    fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
+        let (_, tokens, _) = sizes3(&x.0)?;
+        value(x.0.f_narrow(1, count as i64, tokens - count as i64))
+    }
+
+    fn pixel_shuffle(
+        &mut self,
+        x: &Value,
+        side: usize,
+        window: usize,
+        order: TokenOrder,
+    ) -> Result<Value> {
+        let (tiles, _, width) = sizes3(&x.0)?;
+        let (n, w) = ((side / window) as i64, window as i64);
+        let tokens = match order {
+            TokenOrder::ByRow => [0, 1, 3, 2, 4, 5],
+            TokenOrder::ByColumn => [0, 3, 1, 2, 4, 5],
+        };
+        let shuffled = || {
+            let windows = x.0.f_reshape([tiles, n, w, n, w, width])?;
+            // The token's place; inside it the window's rows, then columns, then channels.
+            windows
+                .f_permute(tokens)?
+                .f_reshape([tiles, n * n, w * w * width])
+        };
+        value(shuffled())
+    }
+
+    fn squeeze_last(&mut self, x: &Value) -> Result<Value> {
+        value(x.0.f_squeeze_dim(-1))
+    }
+
+    fn scatter_rows(&mut self, x: &Value, source: &Value, at: &Value) -> Result<Value> {
+        let shape = x.0.size();
+        let scattered = || {
+            let flat = x.0.f_flatten(0, 1)?;
+            flat.f_index_copy(0, &at.0, &source.0.f_to_kind(x.0.kind())?)?
+                .f_view(&shape[..])
+        };
+        value(scattered())
+    }
+
+    fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
+        value(
+            x.0.f_flatten(0, -2)
+                .and_then(|flat| flat.f_index_select(0, &at.0)),
+        )
+    }
+
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Mask> {
+        let mask = || {
+            let last = |x: &Tensor| x.f_max()?.f_int64_value(&[]);
+            // A lone conversation is a prefix and one branch.
+            if last(&documents.0)? == 0 && last(&branches.0)? <= 1 {
+                return Ok(Seen::Earlier);
+            }
+            let same = |x: &Tensor| x.f_unsqueeze(2)?.f_eq_tensor(&x.f_unsqueeze(1)?);
+            let shared = branches.0.f_eq(0)?.f_unsqueeze(1)?;
+            let reachable = same(&branches.0)?.f_logical_or(&shared)?;
+            let seen = same(&documents.0)?.f_logical_and(&reachable)?.f_tril(0)?;
+            let unseen = seen.f_logical_not()?.f_unsqueeze(1)?;
+            unseen
+                .f_zeros_like()?
+                .f_to_kind(self.precision.kind())?
+                .f_masked_fill(&unseen, f64::NEG_INFINITY)
+                .map(Seen::Tree)
+        };
+        Ok(Mask(Rc::new(torch(mask())?)))
+    }
+
+    fn rope_table(
+        &mut self,
+        cos: &Value,
+        sin: &Value,
+        positions: &Value,
+    ) -> Result<(Value, Value)> {
+        let (rows, tokens) = torch(positions.0.size2())?;
+        let pick = |table: &Tensor| {
+            let picked = table.f_index_select(0, &positions.0.f_flatten(0, 1)?)?;
+            // One table serves all heads.
+            picked.f_view([rows, 1, tokens, -1])
+        };
+        Ok((value(pick(&cos.0))?, value(pick(&sin.0))?))
+    }
+
+    fn rope(&mut self, x: &Value, (cos, sin): &(Value, Value), heads: usize) -> Result<Value> {
+        let shape = x.0.size();
+        let heads = to_heads(&x.0, heads)?;
+        let rotated = || {
+            let halves = heads.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
+            let (a, b) = (&halves[0], &halves[1]);
+            let first = a.f_mul(&cos.0)?.f_sub(&b.f_mul(&sin.0)?)?;
+            let second = b.f_mul(&cos.0)?.f_add(&a.f_mul(&sin.0)?)?;
+            let joined = Tensor::f_cat(&[first, second], -1)?.f_to_kind(x.0.kind())?;
+            joined.f_transpose(1, 2)?.f_reshape(&shape[..])
+        };
+        value(rotated())
+    }
+
+    fn attention(
+        &mut self,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Mask>,
+        heads: (usize, usize),
+    ) -> Result<Value> {
+        let shape = q.0.size();
+        let (query, key, value_) = (
+            to_heads(&q.0, heads.0)?,
+            to_heads(&k.0, heads.1)?,
+            to_heads(&v.0, heads.1)?,
+        );
+        let mixed = match mask.map(|mask| &*mask.0) {
+            Some(Seen::Tree(mask)) if query.device() == Device::Cpu => {
+                tree_attention(&query, &key, &value_, mask)
+            }
+            mask => scaled_dot_product(&query, &key, &value_, mask),
+        };
+        value(
+            mixed
+                .and_then(|x| x.f_transpose(1, 2))
+                .and_then(|x| x.f_reshape(&shape[..])),
+        )
+    }
+
+    fn block(
+        &mut self,
+        scope: &str,
+        x: &Value,
+        f: impl Fn(&mut Self, &Value) -> Result<Value> + 'static,
+    ) -> Result<Value> {
+        self.scope(scope, |ops| {
+            let pass = ops.pass.clone();
+            let learns = || x.0.requires_grad() || ops.parameters.train_in(&ops.path(""));
+            match pass.as_ref().and_then(|pass| pass.tape.as_ref()) {
+                Some(tape) if learns() => {
+                    let inside = ops.clone();
+                    let block =
+                        move |x: &Tensor| Ok(f(&mut inside.clone(), &Value(x.shallow_clone()))?.0);
+                    tape.block(&x.0, block).map(Value)
+                }
+                _ => f(ops, x),
+            }
+        })
+    }
+}
+
+/// LibTorch's kernel for CPUs takes a mask and, told that nobody sees a later token, leaves out what lies behind the
+/// diagonal: half of the work. The public function refuses the two together.
+fn tree_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: &Tensor,
+) -> std::result::Result<Tensor, TchError> {
+    let served = query.size()[1] / key.size()[1];
+    let for_each = |x: &Tensor| x.f_repeat_interleave_self_int(served, 1, None);
+    let attention = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
+        query,
+        &for_each(key)?,
+        &for_each(value)?,
+        0.0,
+        true,
+        Some(mask),
+        None,
+    );
+    attention.map(|(mixed, _)| mixed)
+}
+
+/// A key head serves several query heads where there are fewer of them.
+fn scaled_dot_product(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    seen: Option<&Seen>,
+) -> std::result::Result<Tensor, TchError> {
+    let (mask, causal) = match seen {
+        None => (None, false),
+        Some(Seen::Earlier) => (None, true),
+        Some(Seen::Tree(mask)) => (Some(mask), false),
+    };
+    let grouped = query.size()[1] != key.size()[1];
+    Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)
+}
+
+fn in_f32(
+    x: &Tensor,
+    norm: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>,
+) -> Result<Value> {
+    let normed = || norm(&x.f_to_kind(Kind::Float)?)?.f_to_kind(x.kind());
+    value(normed())
+}

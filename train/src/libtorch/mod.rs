@@ -1,0 +1,10 @@
+//! The network as differentiable LibTorch operations, its weights and its memory.
+
+pub mod forward_context;
+pub mod interpreter;
+pub mod lora;
+pub mod memory;
+pub(crate) mod native;
+pub mod parameters;
+pub mod precision;
+pub(crate) mod tape;

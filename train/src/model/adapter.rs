@@ -1,0 +1,203 @@
+//! Low-rank additions on the disk: a folder that PEFT loads over the model that the branch started from, beside the
+//! checkpoint's merged weights, and what a run goes on from.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use seeward_models::atomic::replace_file;
+use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
+use seeward_models::net::Branch;
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use crate::config::Config;
+use crate::libtorch::lora::{self, A, B, Layer};
+use crate::libtorch::parameters::{Parameters, data, read};
+use crate::libtorch::precision::Precision;
+use crate::model::branch::Model;
+
+const WEIGHTS: &str = "adapter_model.safetensors";
+const CONFIG: &str = "adapter_config.json";
+/// What PEFT puts before a module's name.
+const PREFIX: &str = "base_model.model.";
+
+/// The adapter's folder inside a checkpoint.
+pub(crate) fn folder(branch: Branch) -> &'static str {
+    match branch {
+        Branch::Main => "adapter",
+        Branch::TextOnly => "adapter_text_only",
+    }
+}
+
+/// The tensors of a branch's adapter: the additions in fp32, and, rounded as in the checkpoint, the parts that train
+/// whole. None without additions.
+pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'a>> {
+    let (prefix, parameters) = (model.branch.prefix(), &model.parameters);
+    if lora::layers(config, &model.config).is_empty() {
+        return Vec::new();
+    }
+    let own = parameters.trainable().filter_map(|(name, tensor)| {
+        let local = own_name(model.branch, name, &prefix)?;
+        let dtype = match lora::is_addition(name) {
+            true => Dtype::F32,
+            false => parameters.precision().dtype(),
+        };
+        Some(data(&format!("{PREFIX}{local}"), tensor, dtype))
+    });
+    own.collect()
+}
+
+/// The name inside its branch of a tensor that belongs to it.
+fn own_name<'a>(branch: Branch, name: &'a str, prefix: &str) -> Option<&'a str> {
+    match branch {
+        Branch::Main if name.starts_with(&Branch::TextOnly.prefix()) => None,
+        _ => name.strip_prefix(prefix),
+    }
+}
+
+/// Writes a branch's adapter into a checkpoint, if it has additions.
+///
+/// # Errors
+/// The disk.
+pub(crate) fn write(checkpoint: &Path, config: &Config, model: &Model) -> Result<()> {
+    let tensors = tensors(config, model);
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    let folder = checkpoint.join(folder(model.branch));
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let text = serde_json::to_string_pretty(&settings(config, model, &tensors))? + "\n";
+    replace_file(&folder.join(CONFIG), text.as_bytes())?;
+    Ok(write_tensors(&folder.join(WEIGHTS), tensors)?)
+}
+
+/// PEFT's `LoraConfig`.
+fn settings(config: &Config, model: &Model, tensors: &[TensorData]) -> Value {
+    let base = match (model.branch, &config.bias_model_path) {
+        (Branch::TextOnly, Some(path)) => path,
+        _ => &config.model_name_or_path,
+    };
+    let layers = lora::layers(config, &model.config);
+    json!({
+        "peft_type": "LORA",
+        "task_type": null,
+        "base_model_name_or_path": base,
+        "r": config.lora_r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": sorted(layers.iter().map(|layer| in_block(&layer.name))),
+        "modules_to_save": sorted(whole_parts(tensors)),
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "init_lora_weights": true,
+        "inference_mode": true,
+    })
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// What is left of a layer's name behind `layers.N.`: what PEFT finds layers by.
+fn in_block(name: &str) -> &str {
+    let behind = name
+        .split_once(".layers.")
+        .map_or(name, |(_, behind)| behind);
+    behind.split_once('.').map_or(behind, |(_, layer)| layer)
+}
+
+/// The parts that are saved whole.
+fn whole_parts<'a>(tensors: &'a [TensorData]) -> impl Iterator<Item = &'a str> {
+    let whole = tensors
+        .iter()
+        .filter(|tensor| !lora::is_addition(&tensor.name));
+    whole.filter_map(|tensor| tensor.name.strip_prefix(PREFIX)?.split('.').next())
+}
+
+/// What a branch's merged weights are put apart into again.
+pub(crate) struct LoraRestore<'a> {
+    /// Whose.
+    pub(crate) branch: Branch,
+    /// The layers that have additions.
+    pub(crate) layers: Vec<Layer>,
+    /// The checkpoint that holds merged weights and the adapter.
+    pub(crate) merged: &'a Path,
+    /// The checkpoint that the branch started from, and what stands before its names there.
+    pub(crate) base: (&'a Path, String),
+    /// Where the tensors go.
+    pub(crate) device: Device,
+}
+
+impl LoraRestore<'_> {
+    /// Replaces the merged weights by those of the base, and adds the additions that the adapter holds.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a base that is not the one the merged weights were made of.
+    pub(crate) fn restore(&self, parameters: &mut Parameters) -> Result<()> {
+        let base = Checkpoint::open(self.base.0).with_context(|| {
+            let base = self.base.0.display();
+            format!("{base}: a run with low-rank additions goes on from what it started from")
+        })?;
+        let file = self.merged.join(folder(self.branch)).join(WEIGHTS);
+        let adapter = Checkpoint::open_file(&file)?;
+        for layer in &self.layers {
+            let name = format!("{}{}", self.branch.prefix(), layer.name);
+            for (end, shape) in [(A, [-1, layer.input]), (B, [layer.output, -1])] {
+                let stored = format!("{PREFIX}{}{end}", layer.name);
+                let tensor = read(&adapter, &stored, self.device)?;
+                ensure!(
+                    fits(&tensor, shape),
+                    "{}: {stored}: expected {shape:?}, got {:?}",
+                    file.display(),
+                    tensor.size()
+                );
+                parameters.insert(format!("{name}{end}"), tensor);
+            }
+            let weight = read(
+                &base,
+                &format!("{}{}", self.base.1, layer.weight()),
+                self.device,
+            )?;
+            self.replace(parameters, &name, weight)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the base's weight in the place of the merged one, which it and the addition must give again.
+    fn replace(&self, parameters: &mut Parameters, layer: &str, base: Tensor) -> Result<()> {
+        let weight = format!("{layer}.weight");
+        let merged = parameters.get(&weight)?.shallow_clone();
+        let kind = parameters.precision().kind();
+        let again = lora::Addition::of(parameters, layer)
+            .with_context(|| layer.to_owned())?
+            .merged(&base.to_kind(kind));
+        let largest = |x: &Tensor| x.abs().max().double_value(&[]);
+        let apart = largest(&(again.to_kind(kind) - &merged)) / largest(&merged);
+        ensure!(
+            apart <= tolerance(parameters.precision()),
+            "{}: {weight} is not what the run started from: the base has changed",
+            self.base.0.display()
+        );
+        parameters.insert(weight, base);
+        Ok(())
+    }
+}
+
+/// -1 stands for any size.
+fn fits(tensor: &Tensor, shape: [i64; 2]) -> bool {
+    let sizes = tensor.size();
+    sizes.len() == 2 && sizes.iter().zip(shape).all(|(&a, b)| b == -1 || a == b)
+}
+
+/// How far the same sum may be off when it is made again, as a share of the largest weight: sums in another order in
+/// fp32, and one step of the rounding in bf16.
+fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => 1e-5,
+        Precision::Bf16 => 1.0 / 128.0,
+    }
+}

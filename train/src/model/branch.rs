@@ -1,0 +1,265 @@
+//! A branch of the run: its configuration, how it sees rows, and its forward pass.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use seeward_models::config::Config;
+use seeward_models::forest::Forest;
+use seeward_models::hash::hash;
+use seeward_models::image::Tiles;
+use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+use crate::data::preprocess::{Image, Inputs};
+use crate::libtorch::forward_context::ForwardContext;
+use crate::libtorch::interpreter::{Torch, Value};
+use crate::libtorch::memory;
+use crate::libtorch::parameters::Parameters;
+use crate::libtorch::precision::{Precision, without_tf32};
+use crate::model::feature_cache::{FeatureCache, Layout};
+
+/// One reward model under training.
+pub struct Model {
+    /// Which of the two it is: where its weights are.
+    pub branch: Branch,
+    /// Its sizes.
+    pub config: Config,
+    /// Where it computes.
+    pub device: Device,
+    /// The run's weights, both branches'.
+    pub parameters: Rc<Parameters>,
+    /// How it gets at its images.
+    pub vision: Vision,
+    /// Whether it computes a reward at every token, as the published code does, and not only where one is read.
+    pub every_token: bool,
+}
+
+/// How a branch gets at what its vision model makes of images.
+pub enum Vision {
+    /// The model trains: every pass encodes them, all together.
+    Trains,
+    /// The model is frozen, and every pass encodes them all the same, as the published code does.
+    Frozen,
+    /// The model is frozen, and what it makes of an image is kept.
+    Cached(FeatureCache),
+}
+
+impl Model {
+    /// One reward per conversation, [k], in the order of the forest's branches, computed as the run computes.
+    pub fn rewards(&self, inputs: &Inputs) -> Result<Tensor> {
+        self.rewards_within(None, inputs)
+    }
+
+    /// The same of a pass that is trained on.
+    pub(crate) fn rewards_within(
+        &self,
+        pass: Option<&Rc<ForwardContext>>,
+        inputs: &Inputs,
+    ) -> Result<Tensor> {
+        self.rewards_by(self.interpreter(pass), inputs)
+    }
+
+    /// The same computed in fp32 on the weights that a checkpoint holds.
+    pub(crate) fn exact_rewards(&self, inputs: &Inputs) -> Result<Tensor> {
+        let exact = Torch::new(self.parameters.clone(), Precision::Fp32).merged();
+        without_tf32(|| self.rewards_by(exact, inputs))
+    }
+
+    fn rewards_by(&self, ops: Torch, inputs: &Inputs) -> Result<Tensor> {
+        let read = self.integers(&inputs.forest.reward_positions());
+        if !self.every_token {
+            return self.rewards_at(ops, inputs, Some(read));
+        }
+        let rewards = self.rewards_at(ops, inputs, None)?.flatten(0, -1);
+        rewards.f_index_select(0, &read.0).map_err(Error::invalid)
+    }
+
+    fn rewards_at(&self, ops: Torch, inputs: &Inputs, at: Option<Value>) -> Result<Tensor> {
+        self.interpret(ops, |ops| {
+            let tokens = self.tokens(ops, inputs)?;
+            net::rewards(
+                ops,
+                &self.config,
+                &RewardInputs {
+                    tokens,
+                    reward_positions: at,
+                },
+            )
+        })
+    }
+
+    /// Next-token logits at the inputs' targets, [k, vocabulary].
+    pub(crate) fn logits(
+        &self,
+        pass: Option<&Rc<ForwardContext>>,
+        inputs: &Inputs,
+    ) -> Result<Tensor> {
+        self.interpret(self.interpreter(pass), |ops| {
+            let tokens = self.tokens(ops, inputs)?;
+            net::logits(
+                ops,
+                &self.config,
+                &tokens,
+                &self.integers(&inputs.targets.at),
+            )
+        })
+    }
+
+    /// One that computes as the run does.
+    fn interpreter(&self, pass: Option<&Rc<ForwardContext>>) -> Torch {
+        Torch::new(self.parameters.clone(), self.parameters.precision()).with_pass(pass)
+    }
+
+    fn interpret(
+        &self,
+        mut ops: Torch,
+        f: impl FnOnce(&mut Torch) -> Result<Value>,
+    ) -> Result<Tensor> {
+        let value = match self.branch {
+            Branch::Main => f(&mut ops),
+            Branch::TextOnly => ops.scope(TEXT_ONLY_SCOPE, f),
+        };
+        value.map(|value| value.0)
+    }
+
+    fn tokens(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Tokens<Value>> {
+        let forest = &inputs.forest;
+        let table = self.config.text.rope.tables(&forest.rope);
+        let rope = |values: &[f32]| {
+            self.place(Tensor::from_slice(values).view([table.entries as i64, -1]))
+        };
+        Ok(Tokens {
+            input_ids: self.grid(forest, Tensor::from_slice(&forest.input_ids)),
+            position_ids: self.grid(forest, Tensor::from_slice(&forest.position_ids)),
+            document_ids: self.grid(forest, Tensor::from_slice(&forest.document_ids)),
+            branch_ids: self.grid(forest, Tensor::from_slice(&forest.branch_ids)),
+            image_embeds: self.image_embeddings(ops, inputs)?,
+            image_positions: self.integers(&forest.image_positions),
+            rope_cos: rope(&table.cos),
+            rope_sin: rope(&table.sin),
+        })
+    }
+
+    /// Each image of the batch is encoded once; its rows go wherever the forest has them.
+    fn image_embeddings(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Value> {
+        if inputs.images.is_empty() {
+            let width = self.config.text.hidden as i64;
+            return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
+        }
+        let embeddings = match &self.vision {
+            Vision::Cached(features) if ops.runs() => self.cached(ops, features, &inputs.images)?,
+            _ => self.encoded(ops, &inputs.images)?,
+        };
+        ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
+    }
+
+    /// The embeddings of images that are encoded now, all together.
+    fn encoded(&self, ops: &mut Torch, images: &[Image]) -> Result<Value> {
+        let tiles: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
+        let tiles = tiles.ok_or_else(|| Error::invalid("an image without tiles"))?;
+        let pixels = self.pixels(&tiles)?;
+        // A frozen vision model is not trained on: it drops nothing and has nothing to compute again.
+        let mut encoder = match self.vision {
+            Vision::Trains => ops.for_images(images.iter().map(content_and_tiles).collect()),
+            _ => ops.inference(),
+        };
+        let features = net::image_features(&mut encoder, &self.config, &pixels)?;
+        net::project(ops, &self.config, &features)
+    }
+
+    /// The embeddings of images whose features are kept: those of the vision model, or, where the projector is frozen
+    /// too, the embeddings themselves.
+    fn cached(&self, ops: &mut Torch, features: &FeatureCache, images: &[Image]) -> Result<Value> {
+        let projects = self.projector_trains();
+        let encode = |tiles: &Tiles| {
+            let (pixels, mut ops) = (self.pixels(&[tiles])?, ops.inference());
+            let features = net::image_features(&mut ops, &self.config, &pixels)?;
+            match projects {
+                true => Ok(features.0),
+                false => Ok(net::project(&mut ops, &self.config, &features)?.0),
+            }
+        };
+        let found = images.iter().map(|image| features.of(image, encode));
+        let found = Tensor::f_cat(&found.collect::<Result<Vec<_>>>()?, 0);
+        let found = self.place(found.map_err(Error::invalid)?);
+        match projects {
+            true => net::project(ops, &self.config, &found),
+            false => Ok(found),
+        }
+    }
+
+    fn projector_trains(&self) -> bool {
+        let scope = format!("{}mlp1.", self.branch.prefix());
+        self.parameters.train_in(&scope)
+    }
+
+    /// What the features of a tile are, where they are kept.
+    pub fn layout(&self) -> Layout {
+        let (config, patches) = (&self.config, self.config.patches_per_side());
+        let hidden = config.vision.as_ref().map_or(0, |vision| vision.hidden);
+        let (tokens, width) = match self.projector_trains() {
+            true => (1 + patches * patches, hidden),
+            false => (config.tokens_per_tile(), config.text.hidden),
+        };
+        Layout {
+            shape: [tokens as i64, width as i64],
+            kind: self.parameters.precision().kind(),
+        }
+    }
+
+    /// Keeps what memory has no room for in `folder` too, in so many bytes.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_on_disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+        match &self.vision {
+            Vision::Cached(features) if bytes > 0 => {
+                let folder = folder.join(format!("{:?}", self.branch).to_lowercase());
+                features.open_disk(&folder, &self.vision_identity(), bytes as u64)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A hash of all that decides an image's features but the image.
+    fn vision_identity(&self) -> String {
+        let prefix = self.branch.prefix();
+        let parts = [format!("{prefix}vision_model."), format!("{prefix}mlp1.")];
+        let of_vision = |name: &str| parts.iter().any(|part| name.starts_with(part));
+        let weights = self.parameters.data().into_iter();
+        let weights = weights.filter(|weight| of_vision(&weight.name));
+        let weights: Vec<_> = weights.map(|weight| hash((weight.bytes)())).collect();
+        let settings = format!("{} {:?}", self.config.json(), self.layout());
+        hash(format!("{settings} {}", weights.concat()))
+    }
+
+    /// All tiles, u8 [tiles, side, side, 3].
+    fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
+        let tiles = images.iter().map(|image| {
+            let (count, side) = (image.count as i64, i64::from(image.size));
+            Tensor::from_slice(&image.pixels).f_view([count, side, side, 3])
+        });
+        let tiles: Vec<_> = tiles
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Error::invalid)?;
+        let pixels = Tensor::f_cat(&tiles, 0).map_err(Error::invalid)?;
+        Ok(self.place(pixels))
+    }
+
+    fn grid(&self, forest: &Forest, flat: Tensor) -> Value {
+        self.place(flat.view([forest.rows as i64, forest.tokens as i64]))
+    }
+
+    fn integers(&self, values: &[i64]) -> Value {
+        self.place(Tensor::from_slice(values))
+    }
+
+    fn place(&self, tensor: Tensor) -> Value {
+        Value(memory::place(&tensor, self.device))
+    }
+}
+
+fn content_and_tiles(image: &Image) -> (String, usize) {
+    (image.content.clone(), image.tiles)
+}

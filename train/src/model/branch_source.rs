@@ -1,0 +1,267 @@
+//! One branch as it is read: where its weights are, under which names, and what the config changes about it.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::config::{Config as ModelConfig, Serving};
+use seeward_models::kinds::InputMode;
+use seeward_models::net::{self, Branch};
+use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::tokenizer::{Specials, Tokenizer};
+use serde_json::{Value, json};
+use tch::Device;
+
+use crate::config::{Algorithm, Config};
+use crate::data::preprocess::Preprocessor;
+use crate::hub;
+use crate::libtorch::parameters::Parameters;
+use crate::model::branch::{Model, Vision};
+use crate::model::branches::Branches;
+use crate::model::vocabulary::Vocabulary;
+
+/// One branch as it is read.
+pub(crate) struct BranchSource {
+    /// The checkpoint.
+    pub(crate) folder: PathBuf,
+    /// The branch that it is there.
+    pub(crate) stored: Branch,
+    /// The branch that it is in the run.
+    pub(crate) branch: Branch,
+    /// As it is stored.
+    whole: ModelConfig,
+    /// As the run has it.
+    pub(crate) config: ModelConfig,
+}
+
+/// Ids of a tokenizer differ from those of another one here.
+const SAMPLE: &str = "<image>\n Which of the 2 is RIGHT? 图中有几只猫？ naïve — 📷 <box>";
+
+impl Branches<BranchSource> {
+    /// The main branch's tokenizer, which the text-only branch shares.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer> {
+        let main = Tokenizer::open(&self.main.folder)?;
+        if let Some(text) = self
+            .text
+            .as_ref()
+            .filter(|text| text.folder != self.main.folder)
+        {
+            let own = Tokenizer::open(&text.folder)?;
+            let ids = |tokenizer: &Tokenizer| tokenizer.encode(SAMPLE, Specials::Parsed);
+            ensure!(
+                own.vocabulary() == main.vocabulary() && ids(&own)? == ids(&main)?,
+                "{}: its tokenizer gives other ids than that of {}, but both branches share one",
+                text.folder.display(),
+                self.main.folder.display()
+            );
+        }
+        Ok(main)
+    }
+
+    /// How both see rows.
+    pub(crate) fn preprocessors(&self, config: &Config) -> Result<Branches<Preprocessor>> {
+        self.map(|source| source.preprocessor(config, self.tokenizer()?))
+    }
+}
+
+/// The branches of a run: of its own checkpoint `resumed`, or of those that `config` names.
+pub(crate) fn sources(
+    config: &Config,
+    resumed: Option<&Path>,
+    notices: &mut Vec<String>,
+) -> Result<Branches<BranchSource>> {
+    let folder = match resumed {
+        Some(folder) => folder.to_owned(),
+        None => hub::resolve(&config.model_name_or_path)?,
+    };
+    let main = BranchSource::open(config, &folder, Branch::Main, Branch::Main)?;
+    let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
+    let has_text = stored.contains(&Branch::TextOnly);
+    if config.algorithm != Algorithm::ShortcutAware {
+        if has_text {
+            notices.push(format!(
+                "{}: its text-only branch is left out",
+                folder.display()
+            ));
+        }
+        return Ok(Branches { main, text: None });
+    }
+    let text = match &config.bias_model_path {
+        Some(path) if resumed.is_none() => {
+            BranchSource::open(config, &hub::resolve(path)?, Branch::Main, Branch::TextOnly)?
+        }
+        _ if has_text => BranchSource::open(config, &folder, Branch::TextOnly, Branch::TextOnly)?,
+        _ => bail!(
+            "{}: it has no text-only branch; set bias_model_path",
+            folder.display()
+        ),
+    };
+    Ok(Branches {
+        main,
+        text: Some(text),
+    })
+}
+
+impl BranchSource {
+    fn open(config: &Config, folder: &Path, stored: Branch, branch: Branch) -> Result<Self> {
+        let read = ModelConfig::open(folder)?;
+        let own = if stored == Branch::TextOnly {
+            read.text_only_branch()?
+        } else {
+            read
+        };
+        let place = |e: seeward_models::Error| e.at(folder.display());
+        let whole = own.with(overrides(config, &own)).map_err(place)?;
+        let changed = match branch {
+            Branch::Main => whole.clone(),
+            Branch::TextOnly => reduced(config, &whole).map_err(place)?,
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            stored,
+            branch,
+            whole,
+            config: changed,
+        })
+    }
+
+    /// Reads the weights, fitted to the run's tiles; from then on the configuration is that of the fitted model.
+    pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(&self.folder)?;
+        if self.stored == Branch::Main {
+            net::branches(&checkpoint, &self.whole)?;
+        }
+        net::fit_positions(&mut checkpoint, &self.config, self.stored)?;
+        self.config = self.config.fitted()?;
+        let names = (self.stored.prefix(), self.branch.prefix());
+        let wanted = net::parameters(&self.config, self.stored);
+        Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
+    }
+
+    /// Resizes the embeddings to the tokens that the tokenizer has.
+    pub(crate) fn fit_vocabulary(
+        &mut self,
+        parameters: &mut Parameters,
+        tokenizer: &Tokenizer,
+        config: &Config,
+    ) -> Result<()> {
+        let vocabulary = Vocabulary::of(tokenizer);
+        let prefix = self.branch.prefix();
+        self.config = vocabulary
+            .fit(parameters, &prefix, &self.config, config.seed as u64)
+            .with_context(|| self.folder.display().to_string())?;
+        Ok(())
+    }
+
+    /// The network over these weights.
+    pub(crate) fn model(&self, parameters: &Rc<Parameters>, device: Device) -> Model {
+        Model {
+            branch: self.branch,
+            config: self.config.clone(),
+            device,
+            parameters: parameters.clone(),
+            vision: Vision::Trains,
+            every_token: false,
+        }
+    }
+
+    fn preprocessor(&self, config: &Config, tokenizer: Tokenizer) -> Result<Preprocessor> {
+        let Some(template) = self.config.template else {
+            bail!(
+                "{}: its config.json names no template; set conv_style",
+                self.folder.display()
+            );
+        };
+        let settings = PromptSettings {
+            template,
+            tokens_per_tile: self.config.tokens_per_tile(),
+            max_length: config.max_length,
+            literal_special_tokens: config.literal_special_tokens,
+        };
+        let mode = if self.branch == Branch::TextOnly {
+            InputMode::TextOnly
+        } else {
+            input_mode(config)
+        };
+        let prompter = Prompter::new(tokenizer, settings)?;
+        Ok(Preprocessor {
+            prompter,
+            tiles: self.config.tiles,
+            mode,
+            rope: self.config.text.rope.clone(),
+            shared: config.share_computation,
+            cached: Arc::default(),
+        })
+    }
+}
+
+/// The text-only branch may be a smaller model than what it starts from.
+fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<ModelConfig> {
+    let seeing = match config.text_branch_vision {
+        true => whole.clone(),
+        false => whole.without_vision()?,
+    };
+    match config.text_branch_layers {
+        Some(layers) => seeing.with_layers(layers),
+        None => Ok(seeing),
+    }
+}
+
+fn input_mode(config: &Config) -> InputMode {
+    match (config.use_text_only, config.use_image_only) {
+        (true, _) => InputMode::TextOnly,
+        (_, true) => InputMode::ImageOnly,
+        _ => InputMode::Full,
+    }
+}
+
+/// The keys of config.json that the run decides, so that what was trained is what is exported.
+fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> {
+    let mut keys = Vec::new();
+    let mut set =
+        |key: &str, value: Option<Value>| keys.extend(value.map(|value| (key.to_owned(), value)));
+    set("template", config.conv_style.as_ref().map(|v| json!(v)));
+    set(
+        "force_image_size",
+        config.force_image_size.map(|v| json!(v)),
+    );
+    set(
+        "downsample_ratio",
+        config.down_sample_ratio.map(|v| json!(v)),
+    );
+    set(
+        "dynamic_image_size",
+        config.dynamic_image_size.map(|v| json!(v)),
+    );
+    set("use_thumbnail", config.use_thumbnail.map(|v| json!(v)));
+    set(
+        "min_dynamic_patch",
+        config.min_dynamic_patch.map(|v| json!(v)),
+    );
+    set(
+        "max_dynamic_patch",
+        config.max_dynamic_patch.map(|v| json!(v)),
+    );
+    set("pad2square", config.pad2square.map(|v| json!(v)));
+    set(
+        "normalize_type",
+        config.normalize_type.map(|v| json!(v.name())),
+    );
+    set("ps_version", config.ps_version.map(|v| json!(v.name())));
+    set("select_layer", config.vision_select_layer.map(|v| json!(v)));
+    let serving = Serving {
+        max_length: config.max_length,
+        input_mode: input_mode(config),
+        literal_special_tokens: config.literal_special_tokens,
+        ..Serving::default()
+    };
+    keys.push(("seeward".to_owned(), json!(serving)));
+    if config.algorithm != Algorithm::ShortcutAware
+        && checkpoint.json().get("bias_reward_config").is_some()
+    {
+        keys.push(("bias_reward_config".to_owned(), Value::Null));
+    }
+    keys
+}

@@ -1,0 +1,33 @@
+//! The one or two branches of a run.
+
+use anyhow::Result;
+
+/// Something that each branch has.
+pub struct Branches<T> {
+    /// Of the branch that is deployed.
+    pub main: T,
+    /// Of the shortcut proxy of the shortcut-aware algorithm.
+    pub text: Option<T>,
+}
+
+impl<T> Branches<T> {
+    /// The main branch's, then the text-only one's if there is one.
+    pub fn each(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.main).chain(&self.text)
+    }
+
+    pub(crate) fn each_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        std::iter::once(&mut self.main).chain(&mut self.text)
+    }
+
+    /// The same of each branch.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> Result<U>) -> Result<Branches<U>> {
+        Ok(Branches {
+            main: f(&self.main)?,
+            text: self.text.as_ref().map(f).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! What a frozen vision model makes of an image, kept: in memory, then on the disk, both bounded.
+//!
+//! An image is encoded by itself, so that its features do not depend on its neighbours: a run that goes on without them
+//! computes the same bits. What is kept stays. Images come by once an epoch, so that the one not used for longest is the
+//! next to be needed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seeward_models::image::Tiles;
+use seeward_models::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+use crate::data::cached::CachedIndex;
+use crate::data::preprocess::{Image, WHITE};
+use crate::libtorch::parameters::little_endian;
+use crate::progress;
+
+/// What the features of one tile are.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Tokens and width.
+    pub(crate) shape: [i64; 2],
+    /// Element type.
+    pub(crate) kind: Kind,
+}
+
+impl Layout {
+    fn bytes_of_tile(&self) -> u64 {
+        self.shape.iter().product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64
+    }
+}
+
+/// The features of one branch's images.
+pub struct FeatureCache {
+    layout: Layout,
+    cached: Arc<CachedIndex>,
+    memory: RefCell<HashMap<String, Tensor>>,
+    /// Bytes that memory has left.
+    left: Cell<u64>,
+    disk: RefCell<Option<Disk>>,
+    encoded: Cell<usize>,
+}
+
+impl FeatureCache {
+    /// None yet, to be kept in so many bytes of memory; `cached` is what the loader looks at.
+    pub fn new(layout: Layout, cached: Arc<CachedIndex>, memory: u64) -> Self {
+        Self {
+            layout,
+            cached,
+            memory: RefCell::default(),
+            left: Cell::new(memory),
+            disk: RefCell::new(None),
+            encoded: Cell::new(0),
+        }
+    }
+
+    /// How many tiles were encoded, and not found.
+    pub fn encoded(&self) -> usize {
+        self.encoded.get()
+    }
+
+    /// Keeps what memory has no room for in the folder `at`, in so many bytes. What a run before has left there counts
+    /// if it has the same `identity`, and is removed if not.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn open_disk(&self, at: &Path, identity: &str, bytes: u64) -> Result<()> {
+        let mut disk = Disk {
+            folder: at.to_owned(),
+            identity: identity.to_owned(),
+            left: bytes,
+        };
+        for (content, length) in disk.found(self.layout.bytes_of_tile())? {
+            let tiles = length / self.layout.bytes_of_tile();
+            self.cached.add(&content, tiles as usize);
+        }
+        *self.disk.borrow_mut() = Some(disk);
+        Ok(())
+    }
+
+    /// The features of `image` on the processor, [tiles, tokens, width]; `encode` makes those that are not kept.
+    ///
+    /// # Errors
+    /// Those of `encode`, or a kept file that is gone.
+    pub(crate) fn of(
+        &self,
+        image: &Image,
+        encode: impl FnOnce(&Tiles) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        if let Some(features) = self.memory.borrow().get(&image.content) {
+            return Ok(features.shallow_clone());
+        }
+        if self.cached.tiles(&image.content).is_some() {
+            return self.read(image);
+        }
+        let Some(tiles) = &image.pixels else {
+            return Err(Error::invalid("an image without tiles or features"));
+        };
+        self.encoded.set(self.encoded.get() + image.tiles);
+        let features = encode(tiles)?.detach().to_device(Device::Cpu);
+        self.keep(image, &features);
+        Ok(features)
+    }
+
+    fn keep(&self, image: &Image, features: &Tensor) {
+        let bytes = self.layout.bytes_of_tile() * image.tiles as u64;
+        let in_memory = bytes <= self.left.get();
+        // The white image is of every row.
+        if in_memory || image.content == WHITE {
+            self.left.set(self.left.get().saturating_sub(bytes));
+            let mut memory = self.memory.borrow_mut();
+            memory.insert(image.content.clone(), features.shallow_clone());
+        } else if !self.write(image, features, bytes) {
+            return;
+        }
+        self.cached.add(&image.content, image.tiles);
+    }
+
+    /// Whether the disk has taken it. One that fails is not asked again.
+    fn write(&self, image: &Image, features: &Tensor, bytes: u64) -> bool {
+        let mut disk = self.disk.borrow_mut();
+        let Some(open) = disk.as_mut().filter(|disk| bytes <= disk.left) else {
+            return false;
+        };
+        let values = little_endian(features, self.layout.kind);
+        match open.write(&image.content, &values) {
+            Ok(()) => true,
+            Err(error) => {
+                progress::log(format!(
+                    "warning: {error}: no more images' features are kept on the disk"
+                ));
+                open.left = 0;
+                false
+            }
+        }
+    }
+
+    fn read(&self, image: &Image) -> Result<Tensor> {
+        let disk = self.disk.borrow();
+        let Some(disk) = disk.as_ref() else {
+            return Err(Error::invalid("an image's features are lost"));
+        };
+        let path = disk.path(&image.content);
+        let bytes = fs::read(&path).map_err(|e| Error::io(&path, e))?;
+        let [tokens, width] = self.layout.shape;
+        let shape = [image.tiles as i64, tokens, width];
+        Tensor::f_from_data_size(&bytes, &shape, self.layout.kind)
+            .map_err(|e| Error::invalid(e).at(path.display()))
+    }
+}
+
+/// A folder with a file for each image.
+struct Disk {
+    folder: PathBuf,
+    /// Of everything that decides an image's features but its content.
+    identity: String,
+    /// Bytes that may still be written.
+    left: u64,
+}
+
+impl Disk {
+    /// Contents and lengths of the files that can be used; the others are removed. `unit` divides every length.
+    fn found(&mut self, unit: u64) -> Result<Vec<(String, u64)>> {
+        let failed = |e| Error::io(&self.folder, e);
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let length = entry.metadata().map_err(failed)?.len();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let own = name.strip_prefix(&format!("{}-", self.identity));
+            match own.filter(|_| length > 0 && length.is_multiple_of(unit)) {
+                Some(content) => found.push((content.to_owned(), length)),
+                None => fs::remove_file(entry.path()).map_err(failed)?,
+            }
+        }
+        let taken: u64 = found.iter().map(|(_, length)| length).sum();
+        self.left = self.left.saturating_sub(taken);
+        Ok(found)
+    }
+
+    fn path(&self, content: &str) -> PathBuf {
+        self.folder.join(format!("{}-{content}", self.identity))
+    }
+
+    /// Complete or absent, as long as the machine does not die; then it may be short, and is found out by its length.
+    fn write(&mut self, content: &str, bytes: &[u8]) -> Result<()> {
+        let (path, partial) = (self.path(content), self.folder.join("partial"));
+        fs::write(&partial, bytes)
+            .and_then(|()| fs::rename(&partial, &path))
+            .map_err(|e| Error::io(&path, e))?;
+        self.left -= bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! From the config to branches that are ready to train: checkpoints read strictly, score heads and low-rank additions
+//! drawn where there are none, weights frozen by name.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::Result;
+use seeward_models::net::SCORE_HEAD;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{Algorithm, Config};
+use crate::data::preprocess::Preprocessor;
+use crate::libtorch::lora;
+use crate::libtorch::parameters::Parameters;
+use crate::libtorch::precision::{Precision, allow_tf32};
+use crate::model::adapter::LoraRestore;
+use crate::model::branch::{Model, Vision};
+use crate::model::branch_source::{BranchSource, sources};
+use crate::model::branches::Branches;
+use crate::model::feature_cache::FeatureCache;
+use crate::model::trainable::trains;
+use crate::random::Stream;
+
+/// Everything that a run starts from.
+pub struct Start {
+    /// The networks.
+    pub models: Branches<Model>,
+    /// How they see rows.
+    pub preprocessors: Branches<Preprocessor>,
+    /// The weights of both, by their names in the checkpoint.
+    pub parameters: Rc<Parameters>,
+    /// The tokenizer's files, to be copied into checkpoints.
+    pub(crate) tokenizer_files: Vec<PathBuf>,
+    /// What the user should know.
+    pub(crate) notices: Vec<String>,
+}
+
+impl Start {
+    /// Reads the checkpoints that `config` names; `resumed` is the run's own checkpoint to go on from, instead.
+    pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
+        let mut notices = Vec::new();
+        let mut sources = sources(config, resumed, &mut notices)?;
+        let scale = lora::scale(config);
+        let mut parameters = lora::adapted(Parameters::new(Precision::of(config)), scale);
+        notices.extend(allow_tf32(config.tf32, device));
+        let tokenizer = sources.tokenizer()?;
+        for source in sources.each_mut() {
+            source.load(&mut parameters, device)?;
+            source.fit_vocabulary(&mut parameters, &tokenizer, config)?;
+            prepare_head(&mut parameters, config, source, device, &mut notices)?;
+        }
+        match resumed {
+            Some(folder) => restore_additions(&mut parameters, config, &sources, folder, device)?,
+            None => draw_additions(&mut parameters, config, &sources, device)?,
+        }
+        parameters.train_where(|name| trains(config, &sources, name));
+        let parameters = Rc::new(parameters);
+        let tokenizer_files = tokenizer.files().to_vec();
+        let preprocessors = sources.preprocessors(config)?;
+        let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
+        for (model, preprocessor) in models.each_mut().zip(preprocessors.each()) {
+            model.vision = vision(config, model, preprocessor);
+            model.every_token = !preprocessor.shared;
+        }
+        Ok(Self {
+            models,
+            preprocessors,
+            parameters,
+            tokenizer_files,
+            notices,
+        })
+    }
+}
+
+/// Next-token training has no score head; the others keep the checkpoint's or draw one: N(0, 1/(hidden + 1)) as
+/// published, for each branch its own.
+fn prepare_head(
+    parameters: &mut Parameters,
+    config: &Config,
+    source: &BranchSource,
+    device: Device,
+    notices: &mut Vec<String>,
+) -> Result<()> {
+    let name = format!("{}{SCORE_HEAD}", source.branch.prefix());
+    if config.algorithm == Algorithm::Sft {
+        parameters.remove(&name);
+    } else if !parameters.contains(&name) {
+        let hidden = source.config.text.hidden as i64;
+        let stream = Stream::new(config.seed as u64, &name, 0);
+        let drawn = stream.torch(|| Tensor::f_randn([1, hidden], (Kind::Float, Device::Cpu)))?;
+        let head = drawn / (hidden + 1) as f64;
+        parameters.insert(name.clone(), head.to_device(device));
+        notices.push(format!(
+            "{}: no {SCORE_HEAD}: {name} starts from the published initialisation",
+            source.folder.display()
+        ));
+    }
+    Ok(())
+}
+
+/// How a branch gets at its images; what is kept is known to its preprocessor.
+fn vision(config: &Config, model: &Model, preprocessor: &Preprocessor) -> Vision {
+    let scope = format!("{}vision_model.", model.branch.prefix());
+    match model.parameters.train_in(&scope) {
+        true => Vision::Trains,
+        false if !preprocessor.shared || model.config.vision.is_none() => Vision::Frozen,
+        false => Vision::Cached(FeatureCache::new(
+            model.layout(),
+            preprocessor.cached.clone(),
+            config.vision_cache_memory as u64,
+        )),
+    }
+}
+
+fn draw_additions(
+    parameters: &mut Parameters,
+    config: &Config,
+    branches: &Branches<BranchSource>,
+    device: Device,
+) -> Result<()> {
+    for source in branches.each() {
+        let model = (&source.config, source.branch);
+        lora::draw(parameters, config, model, device)?;
+    }
+    Ok(())
+}
+
+/// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.
+fn restore_additions(
+    parameters: &mut Parameters,
+    config: &Config,
+    branches: &Branches<BranchSource>,
+    folder: &Path,
+    device: Device,
+) -> Result<()> {
+    if !(config.use_backbone_lora || config.use_llm_lora) {
+        return Ok(());
+    }
+    let bases = sources(config, None, &mut Vec::new())?;
+    for (source, base) in branches.each().zip(bases.each()) {
+        let apart = LoraRestore {
+            branch: source.branch,
+            layers: lora::layers(config, &source.config),
+            merged: folder,
+            base: (&base.folder, base.stored.prefix()),
+            device,
+        };
+        apart.restore(parameters)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The output folder and the checkpoints in it.
+
+pub(crate) mod checkpoint;
+pub(crate) mod disk_space;
+pub mod folder;
+pub(crate) mod probes;
+pub mod trainer_state;

@@ -1,0 +1,229 @@
+//! What the user sees of a run: a progress bar on a terminal, lines elsewhere, `metrics.jsonl` in any case, and
+//! TensorBoard's event files where they are wanted.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde_json::{Value, json};
+use tch::Device;
+
+use crate::libtorch::memory;
+use crate::progress;
+use crate::report::events::Events;
+use crate::report::metrics::Metrics;
+use crate::step::measures::Measures;
+
+/// A run's display and its metrics files.
+pub(crate) struct Report {
+    bar: ProgressBar,
+    metrics: Metrics,
+    events: Option<Events>,
+    rows: usize,
+    tokens: usize,
+    since: Instant,
+    /// How long the model waited for rows since the last logged step.
+    waiting: Duration,
+    /// Whose memory is watched.
+    device: Device,
+}
+
+impl Report {
+    /// Goes on in `output` behind step `step`: what was logged of later steps is taken back.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn open(
+        output: &Path,
+        tensorboard: bool,
+        step: usize,
+        device: Device,
+    ) -> Result<Self> {
+        Ok(Self {
+            bar: ProgressBar::hidden(),
+            metrics: Metrics::open(output, step)?,
+            events: tensorboard
+                .then(|| Events::open(output, step))
+                .transpose()?,
+            rows: 0,
+            tokens: 0,
+            since: Instant::now(),
+            waiting: Duration::ZERO,
+            device,
+        })
+    }
+
+    /// Starts a phase of `steps` steps, `done` of which were taken before.
+    pub(crate) fn phase(&mut self, name: &'static str, steps: usize, done: usize) {
+        self.bar.finish_and_clear();
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        self.bar = ProgressBar::with_draw_target(Some(steps as u64), target)
+            .with_style(progress::style())
+            .with_prefix(name)
+            .with_position(done as u64);
+        self.bar.enable_steady_tick(Duration::from_millis(250));
+        self.bar.reset_eta();
+        self.restart();
+    }
+
+    /// Counts time that the model waited for the loader.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waiting += time;
+    }
+
+    /// Counts from here on.
+    fn restart(&mut self) {
+        (self.rows, self.tokens) = (0, 0);
+        (self.since, self.waiting) = (Instant::now(), Duration::ZERO);
+    }
+
+    /// Shows one step.
+    pub(crate) fn step(&mut self, measures: &Measures, rows: usize) {
+        self.rows += rows;
+        self.tokens += measures.tokens;
+        let accuracy = measures.accuracy.or(measures.accuracy_text);
+        let accuracy = accuracy.map_or(String::new(), |a| format!(" accuracy {a:.3}"));
+        self.bar.set_message(format!(
+            "loss {:.4}{accuracy} {:.1} pairs/s {:.0} tokens/s",
+            measures.loss,
+            self.rate(self.rows),
+            self.rate(self.tokens)
+        ));
+        self.bar.inc(1);
+    }
+
+    /// So many of something since the last logged step, per second.
+    fn rate(&self, count: usize) -> f64 {
+        count as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    /// Writes one line of metrics for a step.
+    pub(crate) fn log(
+        &mut self,
+        step: usize,
+        epoch: f64,
+        learning_rate: f64,
+        measures: &Measures,
+    ) -> Result<()> {
+        let mut line = json!({ "step": step, "epoch": epoch, "learning_rate": learning_rate });
+        let fields = serde_json::to_value(measures)?;
+        fields
+            .as_object()
+            .into_iter()
+            .flatten()
+            .for_each(|(key, value)| line[key] = value.clone());
+        line["pairs_per_second"] = json!(self.rate(self.rows));
+        line["tokens_per_second"] = json!(self.rate(self.tokens));
+        line["waiting_seconds"] = json!(self.waiting.as_secs_f64());
+        for (name, value) in quantiles(measures.spread_of("sfc")) {
+            line[format!("sfc_{name}")] = json!(value);
+        }
+        if let Some(bytes) = memory::peak(self.device) {
+            line["peak_memory_bytes"] = json!(bytes);
+        }
+        self.restart();
+        self.write(step, &line, &histograms("train", measures))
+    }
+
+    /// Writes one line of metrics for the evaluations of a step, by the names of their sets.
+    pub(crate) fn evaluation(
+        &mut self,
+        step: usize,
+        sets: &BTreeMap<&str, Measures>,
+    ) -> Result<()> {
+        let line = json!({ "step": step, "eval": sets });
+        let of_set = |(name, measures)| histograms(&format!("eval/{name}"), measures);
+        self.write(
+            step,
+            &line,
+            &sets.iter().flat_map(of_set).collect::<Vec<_>>(),
+        )
+    }
+
+    /// Waits until everything that was logged is on the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.metrics.sync()
+    }
+
+    /// Says something above the bar.
+    pub(crate) fn say(&self, message: &str) {
+        self.bar.suspend(|| progress::log(message));
+    }
+
+    /// Ends the display.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn write(&mut self, step: usize, line: &Value, histograms: &[Histogram]) -> Result<()> {
+        self.metrics.write(line)?;
+        if let Some(events) = &mut self.events {
+            let mut scalars = Vec::new();
+            add_scalars("train", line, &mut scalars);
+            events.add(step, &scalars, histograms)?;
+        }
+        if self.bar.is_hidden() {
+            progress::log(line);
+        }
+        Ok(())
+    }
+}
+
+/// How values are spread, as a band of a plot shows it: the median and the tenth parts at both ends.
+fn quantiles(values: &[f64]) -> Vec<(&'static str, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1) as f64;
+    let at = |(name, share): (&'static str, f64)| {
+        let value = sorted.get((share * last).round() as usize);
+        value.map(|value| (name, *value))
+    };
+    let shares = [("p10", 0.1), ("p50", 0.5), ("p90", 0.9)];
+    shares.into_iter().filter_map(at).collect()
+}
+
+/// A tag and the values that are spread out under it.
+type Histogram<'a> = (String, &'a [f64]);
+
+fn histograms<'a>(group: &str, measures: &'a Measures) -> Vec<Histogram<'a>> {
+    let tagged = |(name, values): &'a (&str, Vec<f64>)| (format!("{group}/{name}"), &values[..]);
+    measures.distributions.iter().map(tagged).collect()
+}
+
+/// Every number of a record but its step, tagged by its keys; one that stands outside has `group` before it.
+fn add_scalars(group: &str, record: &Value, scalars: &mut Vec<(String, f64)>) {
+    for (key, value) in record.as_object().into_iter().flatten() {
+        match value {
+            _ if key == "step" => {}
+            Value::Number(number) => {
+                let tag = format!("{group}/{key}");
+                scalars.extend(number.as_f64().map(|value| (tag, value)));
+            }
+            _ if key == "eval" => add_scalars(key, value, scalars),
+            _ => add_scalars(&format!("{group}/{key}"), value, scalars),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_of_the_step_and_rise() {
+        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(
+            quantiles(&values),
+            [("p10", 10.0), ("p50", 50.0), ("p90", 90.0)]
+        );
+        assert_eq!(quantiles(&[0.5])[2], ("p90", 0.5));
+        assert_eq!(quantiles(&[]), []);
+    }
+}
