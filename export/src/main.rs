@@ -16,7 +16,7 @@ Examples:
   seeward-export --checkpoint out/run/checkpoint-last --output bundles/text_only --branch text_only
   seeward-score --model bundles/mine --input pairs.jsonl --output scores.jsonl
 
-Exit status: 0 when the bundle is written, 2 on an error, which leaves the output folder as it was.";
+Exit status: 0 when the bundle is written, 2 on an error, which leaves the output folder unchanged.";
 
 /// Turns a checkpoint into a bundle: ONNX graphs, tokenizer and reward_model.json.
 #[derive(Parser)]
@@ -25,10 +25,10 @@ struct Arguments {
     /// Checkpoint folder: config.json, safetensors and tokenizer files
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
-    /// Bundle folder to write: new, empty, or a bundle, which is replaced
+    /// Bundle folder to write: new, empty, or an existing bundle, which is replaced
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// What the graphs are made for
+    /// Target device and operator set of the graphs
     #[arg(long, default_value = "portable", value_parser = one_of(&TARGETS))]
     target: Target,
     /// Precision of weights and computation
@@ -40,7 +40,7 @@ struct Arguments {
     /// Which model of a shortcut-aware checkpoint; text_only is the shortcut proxy
     #[arg(long, default_value = "main", value_parser = one_of(&BRANCHES))]
     branch: Branch,
-    /// Tokens of a conversation, prompt and image included [default: as trained, else 4096]
+    /// Maximum number of tokens of a conversation, including its prompt and images [default: as trained, else 4096]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
 }
@@ -59,7 +59,7 @@ const DTYPES: [(&str, Precision); 3] = [
 const QUANTIZED: [(&str, Precision); 2] = [("int8", Precision::Int8), ("int4", Precision::Int4)];
 const BRANCHES: [(&str, Branch); 2] = [("main", Branch::Main), ("text_only", Branch::TextOnly)];
 
-/// A parser of the names in `choices`, which the help lists.
+/// A parser of the names in `choices`; the help lists them.
 fn one_of<T: Copy + Send + Sync + 'static>(
     choices: &'static [(&'static str, T)],
 ) -> impl TypedValueParser<Value = T> {
@@ -104,7 +104,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On stderr, and only in a terminal.
+/// A bar on stderr, visible in a terminal only.
 fn progress_bar() -> anyhow::Result<ProgressBar> {
     let template = "weights {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?))
@@ -118,12 +118,12 @@ fn report(options: &Options, summary: &Summary) {
         summary.bytes() as f64 / 1e6,
         summary.files.len()
     );
-    if summary.probes_left_out > 0 {
+    if summary.skipped_probes > 0 {
         eprintln!(
-            "warning: {} of {} probes are left out: --max-length cuts them otherwise than training did, so --check \
-             does not see them",
-            summary.probes_left_out,
-            summary.probes + summary.probes_left_out
+            "warning: skipped {} of {} probes: their tokens under --max-length differ from those of training, so --check \
+             does not cover them",
+            summary.skipped_probes,
+            summary.probes + summary.skipped_probes
         );
     }
 }

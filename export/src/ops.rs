@@ -1,230 +1,98 @@
-//! The network as ONNX nodes: [`seeward_models::net`] written over a graph instead of tensors. Shapes stay free: a
-//! reshape copies the leading axes (0) and leaves the last one open (-1).
+//! The network as ONNX nodes: [`seeward_models::net`] run over a graph instead of tensors.
 
-use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
+use seeward_models::Result;
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::contract::Contract;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{Activation, Bias, Ops};
-use seeward_models::{Error, Result};
 
-use crate::constant::Constant;
-use crate::form::Form;
-use crate::graph::{Graph, Node, Value};
-use crate::lower::attention::TreeMask;
-use crate::lower::linear::{self, Products, QuantizedRows, Range};
-use crate::lower::{Lowering, WIDE, attention, norm, patches, rope};
-use crate::proto::DataType;
+use crate::data_type::DataType;
+use crate::graph::Graph;
+use crate::graph::builder::GraphBuilder;
+use crate::graph::node::Node;
+use crate::graph::value::{QuantRange, Value};
+use crate::lower::attention::{self, TreeMask};
+use crate::lower::linear::{self, Linear};
+use crate::lower::{Lowering, Products, WIDE, norm, patches, rope};
 
-/// The interpreter that builds a graph while the network runs over it. Node names are the open scopes and the operator.
-pub struct GraphOps {
-    graph: Graph,
+/// The graph of `network` for the file of that name: its inputs and its only output are those of `contract`, its weights
+/// are the tensors of `checkpoint` that `network` names. Nothing is written yet ([`Graph::write`]).
+///
+/// # Errors
+/// Those of `network`, such as a tensor that is missing from the checkpoint; a contract without exactly one output, or an
+/// output of another element type.
+pub fn build_graph(
+    file: &'static str,
+    contract: Contract,
+    checkpoint: Rc<Checkpoint>,
     lowering: Lowering,
-    scopes: Vec<String>,
-    named: HashMap<String, usize>,
-    /// What was cast already, by its name and the type it became.
-    casts: HashMap<(String, DataType), Value>,
-    /// What was quantized already, by its name.
-    quantized: HashMap<String, QuantizedRows>,
-    /// What came out of a GELU, by its name: nothing of it is far below zero.
-    gelus: HashSet<String>,
-    /// Whether only the rows that are read are left.
-    gathered: bool,
+    network: impl FnOnce(&mut GraphOps) -> Result<Value>,
+) -> Result<Graph> {
+    let mut ops = GraphOps {
+        builder: GraphBuilder::new(file, contract, checkpoint),
+        lowering,
+        rows: Rows::All,
+    };
+    let output = network(&mut ops)?;
+    ops.finish(&output)
+}
+
+/// The interpreter that builds a graph while the network runs over it.
+pub struct GraphOps {
+    builder: GraphBuilder,
+    lowering: Lowering,
+    /// Set by [`Ops::readout`] for the duration of its scope.
+    rows: Rows,
+}
+
+/// The rows that the network computes.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// All tokens.
+    All,
+    /// The few tokens that are read out.
+    Readout,
 }
 
 impl GraphOps {
-    pub(crate) fn new(graph: Graph, lowering: Lowering) -> Self {
-        Self {
-            graph,
-            lowering,
-            scopes: Vec::new(),
-            named: HashMap::new(),
-            casts: HashMap::new(),
-            quantized: HashMap::new(),
-            gelus: HashSet::new(),
-            gathered: false,
-        }
-    }
-
     /// The contract's input of that name.
     ///
     /// # Errors
-    /// The contract has none.
+    /// The contract has no such input.
     pub fn input(&self, name: &str) -> Result<Value> {
-        self.graph.input(name)
+        self.builder.input(name)
     }
 
     /// The graph, whose output is `value`.
-    pub(crate) fn finish(mut self, value: &Value) -> Result<Graph> {
+    fn finish(mut self, value: &Value) -> Result<Graph> {
         let value = match value.element {
-            DataType::F16 | DataType::Bf16 => self.cast("", value, WIDE)?,
+            DataType::F16 | DataType::Bf16 => self.builder.cast("", value, WIDE)?,
             _ => value.clone(),
         };
-        self.graph.finish(&value)?;
-        Ok(self.graph)
+        self.builder.finish(&value)
     }
 
-    pub(crate) fn lowering(&self) -> Lowering {
-        self.lowering
-    }
-
-    /// The one output, of this element type, of a node of the layer `at` (empty: of the open scope itself).
-    pub(crate) fn node(&mut self, at: &str, node: Node, element: DataType) -> Result<Value> {
-        let name = self.node_name(at, node.op);
-        Ok(self.graph.node(name, node, &[element])?.remove(0))
-    }
-
-    /// As [`Self::node`], with several outputs.
-    pub(crate) fn nodes(&mut self, node: Node, elements: &[DataType]) -> Result<Vec<Value>> {
-        let name = self.node_name("", node.op);
-        self.graph.node(name, node, elements)
-    }
-
-    /// A tensor of the checkpoint in this form.
-    pub(crate) fn weight(&mut self, name: &str, form: Form) -> Result<Value> {
-        let tensor = self.path(name);
-        self.graph.weight(&tensor, form)
-    }
-
-    /// Rows and columns of a tensor of the checkpoint.
-    pub(crate) fn matrix(&self, name: &str) -> Result<[usize; 2]> {
-        self.graph.matrix(&self.path(name))
-    }
-
-    /// A tensor that is wide in every precision.
-    pub(crate) fn parameter(&mut self, name: &str) -> Result<Value> {
-        self.weight(name, Form::Stored(WIDE))
-    }
-
-    pub(crate) fn i64s(&mut self, values: &[i64]) -> Value {
-        self.graph.constant(Constant::I64(values))
-    }
-
-    pub(crate) fn i32s(&mut self, values: &[i32]) -> Value {
-        self.graph.constant(Constant::I32(values))
-    }
-
-    pub(crate) fn f32s(&mut self, values: &[f32]) -> Value {
-        self.graph.constant(Constant::F32(values))
-    }
-
-    /// The same numbers as another element type, by one node however often they are asked for.
-    pub(crate) fn cast(&mut self, at: &str, x: &Value, element: DataType) -> Result<Value> {
-        if x.element == element {
-            return Ok(x.clone());
-        }
-        let key = (x.name.clone(), element);
-        if let Some(known) = self.casts.get(&key) {
-            return Ok(known.clone());
-        }
-        let node = Node::new("Cast", &[x]).int("to", element as usize);
-        let cast = self.node(at, node, element)?;
-        self.casts.insert(key, cast.clone());
-        Ok(cast)
-    }
-
-    /// How the linear layer of that name is computed now.
-    pub(crate) fn products(&self, name: &str) -> Products {
-        match self.gathered {
-            true => self.lowering.linear_of_few(name),
-            false => self.lowering.linear(name),
-        }
-    }
-
-    /// x in integers, by the same nodes however often it is asked for.
-    pub(crate) fn quantized(&mut self, x: &Value) -> Result<QuantizedRows> {
-        if let Some(known) = self.quantized.get(&x.name) {
-            return Ok(known.clone());
-        }
-        let range = match self.gelus.contains(&x.name) {
-            true => Range::GELU,
-            false => Range::EVEN,
+    /// The linear layer of that name over the current rows.
+    fn layer<'a>(&self, name: &'a str, bias: Bias) -> Linear<'a> {
+        let products = match self.rows {
+            Rows::All => self.lowering.linear(name),
+            Rows::Readout => self.lowering.linear_of_readout(name),
         };
-        let rows = linear::quantize(self, x, range)?;
-        self.quantized.insert(x.name.clone(), rows.clone());
-        Ok(rows)
-    }
-
-    /// The value of numbers that there are as integers only: for linear layers of integers.
-    pub(crate) fn integers(&mut self, rows: QuantizedRows) -> Value {
-        let value = rows.integers.clone();
-        self.quantized.insert(value.name.clone(), rows);
-        value
-    }
-
-    /// 0 keeps an axis of `x`, -1 is what remains.
-    pub(crate) fn reshape(&mut self, x: &Value, shape: &[i64]) -> Result<Value> {
-        let shape = self.i64s(shape);
-        self.node("", Node::new("Reshape", &[x, &shape]), x.element)
-    }
-
-    /// A new axis of one at `axis`.
-    pub(crate) fn unsqueeze(&mut self, x: &Value, axis: i64) -> Result<Value> {
-        let axis = self.i64s(&[axis]);
-        self.node("", Node::new("Unsqueeze", &[x, &axis]), x.element)
-    }
-
-    pub(crate) fn transpose(&mut self, x: &Value, order: &[usize]) -> Result<Value> {
-        self.node(
-            "",
-            Node::new("Transpose", &[x]).ints("perm", order),
-            x.element,
-        )
-    }
-
-    /// The numbers of `x` in the dimensions of `other`.
-    pub(crate) fn shaped_like(&mut self, x: &Value, other: &Value) -> Result<Value> {
-        let shape = self.node("", Node::new("Shape", &[other]), DataType::I64)?;
-        self.node("", Node::new("Reshape", &[x, &shape]), x.element)
-    }
-
-    /// [.., width] → [rows, width].
-    pub(crate) fn rows(&mut self, x: &Value) -> Result<Value> {
-        self.node("", Node::new("Flatten", &[x]).axis(-1), x.element)
-    }
-
-    /// Elementwise, in x's element type.
-    pub(crate) fn both(
-        &mut self,
-        op: &'static str,
-        at: &str,
-        x: &Value,
-        y: &Value,
-    ) -> Result<Value> {
-        if x.element != y.element {
-            let problem = format!(
-                "expected one element type, got {:?} and {:?}",
-                x.element, y.element
-            );
-            return Err(Error::invalid(problem).at(self.path(op)));
+        Linear {
+            name,
+            bias,
+            products,
         }
-        self.node(at, Node::new(op, &[x, y]), x.element)
     }
 
-    fn with_parameter(&mut self, op: &'static str, name: &str, x: &Value) -> Result<Value> {
-        let parameter = self.parameter(name)?;
-        let x = self.cast(name, x, parameter.element)?;
-        self.both(op, name, &x, &parameter)
-    }
-
-    fn path(&self, name: &str) -> String {
-        let scopes = self.scopes.iter().map(String::as_str);
-        let parts: Vec<&str> = scopes
-            .chain([name])
-            .filter(|part| !part.is_empty())
-            .collect();
-        parts.join(".")
-    }
-
-    /// The second node of a kind at one place is `…_1`.
-    fn node_name(&mut self, at: &str, op: &str) -> String {
-        let name = format!("{}/{op}", self.path(at));
-        let count = self.named.entry(name.clone()).or_default();
-        *count += 1;
-        match *count {
-            1 => name,
-            n => format!("{name}_{}", n - 1),
-        }
+    /// An elementwise operator over `x` and a parameter, which is wide in every precision.
+    fn with_parameter(&mut self, op: &str, name: &str, x: &Value) -> Result<Value> {
+        let parameter = self.builder.weight(name, WIDE)?;
+        let x = self.builder.cast(name, x, WIDE)?;
+        self.builder.elementwise(op, name, [&x, &parameter])
     }
 }
 
@@ -235,46 +103,49 @@ impl Ops for GraphOps {
     type Rope = (Value, Value);
 
     fn enter(&mut self, scope: &str) {
-        self.scopes.push(scope.to_owned());
+        self.builder.enter(scope);
     }
 
     fn leave(&mut self) {
-        self.scopes.pop();
+        self.builder.leave();
     }
 
     fn embedding(&mut self, name: &str, ids: &Value) -> Result<Value> {
         let element = self.lowering.table();
-        let table = self.weight(&format!("{name}.weight"), Form::Stored(element))?;
-        let rows = self.node(name, Node::new("Gather", &[&table, ids]), element)?;
-        self.cast(name, &rows, WIDE)
+        let table = self.builder.weight(&format!("{name}.weight"), element)?;
+        let node = Node::new("Gather", &[&table, ids]);
+        let rows = self.builder.node(name, node, element)?;
+        self.builder.cast(name, &rows, WIDE)
     }
 
     fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-        linear::layer(self, name, x, bias)
+        self.layer(name, bias).apply(&mut self.builder, x)
     }
 
     fn gelu_linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-        if self.products(name) == Products::Int8 {
-            return linear::hidden(self, &[name], x, bias, Range::GELU);
+        let layer = self.layer(name, bias);
+        if layer.products == Products::Int8 {
+            return linear::hidden(&mut self.builder, &[layer], x, QuantRange::GELU);
         }
         let x = self.linear(name, x, bias)?;
         self.activation(Activation::Gelu, &x)
     }
 
     fn gated_linear(&mut self, names: [&str; 2], x: &Value, bias: Bias) -> Result<Value> {
-        if self.products(names[0]) == Products::Int8 {
-            return linear::hidden(self, &names, x, bias, Range::EVEN);
+        let layers = names.map(|name| self.layer(name, bias));
+        if layers[0].products == Products::Int8 {
+            return linear::hidden(&mut self.builder, &layers, x, QuantRange::SYMMETRIC);
         }
         let [gate, x] = names.map(|name| self.linear(name, x, bias));
         self.gated(&gate?, &x?)
     }
 
     fn layer_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
-        norm::layer(self, name, x, epsilon)
+        norm::layer(&mut self.builder, name, x, epsilon)
     }
 
     fn rms_norm(&mut self, name: &str, x: &Value, epsilon: f64) -> Result<Value> {
-        norm::rms(self, name, x, epsilon)
+        norm::rms(&mut self.builder, name, x, epsilon)
     }
 
     fn patch_embedding(
@@ -284,11 +155,11 @@ impl Ops for GraphOps {
         patch: usize,
         n: Normalization,
     ) -> Result<Value> {
-        patches::embedding(self, name, pixels, patch, n)
+        patches::embedding(&mut self.builder, name, pixels, patch, n)
     }
 
     fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
-        patches::prepend(self, name, x)
+        patches::prepend(&mut self.builder, name, x)
     }
 
     fn add_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
@@ -301,25 +172,26 @@ impl Ops for GraphOps {
 
     fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
         match kind {
-            Activation::Gelu => {
-                let y = self.node("", Node::new("Gelu", &[x]), x.element)?;
-                self.gelus.insert(y.name.clone());
-                Ok(y)
-            }
+            Activation::Gelu => self.builder.node("", Node::new("Gelu", &[x]), x.element),
             Activation::Silu => {
-                let gate = self.node("", Node::new("Sigmoid", &[x]), x.element)?;
+                let gate = self
+                    .builder
+                    .node("", Node::new("Sigmoid", &[x]), x.element)?;
                 self.mul(x, &gate)
             }
         }
     }
 
     fn add(&mut self, x: &Value, y: &Value) -> Result<Value> {
-        let (x, y) = (self.cast("", x, WIDE)?, self.cast("", y, WIDE)?);
-        self.both("Add", "", &x, &y)
+        let (x, y) = (
+            self.builder.cast("", x, WIDE)?,
+            self.builder.cast("", y, WIDE)?,
+        );
+        self.builder.elementwise("Add", "", [&x, &y])
     }
 
     fn mul(&mut self, x: &Value, y: &Value) -> Result<Value> {
-        self.both("Mul", "", x, y)
+        self.builder.elementwise("Mul", "", [x, y])
     }
 
     fn split(&mut self, x: &Value, groups: usize, sizes: &[usize]) -> Result<Vec<Value>> {
@@ -328,23 +200,25 @@ impl Ops for GraphOps {
         let grouped = if groups == 1 {
             x.clone()
         } else {
-            self.reshape(x, &[0, 0, groups as i64, run])?
+            self.builder.reshape(x, &[0, 0, groups as i64, run])?
         };
-        let lengths = self.i64s(&lengths);
+        let lengths = self.builder.i64s(&lengths);
         let cut = Node::new("Split", &[&grouped, &lengths]).axis(-1);
-        let parts = self.nodes(cut, &vec![x.element; sizes.len()])?;
+        let parts = self.builder.nodes(cut, &vec![x.element; sizes.len()])?;
         if groups == 1 {
             return Ok(parts);
         }
         parts
             .iter()
-            .map(|part| self.reshape(part, &[0, 0, -1]))
+            .map(|part| self.builder.reshape(part, &[0, 0, -1]))
             .collect()
     }
 
     fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
-        let [start, end, axis] = [count as i64, i64::MAX, 1].map(|number| self.i64s(&[number]));
-        self.node("", Node::new("Slice", &[x, &start, &end, &axis]), x.element)
+        let [start, end, axis] =
+            [count as i64, i64::MAX, 1].map(|value| self.builder.i64s(&[value]));
+        self.builder
+            .node("", Node::new("Slice", &[x, &start, &end, &axis]), x.element)
     }
 
     fn pixel_shuffle(
@@ -354,42 +228,45 @@ impl Ops for GraphOps {
         window: usize,
         order: TokenOrder,
     ) -> Result<Value> {
-        patches::pixel_shuffle(self, x, side, window, order)
+        patches::pixel_shuffle(&mut self.builder, x, side, window, order)
     }
 
     fn squeeze_last(&mut self, x: &Value) -> Result<Value> {
-        let axis = self.i64s(&[-1]);
-        self.node("", Node::new("Squeeze", &[x, &axis]), x.element)
+        let axis = self.builder.i64s(&[-1]);
+        self.builder
+            .node("", Node::new("Squeeze", &[x, &axis]), x.element)
     }
 
     fn scatter_rows(&mut self, x: &Value, source: &Value, at: &Value) -> Result<Value> {
-        let source = self.cast("", source, x.element)?;
-        let rows = self.rows(x)?;
-        let at = self.unsqueeze(at, 1)?;
-        let placed = self.node(
-            "",
-            Node::new("ScatterND", &[&rows, &at, &source]),
-            x.element,
-        )?;
-        self.shaped_like(&placed, x)
+        let source = self.builder.cast("", source, x.element)?;
+        let rows = self.builder.rows(x)?;
+        let at = self.builder.unsqueeze(at, 1)?;
+        let node = Node::new("ScatterND", &[&rows, &at, &source]);
+        let placed = self.builder.node("", node, x.element)?;
+        self.builder.shaped_like(&placed, x)
     }
 
     fn gather_rows(&mut self, x: &Value, at: &Value) -> Result<Value> {
-        self.gathered = true;
-        let rows = self.rows(x)?;
-        self.node("", Node::new("Gather", &[&rows, at]), x.element)
+        let rows = self.builder.rows(x)?;
+        self.builder
+            .node("", Node::new("Gather", &[&rows, at]), x.element)
     }
 
     fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<TreeMask> {
-        attention::tree_mask(self, documents, branches)
+        attention::tree_mask(
+            &mut self.builder,
+            self.lowering.attention(),
+            documents,
+            branches,
+        )
     }
 
     fn rope_table(&mut self, cos: &Value, sin: &Value, positions: &Value) -> Result<Self::Rope> {
-        rope::table(self, cos, sin, positions)
+        rope::table(&mut self.builder, cos, sin, positions)
     }
 
     fn rope(&mut self, x: &Value, table: &Self::Rope, heads: usize) -> Result<Value> {
-        rope::rotate(self, x, table, heads)
+        rope::rotate(&mut self.builder, x, table, heads)
     }
 
     fn attention(
@@ -400,6 +277,100 @@ impl Ops for GraphOps {
         mask: Option<&TreeMask>,
         heads: (usize, usize),
     ) -> Result<Value> {
-        attention::attend(self, [q, k, v], mask, heads)
+        let kind = self.lowering.attention();
+        attention::attend(&mut self.builder, kind, [q, k, v], mask, heads)
+    }
+
+    fn readout<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let outer = std::mem::replace(&mut self.rows, Rows::Readout);
+        let result = f(self);
+        self.rows = outer;
+        result
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use seeward_models::checkpoint::{TensorData, WEIGHTS_FILE, write_tensors};
+    use seeward_models::contract::{Dim, Element, Port};
+    use seeward_models::kinds::{Precision, Target};
+
+    use super::*;
+
+    fn port(name: &'static str, element: Element, dims: &[&'static str]) -> Port {
+        Port {
+            name,
+            element,
+            dims: dims.iter().map(|&name| Dim::Free(name)).collect(),
+        }
+    }
+
+    /// A network in 8 bits over the layers `a` and `b`; it picks rows before its first layer.
+    fn graph(network: impl FnOnce(&mut GraphOps, &Value) -> Result<Value>) -> Graph {
+        let folder = tempfile::tempdir().unwrap();
+        let weight = |name| TensorData::f32(name, &[4, 4], &[0.5; 16]);
+        let weights = ["a.weight", "b.weight"].map(weight);
+        write_tensors(&folder.path().join(WEIGHTS_FILE), weights.into()).unwrap();
+        let checkpoint = Rc::new(Checkpoint::open(folder.path()).unwrap());
+        let contract = Contract {
+            inputs: vec![
+                port("x", Element::F32, &["rows", "tokens", "width"]),
+                port("at", Element::I64, &["k"]),
+            ],
+            outputs: vec![port("y", Element::F32, &["k", "width"])],
+        };
+        let lowering = Lowering::new(Target::Cpu, Precision::Int8).unwrap();
+        let graph = build_graph("case.onnx", contract, checkpoint, lowering, |ops| {
+            let (x, at) = (ops.input("x")?, ops.input("at")?);
+            let picked = ops.gather_rows(&x, &at)?;
+            network(ops, &picked)
+        });
+        graph.unwrap()
+    }
+
+    #[test]
+    fn layers_after_picked_rows_stay_in_8_bits() {
+        let graph = graph(|ops, x| {
+            let x = ops.gelu_linear("a", x, Bias::No)?;
+            ops.linear("b", &x, Bias::No)
+        });
+        let expected = [
+            "Flatten",
+            "Gather",
+            "QuantizeRows",
+            "Int8Hidden",
+            "Int8Linear",
+            "Identity",
+        ];
+        assert_eq!(graph.operators(), expected);
+    }
+
+    #[test]
+    fn layers_of_a_readout_are_floats_and_those_after_it_are_not() {
+        let graph = graph(|ops, x| {
+            let x = ops.readout(|ops| ops.gelu_linear("a", x, Bias::No))?;
+            ops.linear("b", &x, Bias::No)
+        });
+        let expected = [
+            "Flatten",
+            "Gather",
+            "MatMul",
+            "Gelu",
+            "QuantizeRows",
+            "Int8Linear",
+            "Identity",
+        ];
+        assert_eq!(graph.operators(), expected);
+    }
+
+    #[test]
+    fn a_readout_ends_with_an_error_too() {
+        let graph = graph(|ops, x| {
+            ops.readout(|ops| ops.linear("missing", x, Bias::No))
+                .unwrap_err();
+            ops.linear("b", x, Bias::No)
+        });
+        assert!(graph.operators().contains(&"Int8Linear"));
     }
 }

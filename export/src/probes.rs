@@ -1,4 +1,4 @@
-//! The probes of a checkpoint that its bundle can be held against.
+//! The checkpoint's probes that its bundle can be checked with.
 
 use std::path::Path;
 
@@ -10,33 +10,36 @@ use seeward_models::net::Branch;
 use seeward_models::probe::{self, Probe};
 use seeward_models::prompt::Prompter;
 
-/// Which of a checkpoint's probes its bundle carries.
+/// A checkpoint's probes, sorted by whether its bundle can use them.
 #[derive(Default)]
 pub(crate) struct Probes {
     pub(crate) kept: Vec<Probe>,
-    /// Those that the bundle reads other tokens of than the trainer did, because its `max_length` is another.
-    pub(crate) left_out: usize,
+    /// Number of probes whose tokens differ between bundle and trainer, because their `max_length` differs.
+    pub(crate) skipped: usize,
 }
 
-/// How a bundle will read its probes.
+/// The bundle's settings for reading probes.
 pub(crate) struct Reading<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) config: &'a Config,
     pub(crate) prompter: &'a Prompter,
     pub(crate) input_mode: InputMode,
-    /// The `max_length` that the rewards were measured with.
+    /// The `max_length` of training, with which the rewards were measured.
     pub(crate) trained_length: usize,
 }
 
 impl Probes {
-    /// The probes with the rewards of `branch`, as far as the bundle reads what the trainer read.
+    /// The probes with the rewards of `branch`.
+    ///
+    /// # Errors
+    /// An unreadable file, or a probe without rewards of the branch.
     pub(crate) fn read(reading: &Reading, branch: Branch) -> Result<Self> {
         let mut probes = Self::default();
         for probe in probe::read(reading.folder)? {
             let probe = of_branch(probe, branch, reading.folder)?;
             match reading.is_as_trained(&probe)? {
                 true => probes.kept.push(probe),
-                false => probes.left_out += 1,
+                false => probes.skipped += 1,
             }
         }
         Ok(probes)
@@ -44,7 +47,8 @@ impl Probes {
 }
 
 impl Reading<'_> {
-    /// Whether neither of two different limits cuts the probe's conversations.
+    /// Whether the bundle reads the same tokens as the trainer: the limits are equal, or neither truncates a
+    /// conversation.
     fn is_as_trained(&self, probe: &Probe) -> Result<bool> {
         if self.prompter.settings().max_length == self.trained_length {
             return Ok(true);
@@ -56,13 +60,13 @@ impl Reading<'_> {
         };
         let is_whole = |response: &String| {
             let read = self.prompter.conversation(prompt, response, &tiles);
-            // An error: the limit cuts the image tokens.
+            // An error: the limit truncates the image tokens.
             read.is_ok_and(|c| !c.truncated && c.ids.len() <= self.trained_length)
         };
         Ok(probe.responses.iter().all(is_whole))
     }
 
-    /// The tiles of each picture that the model sees.
+    /// The number of tiles of each image that the model sees.
     fn tiles(&self, probe: &Probe) -> Result<Vec<usize>> {
         if self.config.vision.is_none() {
             return Ok(Vec::new());
@@ -80,7 +84,12 @@ impl Reading<'_> {
 }
 
 fn of_branch(probe: Probe, branch: Branch, folder: &Path) -> Result<Probe> {
-    let lacking = || anyhow!("{}: its probes lack the text-only branch", folder.display());
+    let lacking = || {
+        anyhow!(
+            "{}: its probes have no rewards of the text-only branch",
+            folder.display()
+        )
+    };
     let rewards = match branch {
         Branch::Main => probe.rewards,
         Branch::TextOnly => probe.text_only_rewards.ok_or_else(lacking)?,

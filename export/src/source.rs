@@ -1,4 +1,4 @@
-//! The checkpoint that is exported: opened, checked, and narrowed down to one branch.
+//! One branch of the checkpoint to export, opened and checked.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -11,10 +11,10 @@ use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 
-use crate::Options;
+use crate::options::Options;
 use crate::probes::{Probes, Reading};
 
-/// One branch of a checkpoint, and how it is to be served.
+/// One branch of a checkpoint, and its settings for serving.
 pub(crate) struct Source {
     pub(crate) checkpoint: Rc<Checkpoint>,
     pub(crate) branch: Branch,
@@ -69,7 +69,7 @@ fn check_branch(
     let (place, prefix) = (folder.display(), branch.prefix());
     if !net::branches(checkpoint, config)?.contains(&branch) {
         bail!(
-            "{place}: there is no text-only branch (no tensor {prefix}*); shortcut-aware training makes checkpoints that have one"
+            "{place}: no text-only branch (no tensor {prefix}*); checkpoints of shortcut-aware training have one"
         );
     }
     if !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
@@ -81,7 +81,7 @@ fn check_branch(
     Ok(())
 }
 
-/// The checkpoint's prompts as the runtime will make them, so that a tokenizer which does not fit is found out here.
+/// The runtime's prompts for this checkpoint; created here so that an unsuitable tokenizer is reported at export.
 fn prompter(
     folder: &Path,
     config: &Config,
@@ -90,7 +90,7 @@ fn prompter(
 ) -> Result<Prompter> {
     let Some(template) = config.template else {
         bail!(
-            "{}: config.json names no conversation template; add \"template\": \"…\" with the one that the model was trained with",
+            "{}: config.json names no conversation template; add \"template\": \"…\" with the template of training",
             folder.display()
         );
     };
@@ -99,7 +99,7 @@ fn prompter(
         let cure = match tokenizer.new_tokens() {
             0 => String::new(),
             new => format!(
-                " ({new} ids are of image tokens that no file names: training adds the rows)"
+                " ({new} ids are of image tokens that no file names: training adds their rows)"
             ),
         };
         bail!(

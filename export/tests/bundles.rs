@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use seeward_export::{export, export_with};
 use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
+use seeward_models::config::Config;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
-use seeward_models::{config::Config, prompt::Template};
 use serde_json::json;
 use support::{GOLDEN, Tensor, altered, golden, options, reconfigured};
 
@@ -182,7 +182,7 @@ fn the_manifest_repeats_what_training_decided() {
     );
     assert_eq!((manifest.opset, manifest.hidden_size), (23, 64));
     assert_eq!((manifest.rope.theta, manifest.rope.head_dim), (1e6, 16));
-    assert_eq!(manifest.prompt.template, Template::Hermes2);
+    assert_eq!(manifest.prompt.template.name(), "Hermes-2");
     assert_eq!(
         (manifest.prompt.tokens_per_tile, manifest.prompt.max_length),
         (4, 512)
@@ -237,7 +237,7 @@ fn probes_go_with_the_limit_that_they_were_measured_with() {
         let summary = export(&options).unwrap();
         let what = format!("trained with {trained}, exported with {exported:?}");
         assert_eq!(
-            (summary.probes, summary.probes_left_out),
+            (summary.probes, summary.skipped_probes),
             (kept, 2 - kept),
             "{what}"
         );
@@ -249,7 +249,7 @@ fn probes_go_with_the_limit_that_they_were_measured_with() {
 #[test]
 fn a_checkpoint_without_the_branch_or_its_head_is_refused() {
     let text = refused(&golden("qwen2"), Branch::TextOnly);
-    assert!(text.contains("there is no text-only branch"), "{text}");
+    assert!(text.contains("no text-only branch"), "{text}");
     for (branch, head) in [
         (Branch::Main, "score.weight"),
         (Branch::TextOnly, "bias_reward_model.score.weight"),
@@ -314,5 +314,5 @@ fn a_folder_that_is_no_bundle_is_never_replaced() {
     std::fs::create_dir(&other).unwrap();
     export(&options(&checkpoint, &other, Branch::Main)).unwrap();
     std::fs::remove_file(other.join("reward_model.json")).unwrap();
-    assert!(text(&other).contains("there is something else (no reward_model.json)"));
+    assert!(text(&other).contains("found other files (no reward_model.json)"));
 }

@@ -46,14 +46,14 @@ fn errors_exit_2_and_name_the_choices() {
             &["--branch", "both"][..],
             "[possible values: main, text_only]",
         ),
-        (&["--branch", "text_only"], "there is no text-only branch"),
+        (&["--branch", "text_only"], "no text-only branch"),
         (
             &["--quantize", "int8"],
-            "portable int8: there is no such bundle (legal: portable fp32, fp16",
+            "portable int8: no such bundle (legal: portable fp32, fp16",
         ),
         (
             &["--target", "cpu", "--dtype", "fp16"],
-            "cpu fp16: there is no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, int8, int4; cuda",
+            "cpu fp16: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, int8, int4; cuda",
         ),
         (
             &["--target", "cuda", "--quantize", "int8"],

@@ -11,8 +11,8 @@ use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::Config;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
-use seeward_models::net::Parameter;
-use seeward_models::net::{self, Activation, Bias, Branch, Ops, RewardInputs, Tokens};
+use seeward_models::net::{self, Activation, Bias, Branch, Kind, Ops, Parameter, Part};
+use seeward_models::net::{RewardInputs, Tokens};
 
 /// The weights asked for so far, under their full names.
 #[derive(Default)]
@@ -243,7 +243,7 @@ fn biases_are_listed_where_the_configuration_has_them() {
     (config.text.attention_bias, config.text.mlp_bias) = (true, true);
     assert_eq!(unused(&config), [""; 0]);
     let listed = net::parameters(&config, Branch::Main);
-    let biases = |p: &&Parameter| p.name.starts_with("language_model") && p.name.ends_with("bias");
+    let biases = |p: &&Parameter| p.part == Part::Language && p.is_bias;
     // Seven projections a layer.
     assert_eq!(listed.iter().filter(biases).count(), 7 * config.text.layers);
 }
@@ -282,4 +282,58 @@ fn the_text_only_branch_has_the_same_parameters_under_its_scope() {
         .map(|n| format!("{}.{n}", net::TEXT_ONLY_SCOPE))
         .collect();
     assert_eq!(names(Branch::TextOnly), scoped);
+}
+
+#[test]
+fn a_parameter_knows_its_place_as_its_name_says_it() {
+    for model in ["qwen2", "llama", "internlm2", "phi3", "vit6b"] {
+        for branch in [Branch::Main, Branch::TextOnly] {
+            for parameter in net::parameters(&golden(model), branch) {
+                let Parameter { name, part, .. } = &parameter;
+                assert_eq!((parameter.branch, Branch::of(name)), (branch, branch));
+                let module = format!("{}{}.", branch.prefix(), part.module());
+                let rest = name.strip_prefix(&module).unwrap();
+                let inner = parameter.inner_name();
+                match parameter.layer {
+                    None => assert_eq!(rest, inner, "{name}"),
+                    Some(layer) => {
+                        assert!(rest.ends_with(&format!("layers.{layer}.{inner}")), "{name}");
+                    }
+                }
+                assert_eq!(parameter.is_bias, name.ends_with(".bias"), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_block_has_its_linear_layers() {
+    for (model, in_language) in [("qwen2", 7), ("internlm2", 5), ("phi3", 4)] {
+        let config = golden(model);
+        let linears = net::block_linears(&config, Branch::Main);
+        let count = |part: Part, layer: usize| {
+            let of = |p: &&Parameter| (p.part, p.layer) == (part, Some(layer));
+            linears.iter().filter(of).count()
+        };
+        assert_eq!(count(Part::Vision, 0), 4, "{model}");
+        assert_eq!(count(Part::Language, 0), in_language, "{model}");
+        assert!(linears.iter().all(|p| p.shape.len() == 2), "{model}");
+        let attention = |p: &&Parameter| matches!(p.kind, Kind::Attention(_));
+        let names = linears.iter().filter(attention).map(|p| p.inner_name());
+        assert!(
+            names.into_iter().all(|name| name.contains("att")),
+            "{model}"
+        );
+    }
+}
+
+#[test]
+fn a_branch_knows_its_own_names() {
+    assert_eq!(Branch::Main.strip("score.weight"), Some("score.weight"));
+    assert_eq!(Branch::TextOnly.strip("score.weight"), None);
+    let name = "bias_reward_model.score.weight";
+    assert_eq!(Branch::TextOnly.strip(name), Some("score.weight"));
+    assert_eq!(Branch::Main.strip(name), None);
+    let other = "bias_reward_models.score.weight";
+    assert_eq!(Branch::of(other), Branch::Main);
 }

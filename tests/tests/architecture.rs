@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
@@ -13,7 +14,8 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
     ("seeward-export", &["seeward-models"]),
-    ("seeward-runtime", &["seeward-models"]),
+    ("seeward-kernels", &[]),
+    ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),
     ("seeward-fixture", &["seeward-cli", "seeward-models"]),
     (
@@ -244,5 +246,49 @@ fn every_member_takes_the_workspace_lints() {
         let manifest = std::fs::read_to_string(&member.manifest).unwrap();
         let path = member.manifest.display();
         assert!(manifest.contains("\n[lints]\nworkspace = true\n"), "{path}");
+    }
+}
+
+/// Parts are asked for, not guessed from names: the names of parts stand in `models::net` and nowhere else.
+#[test]
+fn no_program_spells_the_name_of_a_part() {
+    let mut names: Vec<&str> = Part::ALL.map(Part::module).to_vec();
+    // A score is too common a word to look for; its tensor's name is not.
+    names.retain(|name| *name != Part::Head.module());
+    names.extend([SCORE_HEAD, TEXT_ONLY_SCOPE, ".layers."]);
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut files = Vec::new();
+    for folder in ["models/src", "train/src", "export/src", "runtime"] {
+        collect_sources(&PathBuf::from(root).join(folder), &mut files);
+    }
+    files.retain(|file| !file.starts_with(PathBuf::from(root).join("models/src/net")));
+    assert!(files.len() > 100, "{}", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let program = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines = program.lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            let found = names.iter().find(|name| line.contains(**name));
+            assert!(
+                found.is_none(),
+                "{}:{}: {found:?}",
+                file.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+/// The Rust files below `folder` that programs and libraries are built from.
+fn collect_sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let is_test = ["tests", "tests.rs", "benches", "target"].contains(&&*name);
+        if path.is_dir() && !is_test {
+            collect_sources(&path, files);
+        } else if name.ends_with(".rs") && !is_test {
+            files.push(path);
+        }
     }
 }

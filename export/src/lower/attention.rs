@@ -1,197 +1,195 @@
-//! Attention over a forest: the mask once for all layers, then an operator in every layer. ONNX's own `Attention` computes
-//! every product of two tokens and keeps them all. For the processor there are three that do less: one that never has more
-//! than a block of products, for tokens that all see each other, one that leaves out what lies ahead of a token, and our
-//! runtime's own for bundles in integers.
+//! Attention over a forest: the mask once for all layers, then an operator in every layer.
 
 use seeward_models::Result;
 use seeward_models::contract::FOREST_ATTENTION;
 
-use super::WIDE;
-use crate::graph::{Node, Value};
-use crate::ops::GraphOps;
-use crate::proto::DataType;
+use super::{AttentionKind, WIDE};
+use crate::data_type::DataType;
+use crate::graph::builder::GraphBuilder;
+use crate::graph::node::Node;
+use crate::graph::value::Value;
 
-/// Which token sees which, as the target's operator takes it.
+/// The visibility of tokens, as the attention operator takes it.
 #[derive(Clone)]
 pub enum TreeMask {
-    /// bool [rows, 1, tokens, tokens].
+    /// For `Attention`: bool [rows, 1, tokens, tokens].
     Visible(Value),
-    /// Of `ForestAttention`, which needs none.
+    /// For `ForestAttention`, which computes visibility itself.
     Ids {
         /// i32 [rows, tokens].
         documents: Value,
         /// i32 [rows, tokens].
         branches: Value,
     },
-    /// Of `GroupQueryAttention`.
+    /// For `GroupQueryAttention`.
     Added {
-        /// What is added before the softmax, f32 [rows, 1, tokens, tokens]: nothing, or the least number.
+        /// The term added before the softmax, f32 [rows, 1, tokens, tokens]: zero, or f32's minimum.
         bias: Value,
-        /// Every row's last token, i32 [rows].
+        /// Index of every row's last token, i32 [rows].
         last: Value,
-        /// Tokens of a row, i32 [1].
+        /// Number of tokens of a row, i32 [1].
         tokens: Value,
     },
 }
 
-/// Documents and branches [rows, tokens] → which token sees which.
+/// Documents and branches [rows, tokens] → the visibility of tokens.
 pub(crate) fn tree_mask(
-    ops: &mut GraphOps,
+    builder: &mut GraphBuilder,
+    kind: AttentionKind,
     documents: &Value,
     branches: &Value,
 ) -> Result<TreeMask> {
-    if ops.lowering().has_narrow_attention() {
-        let (documents, branches) = (documents.clone(), branches.clone());
-        return Ok(TreeMask::Ids {
-            documents,
-            branches,
-        });
+    match kind {
+        AttentionKind::Forest => Ok(TreeMask::Ids {
+            documents: documents.clone(),
+            branches: branches.clone(),
+        }),
+        AttentionKind::CpuCausal => added(builder, documents, branches),
+        AttentionKind::Standard | AttentionKind::StandardByHead | AttentionKind::Cpu => {
+            visible(builder, documents, branches).map(TreeMask::Visible)
+        }
     }
-    let visible = visible(ops, documents, branches)?;
-    if !ops.lowering().has_causal_attention() {
-        return Ok(TreeMask::Visible(visible));
-    }
-    let (seen, unseen) = (ops.f32s(&[0.0]), ops.f32s(&[f32::MIN]));
+}
+
+fn added(builder: &mut GraphBuilder, documents: &Value, branches: &Value) -> Result<TreeMask> {
+    let visible = visible(builder, documents, branches)?;
+    let (seen, unseen) = (builder.f32s(&[0.0]), builder.f32s(&[f32::MIN]));
     let bias = Node::new("Where", &[&visible, &seen, &unseen]);
-    let bias = ops.node("", bias, WIDE)?;
-    let (last, tokens) = lengths(ops, documents)?;
+    let bias = builder.node("", bias, WIDE)?;
+    let (last, tokens) = lengths(builder, documents)?;
     Ok(TreeMask::Added { bias, last, tokens })
 }
 
-/// Ids [rows, tokens] → every row's last token, i32 [rows], and the tokens of a row, i32 [1].
-fn lengths(ops: &mut GraphOps, ids: &Value) -> Result<(Value, Value)> {
+/// Ids [rows, tokens] → index of every row's last token, i32 [rows], and the number of tokens of a row, i32 [1].
+fn lengths(builder: &mut GraphBuilder, ids: &Value) -> Result<(Value, Value)> {
     let mut axis = |start| {
         let shape = Node::new("Shape", &[ids]).int("start", start);
-        ops.node("", shape.int("end", start + 1), DataType::I64)
+        builder.node("", shape.int("end", start + 1), DataType::I64)
     };
     let (rows, tokens) = (axis(0)?, axis(1)?);
-    let tokens = ops.cast("", &tokens, DataType::I32)?;
-    let one = ops.i32s(&[1]);
-    let last = ops.both("Sub", "", &tokens, &one)?;
-    let last = ops.node("", Node::new("Expand", &[&last, &rows]), DataType::I32)?;
+    let tokens = builder.cast("", &tokens, DataType::I32)?;
+    let one = builder.i32s(&[1]);
+    let last = builder.elementwise("Sub", "", [&tokens, &one])?;
+    let last = builder.node("", Node::new("Expand", &[&last, &rows]), DataType::I32)?;
     Ok((last, tokens))
 }
 
 /// Documents and branches [rows, tokens] → bool [rows, 1, tokens, tokens]: token i sees j.
-fn visible(ops: &mut GraphOps, documents: &Value, branches: &Value) -> Result<Value> {
-    let same_document = equal_pairs(ops, documents)?;
-    let same_branch = equal_pairs(ops, branches)?;
-    let in_prefix = seen_is_prefix(ops, branches)?;
-    let branch = ops.both("Or", "", &same_branch, &in_prefix)?;
-    let visible = ops.both("And", "", &same_document, &branch)?;
+fn visible(builder: &mut GraphBuilder, documents: &Value, branches: &Value) -> Result<Value> {
+    let same_document = equal_pairs(builder, documents)?;
+    let same_branch = equal_pairs(builder, branches)?;
+    let in_prefix = seen_is_prefix(builder, branches)?;
+    let branch = builder.elementwise("Or", "", [&same_branch, &in_prefix])?;
+    let visible = builder.elementwise("And", "", [&same_document, &branch])?;
     let causal = Node::new("Trilu", &[&visible]).int("upper", 0);
-    let causal = ops.node("", causal, DataType::Bool)?;
-    ops.unsqueeze(&causal, 1)
+    let causal = builder.node("", causal, DataType::Bool)?;
+    builder.unsqueeze(&causal, 1)
 }
 
-/// Ids [rows, tokens] → whether i and j have the same, [rows, tokens, tokens].
-fn equal_pairs(ops: &mut GraphOps, ids: &Value) -> Result<Value> {
-    let (seeing, seen) = (ops.unsqueeze(ids, 2)?, ops.unsqueeze(ids, 1)?);
-    ops.node("", Node::new("Equal", &[&seeing, &seen]), DataType::Bool)
+/// Ids [rows, tokens] → whether i and j have the same id, [rows, tokens, tokens].
+fn equal_pairs(builder: &mut GraphBuilder, ids: &Value) -> Result<Value> {
+    let (seeing, seen) = (builder.unsqueeze(ids, 2)?, builder.unsqueeze(ids, 1)?);
+    builder.node("", Node::new("Equal", &[&seeing, &seen]), DataType::Bool)
 }
 
 /// Branches [rows, tokens] → whether j's is 0, [rows, 1, tokens].
-fn seen_is_prefix(ops: &mut GraphOps, branches: &Value) -> Result<Value> {
-    let seen = ops.unsqueeze(branches, 1)?;
-    let prefix = ops.i32s(&[0]);
-    ops.node("", Node::new("Equal", &[&seen, &prefix]), DataType::Bool)
+fn seen_is_prefix(builder: &mut GraphBuilder, branches: &Value) -> Result<Value> {
+    let seen = builder.unsqueeze(branches, 1)?;
+    let prefix = builder.i32s(&[0]);
+    builder.node("", Node::new("Equal", &[&seen, &prefix]), DataType::Bool)
 }
 
-/// Query, key and value [rows, tokens, heads·head] → the same layout. The softmax is wide.
+/// Number of query heads and of key heads.
+type Heads = (usize, usize);
+
+/// Query, key and value [rows, tokens, heads·head] → the same shape. The softmax is wide.
 pub(crate) fn attend(
-    ops: &mut GraphOps,
+    builder: &mut GraphBuilder,
+    kind: AttentionKind,
     [q, k, v]: [&Value; 3],
     mask: Option<&TreeMask>,
-    heads: (usize, usize),
+    heads: Heads,
 ) -> Result<Value> {
     // Normalised queries and keys are wide; the products are as narrow as the values.
-    let (q, k) = (ops.cast("", q, v.element)?, ops.cast("", k, v.element)?);
+    let q = builder.cast("", q, v.element)?;
+    let k = builder.cast("", k, v.element)?;
     let qkv = [&q, &k, v];
-    let lowering = ops.lowering();
-    if lowering.has_narrow_attention() {
-        return attend_narrowly(ops, qkv, mask, heads);
-    }
     let visible = match mask {
-        Some(TreeMask::Added { bias, last, tokens }) => {
-            return attend_causally(ops, qkv, [last, tokens, bias], heads);
-        }
         Some(TreeMask::Visible(visible)) => Some(visible),
-        Some(TreeMask::Ids { .. }) | None => None,
+        _ => None,
     };
-    if lowering.heads_are_an_axis() {
-        return attend_over_heads(ops, qkv, visible, heads);
-    }
-    let node = if lowering.is_for_the_processor() && visible.is_none() && heads.0 == heads.1 {
-        Node::microsoft("MultiHeadAttention", &qkv).int("num_heads", heads.0)
-    } else {
-        attention(&qkv, visible)
-            .int("q_num_heads", heads.0)
-            .int("kv_num_heads", heads.1)
+    let node = match (kind, mask) {
+        (AttentionKind::CpuCausal, Some(TreeMask::Added { bias, last, tokens })) => {
+            return causal(builder, qkv, [last, tokens, bias], heads);
+        }
+        (AttentionKind::StandardByHead, _) => return by_head(builder, qkv, visible, heads),
+        (AttentionKind::Forest, mask) => forest(qkv, mask, heads),
+        (AttentionKind::Cpu | AttentionKind::CpuCausal, None) if heads.0 == heads.1 => {
+            Node::microsoft("MultiHeadAttention", &qkv).int("num_heads", heads.0)
+        }
+        _ => with_heads(standard(qkv, visible), heads),
     };
-    ops.node("", node, qkv[0].element)
+    builder.node("", node, v.element)
 }
 
-/// By way of our runtime's operator, which leaves out all that a token does not see.
-fn attend_narrowly(
-    ops: &mut GraphOps,
-    qkv: [&Value; 3],
-    mask: Option<&TreeMask>,
-    heads: (usize, usize),
-) -> Result<Value> {
-    let mut node = Node::ours(FOREST_ATTENTION, &qkv)
-        .int("q_num_heads", heads.0)
-        .int("kv_num_heads", heads.1);
-    if let Some(TreeMask::Ids {
-        documents,
-        branches,
-    }) = mask
-    {
-        node = node.input(Some(documents)).input(Some(branches));
+fn forest(qkv: [&Value; 3], mask: Option<&TreeMask>, heads: Heads) -> Node {
+    let node = with_heads(Node::seeward(FOREST_ATTENTION, &qkv), heads);
+    match mask {
+        Some(TreeMask::Ids {
+            documents,
+            branches,
+        }) => node.input(Some(documents)).input(Some(branches)),
+        _ => node,
     }
-    ops.node("", node, qkv[0].element)
 }
 
-/// By way of an operator that takes no token to see a later one, which none does in a forest.
-fn attend_causally(
-    ops: &mut GraphOps,
+fn standard(qkv: [&Value; 3], visible: Option<&Value>) -> Node {
+    Node::new("Attention", &qkv)
+        .input(visible)
+        .int("softmax_precision", WIDE as usize)
+}
+
+fn with_heads(node: Node, heads: Heads) -> Node {
+    node.int("q_num_heads", heads.0)
+        .int("kv_num_heads", heads.1)
+}
+
+/// By an operator in which no token sees a later one, as in a forest.
+fn causal(
+    builder: &mut GraphBuilder,
     qkv: [&Value; 3],
     [last, tokens, bias]: [&Value; 3],
-    heads: (usize, usize),
+    heads: Heads,
 ) -> Result<Value> {
     let node = Node::microsoft("GroupQueryAttention", &qkv)
-        .without(2) // keys and values of before
+        .omit(2) // cached keys and values
         .input(Some(last))
         .input(Some(tokens))
-        .without(3) // rotary tables and positions
+        .omit(3) // rotary tables and positions
         .input(Some(bias))
         .int("num_heads", heads.0)
         .int("kv_num_heads", heads.1);
-    Ok(ops.nodes(node, &[qkv[0].element; 3])?.remove(0))
+    Ok(builder.nodes(node, &[qkv[0].element; 3])?.remove(0))
 }
 
-fn attend_over_heads(
-    ops: &mut GraphOps,
+fn by_head(
+    builder: &mut GraphBuilder,
     [q, k, v]: [&Value; 3],
-    mask: Option<&Value>,
-    heads: (usize, usize),
+    visible: Option<&Value>,
+    heads: Heads,
 ) -> Result<Value> {
-    let q = apart(ops, q, heads.0)?;
-    let (k, v) = (apart(ops, k, heads.1)?, apart(ops, v, heads.1)?);
-    let mixed = ops.node("", attention(&[&q, &k, &v], mask), q.element)?;
-    let tokens_first = ops.transpose(&mixed, &HEADS_AND_TOKENS_SWAPPED)?;
-    ops.reshape(&tokens_first, &[0, 0, -1])
-}
-
-fn attention<'a>(qkv: &[&'a Value; 3], mask: Option<&'a Value>) -> Node<'a> {
-    Node::new("Attention", qkv)
-        .input(mask)
-        .int("softmax_precision", WIDE as usize)
+    let q = split_heads(builder, q, heads.0)?;
+    let k = split_heads(builder, k, heads.1)?;
+    let v = split_heads(builder, v, heads.1)?;
+    let attended = builder.node("", standard([&q, &k, &v], visible), q.element)?;
+    let tokens_first = builder.transpose(&attended, &HEADS_AND_TOKENS_SWAPPED)?;
+    builder.reshape(&tokens_first, &[0, 0, -1])
 }
 
 const HEADS_AND_TOKENS_SWAPPED: [usize; 4] = [0, 2, 1, 3];
 
 /// [rows, tokens, heads·head] → [rows, heads, tokens, head].
-fn apart(ops: &mut GraphOps, x: &Value, heads: usize) -> Result<Value> {
-    let split = ops.reshape(x, &[0, 0, heads as i64, -1])?;
-    ops.transpose(&split, &HEADS_AND_TOKENS_SWAPPED)
+fn split_heads(builder: &mut GraphBuilder, x: &Value, heads: usize) -> Result<Value> {
+    let split = builder.reshape(x, &[0, 0, heads as i64, -1])?;
+    builder.transpose(&split, &HEADS_AND_TOKENS_SWAPPED)
 }

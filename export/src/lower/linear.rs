@@ -1,199 +1,173 @@
 //! Linear layers: products of floats, or of integers with scales.
 
+use std::rc::Rc;
+
 use seeward_models::contract::{INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
 use seeward_models::net::Bias;
 use seeward_models::{Error, Result};
 
-use super::WIDE;
-use crate::form::Form;
-use crate::graph::{Node, Value};
-use crate::ops::GraphOps;
-use crate::proto::DataType;
-use crate::quantize::BLOCK;
+use super::{Products, WIDE};
+use crate::data_type::DataType;
+use crate::graph::builder::GraphBuilder;
+use crate::graph::node::Node;
+use crate::graph::value::{QuantRange, Quantization, Value};
+use crate::weights::BLOCK;
+use crate::weights::layout::WeightLayout;
 
-/// How the products of a linear layer are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Products {
-    /// Of floats.
-    Float(DataType),
-    /// Of 8-bit weights, a scale for each output, and 8-bit inputs, a scale for each row of them. One scale for all rows
-    /// would make a response's reward depend on what is computed beside it, and lose what is small beside what is large.
-    Int8,
-    /// Of 4-bit weights, a scale for each block of them.
-    Int4,
+/// A linear layer.
+pub(crate) struct Linear<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) bias: Bias,
+    pub(crate) products: Products,
 }
 
-impl Products {
-    /// Element type of the bias and of what comes out.
-    pub(crate) fn element(self) -> DataType {
-        match self {
-            Self::Float(element) => element,
-            Self::Int8 | Self::Int4 => WIDE,
+impl Linear<'_> {
+    fn weight(&self) -> String {
+        format!("{}.weight", self.name)
+    }
+
+    fn bias(&self, builder: &mut GraphBuilder) -> Result<Option<Value>> {
+        match self.bias {
+            Bias::No => Ok(None),
+            Bias::Yes => builder
+                .weight(&format!("{}.bias", self.name), self.products.element())
+                .map(Some),
         }
     }
-}
 
-/// x [.., inputs] → x·Wᵀ (+ b) [.., outputs].
-pub(crate) fn layer(ops: &mut GraphOps, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-    let products = ops.products(name);
-    let x = match (products, x.element) {
-        (Products::Int8, _) => x.clone(),
-        (_, DataType::U8) => return Err(Error::invalid("expected numbers, got integers").at(name)),
-        _ => ops.cast(name, x, products.element())?,
-    };
-    let product = match products {
-        Products::Float(element) => float(ops, name, &x, element),
-        Products::Int8 => return int8(ops, name, &x, bias),
-        Products::Int4 => int4(ops, name, &x),
-    }?;
-    match self::bias(ops, name, bias, products)? {
-        None => Ok(product),
-        Some(bias) => ops.both("Add", name, &product, &bias),
+    /// x [.., inputs] → x·Wᵀ (+ b) [.., outputs].
+    ///
+    /// # Errors
+    /// A missing weight, or integers where the layer takes floats.
+    pub(crate) fn apply(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        let product = match self.products {
+            Products::Float(_) => self.float(builder, x),
+            Products::Int8 => return self.int8(builder, x),
+            Products::Int4 => self.int4(builder, x),
+        }?;
+        match self.bias(builder)? {
+            None => Ok(product),
+            Some(bias) => builder.elementwise("Add", self.name, [&product, &bias]),
+        }
+    }
+
+    /// `x` in the layer's element type.
+    fn floats(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        if x.quantization.is_some() {
+            return Err(Error::invalid("expected floats, got integers").at(self.name));
+        }
+        builder.cast(self.name, x, self.products.element())
+    }
+
+    fn float(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        let x = self.floats(builder, x)?;
+        let layout = WeightLayout::Transposed(self.products.element());
+        let [weight] = builder.weight_parts(&self.weight(), layout)?;
+        builder.elementwise("MatMul", self.name, [&x, &weight])
+    }
+
+    /// By an operator of Seeward's runtime that applies scales and bias in the same pass.
+    fn int8(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        let weights = Int8Weights::of(builder, self)?;
+        let x = quantized(builder, x)?;
+        let Quantization { range, scales } = quantization(&x)?;
+        let node = weights.append_to(Node::seeward(INT8_LINEAR, &[&x, scales]));
+        builder.node(self.name, node.int("zero", range.zero_point.into()), WIDE)
+    }
+
+    fn int4(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        let x = self.floats(builder, x)?;
+        let [outputs, inputs] = builder.matrix(&self.weight())?;
+        let [integers, scales] = builder.weight_parts(&self.weight(), WeightLayout::Int4)?;
+        let node = Node::microsoft("MatMulNBits", &[&x, &integers, &scales])
+            .int("K", inputs)
+            .int("N", outputs)
+            .int("bits", 4)
+            .int("block_size", BLOCK)
+            .int("accuracy_level", INT8_INPUTS);
+        builder.node(self.name, node, WIDE)
     }
 }
 
-fn bias(ops: &mut GraphOps, name: &str, bias: Bias, products: Products) -> Result<Option<Value>> {
-    let form = Form::Stored(products.element());
-    match bias {
-        Bias::No => Ok(None),
-        Bias::Yes => ops.weight(&format!("{name}.bias"), form).map(Some),
-    }
-}
+/// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, with a scale per block of a row. A layer's error is the
+/// same as with f32 inputs (9.67 % and 9.66 %), its speed up to 1.4 times as high.
+const INT8_INPUTS: usize = 4;
 
-fn float(ops: &mut GraphOps, name: &str, x: &Value, element: DataType) -> Result<Value> {
-    let weight = ops.weight(&format!("{name}.weight"), Form::Transposed(element))?;
-    ops.both("MatMul", name, x, &weight)
-}
-
-/// Which integers stand for a row's numbers. Unsigned inputs with signed weights are what processors multiply fastest, six
-/// times as fast as signed ones here.
-#[derive(Clone, Copy)]
-pub(crate) struct Range {
-    /// The integer for zero; as many lie below it.
-    zero: u8,
-    /// How many of those above it are used, and no more below it.
-    above: u8,
-}
-
-impl Range {
-    /// As far below zero as above it.
-    pub(crate) const EVEN: Self = Self {
-        zero: 128,
-        above: 127,
-    };
-    /// A GELU's outputs reach down to −0.17 only: nearly all integers are left for what is above zero.
-    pub(crate) const GELU: Self = Self {
-        zero: 16,
-        above: 239,
-    };
-}
-
-/// Rows of numbers as integers: a number is (integer − zero) · its row's step.
-#[derive(Clone)]
-pub(crate) struct QuantizedRows {
-    range: Range,
-    /// u8 [.., inputs].
-    pub(crate) integers: Value,
-    /// f32 [.., 1].
-    steps: Value,
-}
-
-/// A linear layer's weights and bias as our runtime's operators take them.
-struct Int8Layer {
+/// A layer's weights and bias as the operators of Seeward's runtime take them.
+struct Int8Weights {
     /// Integers, scales and sums.
-    weights: [Value; 3],
+    parts: [Value; 3],
     bias: Option<Value>,
 }
 
-impl Int8Layer {
-    fn new(ops: &mut GraphOps, name: &str, bias: Bias) -> Result<Self> {
-        let weight = format!("{name}.weight");
-        let forms = [Form::Int8, Form::Int8Scales, Form::Int8Sums];
-        let [integers, scales, sums] = forms.map(|form| ops.weight(&weight, form));
+impl Int8Weights {
+    fn of(builder: &mut GraphBuilder, layer: &Linear) -> Result<Self> {
         Ok(Self {
-            weights: [integers?, scales?, sums?],
-            bias: self::bias(ops, name, bias, Products::Int8)?,
+            parts: builder.weight_parts(&layer.weight(), WeightLayout::Int8)?,
+            bias: layer.bias(builder)?,
         })
     }
 
-    /// Adds them to the inputs of `node`.
-    fn of<'a>(&'a self, node: Node<'a>) -> Node<'a> {
-        let weights = self.weights.iter();
-        let node = weights.fold(node, |node, weight| node.input(Some(weight)));
+    /// Appends them to the inputs of `node`.
+    fn append_to(&self, node: Node) -> Node {
+        let parts = self.parts.iter();
+        let node = parts.fold(node, |node, part| node.input(Some(part)));
         match &self.bias {
             Some(bias) => node.input(Some(bias)),
-            None => node.without(1),
+            None => node.omit(1),
         }
     }
 }
 
-/// By our runtime's operator, with steps, scales and bias in the same pass.
-fn int8(ops: &mut GraphOps, name: &str, x: &Value, bias: Bias) -> Result<Value> {
-    let layer = Int8Layer::new(ops, name, bias)?;
-    let rows = ops.quantized(x)?;
-    let node = Node::ours(INT8_LINEAR, &[&rows.integers, &rows.steps]);
-    let node = layer.of(node).int("zero", rows.range.zero.into());
-    ops.node(name, node, WIDE)
-}
-
-/// Linear layer and nonlinearity by our runtime's operator, which gives integers in `range`: a GELU of one layer, or a SiLU
-/// of the first times the second.
+/// 8-bit layers over one input, and the nonlinearity after them: the GELU of one layer, or the SiLU of the first times the
+/// second. An operator of Seeward's runtime computes both and returns integers in `range`.
 pub(crate) fn hidden(
-    ops: &mut GraphOps,
-    names: &[&str],
+    builder: &mut GraphBuilder,
+    layers: &[Linear],
     x: &Value,
-    bias: Bias,
-    range: Range,
+    output: QuantRange,
 ) -> Result<Value> {
-    let layers = names.iter().map(|name| Int8Layer::new(ops, name, bias));
-    let layers: Vec<_> = layers.collect::<Result<_>>()?;
-    let rows = ops.quantized(x)?;
-    let node = Node::ours(INT8_HIDDEN, &[&rows.integers, &rows.steps]);
-    let node = layers.iter().fold(node, |node, layer| layer.of(node));
+    let weights = layers.iter().map(|layer| Int8Weights::of(builder, layer));
+    let weights: Vec<_> = weights.collect::<Result<_>>()?;
+    let x = quantized(builder, x)?;
+    let Quantization { range, scales } = quantization(&x)?;
+    let node = Node::seeward(INT8_HIDDEN, &[&x, scales]);
+    let node = weights
+        .iter()
+        .fold(node, |node, layer| layer.append_to(node));
     let node = node
-        .int("zero", rows.range.zero.into())
-        .int("hidden_zero", range.zero.into())
-        .int("hidden_above", range.above.into());
-    let rows = QuantizedRows::of(ops, node, range)?;
-    Ok(ops.integers(rows))
+        .int("zero", range.zero_point.into())
+        .int("hidden_zero", output.zero_point.into())
+        .int("hidden_above", output.qmax.into());
+    integers(builder, node, output)
 }
 
-impl QuantizedRows {
-    /// The outputs of such a node.
-    fn of(ops: &mut GraphOps, node: Node, range: Range) -> Result<Self> {
-        let outputs = ops.nodes(node, &[DataType::U8, WIDE])?;
-        let [integers, steps] = <[Value; 2]>::try_from(outputs)
-            .map_err(|_| Error::invalid("expected integers and steps"))?;
-        Ok(Self {
-            range,
-            integers,
-            steps,
-        })
+/// x [.., inputs] as integers with a scale per row; floats are quantized by a node that is added once and then reused.
+fn quantized(builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+    if x.quantization.is_some() {
+        return Ok(x.clone());
     }
+    builder.converted(x, DataType::U8, |builder| {
+        let range = QuantRange::SYMMETRIC;
+        let node = Node::seeward(QUANTIZE_ROWS, &[x])
+            .int("zero", range.zero_point.into())
+            .int("above", range.qmax.into());
+        integers(builder, node, range)
+    })
 }
 
-/// x [.., inputs] as integers, each row by itself, by our runtime's operator.
-pub(crate) fn quantize(ops: &mut GraphOps, x: &Value, range: Range) -> Result<QuantizedRows> {
-    let node = Node::ours(QUANTIZE_ROWS, &[x])
-        .int("zero", range.zero.into())
-        .int("above", range.above.into());
-    QuantizedRows::of(ops, node, range)
+/// Adds a node that returns integers and their scales.
+fn integers(builder: &mut GraphBuilder, node: Node, range: QuantRange) -> Result<Value> {
+    let outputs = builder.nodes(node, &[DataType::U8, WIDE])?;
+    let wrong = |_| Error::invalid("expected integers and scales");
+    let [integers, scales] = <[Value; 2]>::try_from(outputs).map_err(wrong)?;
+    Ok(Value {
+        quantization: Some(Rc::new(Quantization { range, scales })),
+        ..integers
+    })
 }
 
-/// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, each block of a row with its own scale. The error of a
-/// layer is the same as with inputs in f32 (9.67 % and 9.66 %), its speed up to 1.4 times as high.
-const INT8_INPUTS: usize = 4;
-
-fn int4(ops: &mut GraphOps, name: &str, x: &Value) -> Result<Value> {
-    let weight = format!("{name}.weight");
-    let [outputs, inputs] = ops.matrix(&weight)?;
-    let integers = ops.weight(&weight, Form::Int4)?;
-    let scales = ops.weight(&weight, Form::Int4Scales)?;
-    let node = Node::microsoft("MatMulNBits", &[x, &integers, &scales])
-        .int("K", inputs)
-        .int("N", outputs)
-        .int("bits", 4)
-        .int("block_size", BLOCK)
-        .int("accuracy_level", INT8_INPUTS);
-    ops.node(name, node, WIDE)
+fn quantization(x: &Value) -> Result<&Quantization> {
+    let floats = || Error::invalid(format!("expected integers, got floats: {}", x.name));
+    x.quantization.as_deref().ok_or_else(floats)
 }

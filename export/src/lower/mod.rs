@@ -1,13 +1,13 @@
-//! How ops become operators. Those that are more than a node or two are here, and so is what differs by target and
-//! precision.
+//! How ops of the network become ONNX operators, by target and precision. Ops of more than two nodes are here, one module
+//! each.
 //!
-//! Quantized are only the weights of linear layers, up to where the last layer goes on with the few rows that are read;
-//! attention's products are bf16, all else is f32.
+//! Only the weights of linear layers are quantized, up to the rows that the network reads out; attention of quantized
+//! bundles multiplies in bf16, everything else is f32.
 //!
-//! In 16 bits, only what costs time and space is narrow: the weights of linear layers and the embedding table, and what
-//! is computed between them (activations, rotary positions, attention's products). Wide stay the residual stream with
-//! everything that is added to it, norms, softmax, the patch embedding, and the score head; a linear layer casts its
-//! input. Sums over dozens of layers would lose bits, and the few huge values of a residual stream leave fp16's range.
+//! In 16 bits, only operations that dominate time and memory are narrow: the weights of linear layers and the embedding
+//! table, and the operations between them (activations, rotary positions, attention). The residual stream with all its
+//! additions, norms, softmax, the patch embedding and the score head stay wide; a linear layer casts its input. Sums over
+//! dozens of layers would lose bits, and the few huge values of a residual stream exceed fp16's range.
 
 pub(crate) mod attention;
 pub(crate) mod linear;
@@ -19,32 +19,88 @@ use anyhow::Result;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::SCORE_HEAD;
 
-use crate::offer;
-use crate::proto::DataType;
-use linear::Products;
+use crate::data_type::DataType;
+use crate::support;
 
-/// What is computed in f32 in every precision.
+/// The element type of f32 computations in every precision.
 pub(crate) const WIDE: DataType = DataType::F32;
+
+/// The arithmetic of a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Products {
+    /// Products of floats.
+    Float(DataType),
+    /// 8-bit weights with a scale per output, and 8-bit inputs with a scale per row. A single scale for all rows would
+    /// make a response's reward depend on its batch, and lose small rows next to large ones.
+    Int8,
+    /// 4-bit weights with a scale per block.
+    Int4,
+}
+
+impl Products {
+    /// Element type of the bias and of the outputs.
+    pub(crate) fn element(self) -> DataType {
+        match self {
+            Self::Float(element) => element,
+            Self::Int8 | Self::Int4 => WIDE,
+        }
+    }
+}
+
+/// The operators of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttentionKind {
+    /// ONNX's `Attention` over [rows, tokens, heads·head]. It computes and keeps the products of all pairs of tokens.
+    Standard,
+    /// The same over [rows, heads, tokens, head]: TensorRT supports it with four axes only.
+    StandardByHead,
+    /// ONNX Runtime's CPU operators: `MultiHeadAttention` where all tokens see each other, which keeps a block of
+    /// products at a time; over a forest the standard operator.
+    Cpu,
+    /// The same, with `GroupQueryAttention` over a forest, which skips later tokens.
+    CpuCausal,
+    /// `ForestAttention` of Seeward's runtime, which skips every token that is not visible. It multiplies in bf16, which
+    /// costs no accuracy next to quantized linear layers.
+    Forest,
+}
+
+impl AttentionKind {
+    fn of(target: Target, products: Products) -> Self {
+        match (target, products) {
+            (_, Products::Int8 | Products::Int4) => Self::Forest,
+            (Target::Cpu, _) => Self::Cpu,
+            (Target::Tensorrt, _) => Self::StandardByHead,
+            (Target::Portable | Target::Cuda, _) => Self::Standard,
+        }
+    }
+
+    /// The kind for attention heads of `size` elements: `GroupQueryAttention` takes multiples of eight only.
+    fn of_heads(self, size: usize) -> Self {
+        match self {
+            Self::Cpu if size.is_multiple_of(8) => Self::CpuCausal,
+            kind => kind,
+        }
+    }
+}
 
 /// How graphs of one target and precision are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Lowering {
-    target: Target,
     products: Products,
+    attention: AttentionKind,
     probe_tolerance: f64,
-    /// Numbers of an attention head, where they are known.
-    head: Option<usize>,
 }
 
 impl Lowering {
     /// # Errors
-    /// A combination that is not offered: the message lists those that are.
+    /// An unsupported combination: the message lists the supported ones.
     pub fn new(target: Target, precision: Precision) -> Result<Self> {
-        offer::check(target, precision)?;
-        // fp32: ten times what two correct evaluations differ by. The others: twice the largest of 200 differences to
-        // fp32, 7.4e-3 and 6.8e-2, of a model so small that hardly anything averages out (a step of bf16 is 8 of fp16).
-        // Integers: the same over six such models of every family, 1.7e-1 and 1.4; in 4 bits these models' rewards, of a
-        // deviation of 0.6, are hardly those of fp32 any more, and the probes say little beyond that the bundle runs.
+        support::check(target, precision)?;
+        // fp32: ten times the difference of two correct evaluations. fp16 and bf16: twice the largest of 200 differences
+        // from fp32, 7.4e-3 and 6.8e-2, of a model so small that errors hardly average out (bf16's unit in the last place
+        // is 8 times fp16's). Integers: the same over six such models of every family, 1.7e-1 and 1.4; in 4 bits these
+        // models' rewards, with a standard deviation of 0.6, have little to do with those of fp32, and the probes show
+        // little more than that the bundle runs.
         let (products, probe_tolerance) = match precision {
             Precision::Fp32 => (Products::Float(DataType::F32), 1e-4),
             Precision::Fp16 => (Products::Float(DataType::F16), 1.5e-2),
@@ -53,22 +109,21 @@ impl Lowering {
             Precision::Int4 => (Products::Int4, 2.9),
         };
         Ok(Self {
-            target,
             products,
+            attention: AttentionKind::of(target, products),
             probe_tolerance,
-            head: None,
         })
     }
 
-    /// The same for attention heads of `size` numbers.
+    /// The same for attention heads of `size` elements.
     pub fn of_heads(self, size: usize) -> Self {
         Self {
-            head: Some(size),
+            attention: self.attention.of_heads(size),
             ..self
         }
     }
 
-    /// How far a probe's reward may be from the trainer's, times max(1, |reward|).
+    /// Maximum difference of a probe's reward from the trainer's, in multiples of max(1, |reward|).
     pub(crate) fn probe_tolerance(&self) -> f64 {
         self.probe_tolerance
     }
@@ -78,7 +133,7 @@ impl Lowering {
         self.products.element()
     }
 
-    /// How the linear layer of that name is computed.
+    /// The arithmetic of the linear layer of that name, over all rows.
     pub(crate) fn linear(&self, name: &str) -> Products {
         match SCORE_HEAD.strip_suffix(".weight") {
             Some(head) if head == name => Products::Float(WIDE),
@@ -86,33 +141,46 @@ impl Lowering {
         }
     }
 
-    /// The same for the few rows that are read: integers would save hardly any time on them, but so late in the model their
-    /// error goes straight into the reward.
-    pub(crate) fn linear_of_few(&self, name: &str) -> Products {
+    /// The arithmetic of the same layer over the few rows that the network reads out: quantization would save hardly any
+    /// time there, and its error would reach the reward directly.
+    pub(crate) fn linear_of_readout(&self, name: &str) -> Products {
         match self.linear(name) {
             Products::Float(element) => Products::Float(element),
             Products::Int8 | Products::Int4 => Products::Float(WIDE),
         }
     }
 
-    /// Whether ONNX Runtime's own operators for the processor may be used.
-    pub(crate) fn is_for_the_processor(&self) -> bool {
-        self.target == Target::Cpu
+    /// The operators of attention.
+    pub(crate) fn attention(&self) -> AttentionKind {
+        self.attention
     }
+}
 
-    /// Whether attention is our runtime's operator, which multiplies in bf16: beside products of integers it loses nothing.
-    pub(crate) fn has_narrow_attention(&self) -> bool {
-        matches!(self.products, Products::Int8 | Products::Int4)
-    }
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-    /// Whether attention over a forest is `GroupQueryAttention`, which takes heads of whole vectors of eight only.
-    pub(crate) fn has_causal_attention(&self) -> bool {
-        self.is_for_the_processor() && self.head.is_some_and(|size| size.is_multiple_of(8))
-    }
-
-    /// Whether attention takes [rows, heads, tokens, head] instead of [rows, tokens, heads·head]: TensorRT's list of
-    /// operators has it with four axes only.
-    pub(crate) fn heads_are_an_axis(&self) -> bool {
-        self.target == Target::Tensorrt
+    #[test]
+    fn attention_fits_the_target_the_precision_and_the_heads() {
+        use AttentionKind::*;
+        for (target, precision, without_heads, of_heads_of_8) in [
+            (Target::Portable, Precision::Fp16, Standard, Standard),
+            (Target::Cuda, Precision::Bf16, Standard, Standard),
+            (
+                Target::Tensorrt,
+                Precision::Fp32,
+                StandardByHead,
+                StandardByHead,
+            ),
+            (Target::Cpu, Precision::Fp32, Cpu, CpuCausal),
+            (Target::Cpu, Precision::Int8, Forest, Forest),
+            (Target::Cpu, Precision::Int4, Forest, Forest),
+        ] {
+            let lowering = Lowering::new(target, precision).unwrap();
+            assert_eq!(lowering.attention(), without_heads);
+            assert_eq!(lowering.of_heads(12).attention(), without_heads);
+            assert_eq!(lowering.of_heads(8).attention(), of_heads_of_8);
+        }
     }
 }

@@ -46,7 +46,7 @@ fn reads_a_published_style_config() {
     );
     assert_eq!(config.vision.as_ref().unwrap().layers_run, 2);
     assert_eq!(config.tokens_per_tile(), 4);
-    assert_eq!(config.template, Some(Template::Hermes2));
+    assert_eq!(config.template, "Hermes-2".parse().ok());
     assert!(config.tiles.dynamic && config.tiles.max_tiles == 6);
 }
 

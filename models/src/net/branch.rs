@@ -20,4 +20,24 @@ impl Branch {
             Self::TextOnly => format!("{TEXT_ONLY_SCOPE}."),
         }
     }
+
+    /// The branch that a tensor of this name belongs to.
+    pub fn of(name: &str) -> Self {
+        match Self::TextOnly.strip(name) {
+            Some(_) => Self::TextOnly,
+            None => Self::Main,
+        }
+    }
+
+    /// The name inside this branch of the tensor `name`, unless it belongs to the other.
+    pub fn strip(self, name: &str) -> Option<&str> {
+        let text_only = name
+            .strip_prefix(TEXT_ONLY_SCOPE)
+            .and_then(|rest| rest.strip_prefix('.'));
+        match self {
+            Self::Main if text_only.is_some() => None,
+            Self::Main => Some(name),
+            Self::TextOnly => text_only,
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
 pub use ops::{Activation, Bias, Ops};
-pub use part::Parameter;
+pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part};
 pub use positions::fit_positions;
 pub use reward::{
     RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
@@ -35,15 +35,15 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         projector::parameters(config, vision, &mut list);
     }
     text::parameters(&config.text, &mut list);
-    list.optional(SCORE_HEAD, &[1, config.text.hidden]);
+    list.part(Part::Head);
+    list.optional("weight", Kind::Score, &[1, config.text.hidden]);
     list.into_parameters()
 }
 
 /// The weights [out, in] of all linear layers inside the blocks of one branch's vision model and language model.
 pub fn block_linears(config: &Config, branch: Branch) -> Vec<Parameter> {
-    let is_linear = |p: &Parameter| p.shape.len() == 2 && p.name.contains(".layers.");
     let mut all = parameters(config, branch);
-    all.retain(is_linear);
+    all.retain(Parameter::is_block_linear);
     all
 }
 

@@ -145,6 +145,12 @@ pub trait Ops: Sized {
         result
     }
 
+    /// Runs `f` over the few rows that the network reads out. An interpreter may compute them more precisely: they cost
+    /// little, and their errors reach the output directly.
+    fn readout<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        f(self)
+    }
+
     /// Runs one layer inside `scope`. What carries gradient comes in through `x` or by weight name, so that an
     /// interpreter may run `f` again in the backward pass instead of keeping its activations.
     fn block(

@@ -1,8 +1,94 @@
-//! The tensors of a network.
+//! The tensors of a network: each knows its part, its layer and its role, so that nobody has to read its name.
 
 use super::branch::Branch;
 use super::ops::Bias;
 use crate::checkpoint::Required;
+
+/// A part of a reward model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The vision encoder.
+    Vision,
+    /// From the vision encoder's tokens to the language model's.
+    Projector,
+    /// The language model.
+    Language,
+    /// The score head.
+    Head,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 4] = [Self::Vision, Self::Projector, Self::Language, Self::Head];
+
+    /// Its module's name inside a branch: the first component of its tensors' names.
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Vision => "vision_model",
+            Self::Projector => "mlp1",
+            Self::Language => "language_model",
+            Self::Head => "score",
+        }
+    }
+
+    /// What the names of its tensors begin with in a checkpoint that holds them as this branch.
+    pub fn scope(self, branch: Branch) -> String {
+        format!("{}{}.", branch.prefix(), self.module())
+    }
+}
+
+/// The role of a tensor inside its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The table of token embeddings.
+    TokenEmbedding,
+    /// The convolution that embeds patches.
+    PatchEmbedding,
+    /// The class token.
+    ClassEmbedding,
+    /// The embedding of a patch's place.
+    PositionEmbedding,
+    /// Scale or shift of a norm.
+    Norm,
+    /// Scale of a block's residual branch.
+    LayerScale,
+    /// A linear layer of attention.
+    Attention(AttentionLinear),
+    /// A linear layer of a feed-forward network.
+    Mlp(MlpLinear),
+    /// The projection to next-token logits.
+    OutputProjection,
+    /// The projection to the reward.
+    Score,
+}
+
+/// A linear layer of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionLinear {
+    /// To queries.
+    Query,
+    /// To keys.
+    Key,
+    /// To values.
+    Value,
+    /// To queries, keys and values in one tensor.
+    Packed,
+    /// From the heads.
+    Output,
+}
+
+/// A linear layer of a feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MlpLinear {
+    /// To the gate.
+    Gate,
+    /// To the hidden width.
+    Up,
+    /// To gate and hidden width in one tensor.
+    Packed,
+    /// From the hidden width.
+    Down,
+}
 
 /// A tensor of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +99,22 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether a checkpoint may lack it: the score head of a chat model, the output projection of a tied one.
     pub optional: bool,
+    /// The reward model that it belongs to.
+    pub branch: Branch,
+    /// The part of that model.
+    pub part: Part,
+    /// The block of that part, counted from 0; `None` outside the blocks.
+    pub layer: Option<usize>,
+    /// Its role.
+    pub kind: Kind,
+    /// Whether it is a bias (of a linear layer, a convolution or a norm).
+    pub is_bias: bool,
+    /// Where the name inside its block begins.
+    inner: usize,
 }
 
 impl Parameter {
-    /// What a checkpoint must hold for it.
+    /// The entry of a checkpoint that holds it.
     pub fn required(&self) -> Required<'_> {
         Required {
             name: &self.name,
@@ -24,18 +122,41 @@ impl Parameter {
             optional: self.optional,
         }
     }
+
+    /// Its name inside its branch.
+    pub fn local_name(&self) -> &str {
+        self.branch.strip(&self.name).unwrap_or(&self.name)
+    }
+
+    /// Its name inside its block, or, outside the blocks, inside its part.
+    pub fn inner_name(&self) -> &str {
+        &self.name[self.inner..]
+    }
+
+    /// Whether it is the weight [out, in] of a linear layer in a block.
+    pub fn is_block_linear(&self) -> bool {
+        let is_linear = matches!(self.kind, Kind::Attention(_) | Kind::Mlp(_));
+        self.layer.is_some() && is_linear && !self.is_bias
+    }
 }
 
-/// Collects parameters under a prefix.
+/// Collects the parameters of one branch.
 pub(super) struct Inventory {
-    prefix: String,
+    branch: Branch,
+    part: Part,
+    layer: Option<usize>,
+    /// What stands before the names of the open block or part.
+    scope: String,
     parameters: Vec<Parameter>,
 }
 
 impl Inventory {
     pub(super) fn new(branch: Branch) -> Self {
         Self {
-            prefix: branch.prefix(),
+            branch,
+            part: Part::Vision,
+            layer: None,
+            scope: String::new(),
             parameters: Vec::new(),
         }
     }
@@ -44,41 +165,74 @@ impl Inventory {
         self.parameters
     }
 
-    pub(super) fn add(&mut self, name: impl AsRef<str>, shape: &[usize]) {
-        self.push(name.as_ref(), shape, false);
+    /// Starts a part: what is added next belongs to it.
+    pub(super) fn part(&mut self, part: Part) {
+        self.part = part;
+        self.layer = None;
+        self.scope = part.scope(self.branch);
     }
 
-    pub(super) fn optional(&mut self, name: &str, shape: &[usize]) {
-        self.push(name, shape, true);
+    /// Adds the parameters of a block of the open part.
+    pub(super) fn block(&mut self, name: &str, layer: usize, add: impl FnOnce(&mut Self)) {
+        let outer = self.scope.len();
+        self.scope += &format!("{name}.{layer}.");
+        self.layer = Some(layer);
+        add(self);
+        self.layer = None;
+        self.scope.truncate(outer);
     }
 
-    /// `name.weight` and, with a bias, `name.bias`.
-    pub(super) fn linear(
-        &mut self,
-        name: impl AsRef<str>,
-        input: usize,
-        output: usize,
-        bias: Bias,
-    ) {
-        let name = name.as_ref();
-        self.add(format!("{name}.weight"), &[output, input]);
-        if bias == Bias::Yes {
-            self.add(format!("{name}.bias"), &[output]);
+    /// A tensor with this name inside the open block or part.
+    pub(super) fn add(&mut self, name: impl AsRef<str>, kind: Kind, shape: &[usize]) {
+        let parameter = self.parameter(name.as_ref(), kind, shape);
+        self.parameters.push(parameter);
+    }
+
+    /// The same, of a tensor that a checkpoint may lack.
+    pub(super) fn optional(&mut self, name: impl AsRef<str>, kind: Kind, shape: &[usize]) {
+        let parameter = self.parameter(name.as_ref(), kind, shape);
+        self.parameters.push(Parameter {
+            optional: true,
+            ..parameter
+        });
+    }
+
+    fn bias(&mut self, name: &str, kind: Kind, width: usize) {
+        let parameter = self.parameter(&format!("{name}.bias"), kind, &[width]);
+        self.parameters.push(Parameter {
+            is_bias: true,
+            ..parameter
+        });
+    }
+
+    fn parameter(&self, name: &str, kind: Kind, shape: &[usize]) -> Parameter {
+        Parameter {
+            name: format!("{}{name}", self.scope),
+            shape: shape.to_vec(),
+            optional: false,
+            branch: self.branch,
+            part: self.part,
+            layer: self.layer,
+            kind,
+            is_bias: false,
+            inner: self.scope.len(),
         }
     }
 
-    pub(super) fn layer_norm(&mut self, name: impl AsRef<str>, width: usize) {
-        let name = name.as_ref();
-        self.add(format!("{name}.weight"), &[width]);
-        self.add(format!("{name}.bias"), &[width]);
+    /// `name.weight` of this shape [out, …] and, with a bias, `name.bias`.
+    pub(super) fn linear(&mut self, name: &str, kind: Kind, shape: &[usize], bias: Bias) {
+        self.add(format!("{name}.weight"), kind, shape);
+        if bias == Bias::Yes {
+            self.bias(name, kind, shape[0]);
+        }
     }
 
-    fn push(&mut self, name: &str, shape: &[usize], optional: bool) {
-        let name = format!("{}{name}", self.prefix);
-        self.parameters.push(Parameter {
-            name,
-            shape: shape.to_vec(),
-            optional,
-        });
+    pub(super) fn layer_norm(&mut self, name: &str, width: usize) {
+        self.rms_norm(name, width);
+        self.bias(name, Kind::Norm, width);
+    }
+
+    pub(super) fn rms_norm(&mut self, name: &str, width: usize) {
+        self.add(format!("{name}.weight"), Kind::Norm, &[width]);
     }
 }

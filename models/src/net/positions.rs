@@ -2,7 +2,7 @@
 //! patches by bicubic interpolation (a = -0.75, pixel centres at halves, edges repeated), the class token's row kept.
 
 use super::branch::Branch;
-use super::vision::POSITION_EMBEDDING;
+use super::vision::position_embedding;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -22,7 +22,7 @@ pub fn fit_positions(checkpoint: &mut Checkpoint, config: &Config, branch: Branc
     if from == to {
         return Ok(());
     }
-    let name = format!("{}{POSITION_EMBEDDING}", branch.prefix());
+    let name = position_embedding(branch);
     let width = vision.hidden;
     let stored = checkpoint.read_f32(&name)?;
     let (class, grid) = stored.split_at(width);

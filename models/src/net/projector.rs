@@ -1,10 +1,14 @@
-//! `mlp1`: from the vision encoder's tokens to the language model's.
+//! From the vision encoder's tokens to the language model's.
 
 use super::ops::{Bias, Ops};
-use super::part::Inventory;
+use super::part::{Inventory, Kind, MlpLinear, Part};
 use crate::Result;
 use crate::config::{Config, VisionConfig};
 
+// A sequence, whose third member is the activation.
+const NORM: &str = "0";
+const UP: &str = "1";
+const DOWN: &str = "3";
 /// PyTorch's default, which the published projector keeps.
 const NORM_EPSILON: f64 = 1e-5;
 
@@ -14,14 +18,17 @@ pub(super) fn forward<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Re
     let patches = ops.skip_tokens(hidden, 1)?;
     let side = config.patches_per_side();
     let x = ops.pixel_shuffle(&patches, side, config.shuffle, config.token_order)?;
-    let x = ops.layer_norm("mlp1.0", &x, NORM_EPSILON)?;
-    let x = ops.gelu_linear("mlp1.1", &x, Bias::Yes)?;
-    ops.linear("mlp1.3", &x, Bias::Yes)
+    let full = |name: &str| format!("{}.{name}", Part::Projector.module());
+    let x = ops.layer_norm(&full(NORM), &x, NORM_EPSILON)?;
+    let x = ops.gelu_linear(&full(UP), &x, Bias::Yes)?;
+    ops.linear(&full(DOWN), &x, Bias::Yes)
 }
 
+/// Lists the tensors of the part.
 pub(super) fn parameters(config: &Config, vision: &VisionConfig, list: &mut Inventory) {
     let (width, text) = (vision.hidden * config.shuffle.pow(2), config.text.hidden);
-    list.layer_norm("mlp1.0", width);
-    list.linear("mlp1.1", width, text, Bias::Yes);
-    list.linear("mlp1.3", text, text, Bias::Yes);
+    list.part(Part::Projector);
+    list.layer_norm(NORM, width);
+    list.linear(UP, Kind::Mlp(MlpLinear::Up), &[text, width], Bias::Yes);
+    list.linear(DOWN, Kind::Mlp(MlpLinear::Down), &[text, text], Bias::Yes);
 }

@@ -1,6 +1,7 @@
 //! The whole reward model: tiles → image embeddings; tokens and image embeddings → rewards.
 
 use super::ops::{Bias, Ops};
+use super::part::Part;
 use super::{projector, text, vision};
 use crate::config::Config;
 use crate::{Error, Result};
@@ -81,7 +82,7 @@ pub fn rewards<O: Ops + 'static>(
 ) -> Result<O::T> {
     let read = inputs.reward_positions.as_ref();
     let hidden = hidden_states(ops, config, &inputs.tokens, read)?;
-    let scores = ops.linear("score", &hidden, Bias::No)?;
+    let scores = ops.linear(Part::Head.module(), &hidden, Bias::No)?;
     ops.squeeze_last(&scores)
 }
 
@@ -93,5 +94,5 @@ pub fn logits<O: Ops + 'static>(
     at: &O::T,
 ) -> Result<O::T> {
     let picked = hidden_states(ops, config, tokens, Some(at))?;
-    text::logits(ops, &config.text, &picked)
+    ops.readout(|ops| text::logits(ops, &config.text, &picked))
 }

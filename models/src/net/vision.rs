@@ -1,15 +1,17 @@
 //! InternViT in the 300M and the 6B style: patches, a class token, pre-norm layers with layer scale. No norm after the last
 //! layer.
 
+use super::branch::Branch;
 use super::ops::{Bias, Ops};
-use super::part::Inventory;
+use super::part::{AttentionLinear, Inventory, Kind, MlpLinear, Part};
 use crate::Result;
 use crate::config::{VisionConfig, VisionNorm};
 use crate::image::Normalization;
 
-const SCOPE: &str = "vision_model";
-/// The position embedding's full name.
-pub(super) const POSITION_EMBEDDING: &str = "vision_model.embeddings.position_embedding";
+const CLASS_EMBEDDING: &str = "embeddings.class_embedding";
+const PATCH_EMBEDDING: &str = "embeddings.patch_embedding";
+const POSITION_EMBEDDING: &str = "embeddings.position_embedding";
+const BLOCKS: &str = "encoder.layers";
 
 /// u8 pixels [tiles, H, W, 3] → hidden states [tiles, 1 + patches, width] of the selected layer.
 pub(super) fn forward<O: Ops>(
@@ -18,13 +20,13 @@ pub(super) fn forward<O: Ops>(
     pixels: &O::T,
     n: Normalization,
 ) -> Result<O::T> {
-    ops.scope(SCOPE, |ops| {
-        let x = ops.patch_embedding("embeddings.patch_embedding", pixels, config.patch, n)?;
-        let x = ops.prepend_parameter("embeddings.class_embedding", &x)?;
-        let mut x = ops.add_parameter("embeddings.position_embedding", &x)?;
+    ops.scope(Part::Vision.module(), |ops| {
+        let x = ops.patch_embedding(PATCH_EMBEDDING, pixels, config.patch, n)?;
+        let x = ops.prepend_parameter(CLASS_EMBEDDING, &x)?;
+        let mut x = ops.add_parameter(POSITION_EMBEDDING, &x)?;
         for index in 0..config.layers_run {
             let (config, depth) = (config.clone(), depth(config, index));
-            x = ops.block(&format!("encoder.layers.{index}"), &x, move |ops, x| {
+            x = ops.block(&format!("{BLOCKS}.{index}"), &x, move |ops, x| {
                 layer(ops, &config, depth, x)
             })?;
         }
@@ -79,41 +81,58 @@ fn mlp<O: Ops>(ops: &mut O, x: &O::T) -> Result<O::T> {
     ops.linear("mlp.fc2", &x, Bias::Yes)
 }
 
+/// The full name of the position embedding.
+pub(super) fn position_embedding(branch: Branch) -> String {
+    let (prefix, module) = (branch.prefix(), Part::Vision.module());
+    format!("{prefix}{module}.{POSITION_EMBEDDING}")
+}
+
+/// Lists the tensors of the part.
 pub(super) fn parameters(config: &VisionConfig, list: &mut Inventory) {
-    let (width, ffn) = (config.hidden, config.ffn);
-    let embeddings = format!("{SCOPE}.embeddings");
-    list.add(format!("{embeddings}.class_embedding"), &[1, 1, width]);
+    let (width, patch) = (config.hidden, config.patch);
+    let positions = config.patches_per_side().pow(2) + 1;
+    list.part(Part::Vision);
+    list.add(CLASS_EMBEDDING, Kind::ClassEmbedding, &[1, 1, width]);
     list.add(
         POSITION_EMBEDDING,
-        &[1, config.patches_per_side().pow(2) + 1, width],
+        Kind::PositionEmbedding,
+        &[1, positions, width],
     );
-    list.add(
-        format!("{embeddings}.patch_embedding.weight"),
-        &[width, 3, config.patch, config.patch],
+    let convolution = [width, 3, patch, patch];
+    list.linear(
+        PATCH_EMBEDDING,
+        Kind::PatchEmbedding,
+        &convolution,
+        Bias::Yes,
     );
-    list.add(format!("{embeddings}.patch_embedding.bias"), &[width]);
     for index in 0..config.layers {
-        let layer = format!("{SCOPE}.encoder.layers.{index}");
-        list.add(format!("{layer}.ls1"), &[width]);
-        list.add(format!("{layer}.ls2"), &[width]);
-        for norm in ["norm1", "norm2"] {
-            match config.norm {
-                VisionNorm::Layer => list.layer_norm(format!("{layer}.{norm}"), width),
-                VisionNorm::Rms => list.add(format!("{layer}.{norm}.weight"), &[width]),
-            }
-        }
-        if config.qk_norm {
-            list.add(format!("{layer}.attn.q_norm.weight"), &[width]);
-            list.add(format!("{layer}.attn.k_norm.weight"), &[width]);
-        }
-        list.linear(
-            format!("{layer}.attn.qkv"),
-            width,
-            3 * width,
-            Bias::when(config.qkv_bias),
-        );
-        list.linear(format!("{layer}.attn.proj"), width, width, Bias::Yes);
-        list.linear(format!("{layer}.mlp.fc1"), width, ffn, Bias::Yes);
-        list.linear(format!("{layer}.mlp.fc2"), ffn, width, Bias::Yes);
+        list.block(BLOCKS, index, |list| block_parameters(config, list));
     }
+}
+
+fn block_parameters(config: &VisionConfig, list: &mut Inventory) {
+    let (width, ffn) = (config.hidden, config.ffn);
+    list.add("ls1", Kind::LayerScale, &[width]);
+    list.add("ls2", Kind::LayerScale, &[width]);
+    for norm in ["norm1", "norm2"] {
+        match config.norm {
+            VisionNorm::Layer => list.layer_norm(norm, width),
+            VisionNorm::Rms => list.rms_norm(norm, width),
+        }
+    }
+    if config.qk_norm {
+        list.rms_norm("attn.q_norm", width);
+        list.rms_norm("attn.k_norm", width);
+    }
+    let attention = Kind::Attention;
+    let (packed, output) = (
+        attention(AttentionLinear::Packed),
+        attention(AttentionLinear::Output),
+    );
+    let qkv_bias = Bias::when(config.qkv_bias);
+    list.linear("attn.qkv", packed, &[3 * width, width], qkv_bias);
+    list.linear("attn.proj", output, &[width, width], Bias::Yes);
+    let (up, down) = (Kind::Mlp(MlpLinear::Up), Kind::Mlp(MlpLinear::Down));
+    list.linear("mlp.fc1", up, &[ffn, width], Bias::Yes);
+    list.linear("mlp.fc2", down, &[width, ffn], Bias::Yes);
 }

@@ -39,15 +39,15 @@ fn the_response_begins_where_it_says() {
 #[test]
 fn the_response_begins_where_it_says_with_every_tokenizer() {
     let models = [
-        ("internlm2", Template::Internlm2Chat),
-        ("internlm2_dyn", Template::Internlm2Chat),
-        ("llama", Template::Hermes2),
-        ("phi3", Template::Phi3Chat),
+        ("internlm2", "internlm2-chat"),
+        ("internlm2_dyn", "internlm2-chat"),
+        ("llama", "Hermes-2"),
+        ("phi3", "phi3-chat"),
     ];
     for (model, template) in models {
         for literal in [false, true] {
             let settings = PromptSettings {
-                template,
+                template: template.parse().unwrap(),
                 ..hermes(literal).settings().clone()
             };
             let tokenizer = Tokenizer::open(format!("{GOLDEN}/models/{model}").as_ref());
@@ -190,15 +190,15 @@ fn templates_print_messages_as_published() {
     };
     let header = "<|im_start|>assistant\n";
     assert_eq!(
-        text(Template::Internlm2Chat, blanks),
+        text("internlm2-chat".parse().unwrap(), blanks),
         format!("{header}\u{200b}x<|im_end|>")
     );
     assert_eq!(
-        text(Template::Hermes2, blanks),
+        text("Hermes-2".parse().unwrap(), blanks),
         format!("{blanks}<|im_end|>{header}\u{200b}x{blanks}<|im_end|>")
     );
     assert_eq!(
-        text(Template::Hermes2, ""),
+        text("Hermes-2".parse().unwrap(), ""),
         format!("{header}\u{200b}x{blanks}<|im_end|>")
     );
 }
@@ -207,7 +207,7 @@ fn templates_print_messages_as_published() {
 #[test]
 fn internvl_2_5_breaks_lines() {
     let settings = PromptSettings {
-        template: Template::Internvl2_5,
+        template: "internvl2_5".parse().unwrap(),
         ..hermes(false).settings().clone()
     };
     let prompter = Prompter::new(qwen2(), settings).unwrap();
@@ -262,7 +262,7 @@ fn a_prompter_needs_sizes_and_the_tokens_of_its_template() {
     let settings = hermes(false).settings().clone();
     let with = |settings| error(Prompter::new(qwen2(), settings));
     let phi3 = with(PromptSettings {
-        template: Template::Phi3Chat,
+        template: "phi3-chat".parse().unwrap(),
         ..settings.clone()
     });
     assert!(

@@ -10,7 +10,7 @@ mod vocab_merges;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use seeward_models::prompt::{PromptSettings, Prompter, Template};
+use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ fn qwen2() -> Tokenizer {
 
 fn hermes(literal_special_tokens: bool) -> Prompter {
     let settings = PromptSettings {
-        template: Template::Hermes2,
+        template: "Hermes-2".parse().unwrap(),
         tokens_per_tile: 4,
         max_length: 4096,
         literal_special_tokens,

@@ -4,7 +4,7 @@ use std::iter::Sum;
 use std::ops::Add;
 
 use seeward_models::config::Config as ModelConfig;
-use seeward_models::net::{self, Branch};
+use seeward_models::net::{self, Branch, Part};
 
 /// What a branch's network reads in forward passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,17 +53,15 @@ impl Costs {
     /// Of a model.
     pub(crate) fn of(config: &ModelConfig) -> Self {
         let linears = net::block_linears(config, Branch::Main);
-        let products = |part: &str| -> f64 {
-            let of_part = linears
-                .iter()
-                .filter(|weight| weight.name.starts_with(part));
+        let products = |part: Part| -> f64 {
+            let of_part = linears.iter().filter(|weight| weight.part == part);
             let sizes = of_part.map(|weight| weight.shape.iter().product::<usize>());
             sizes.sum::<usize>() as f64
         };
         let patches = config.patches_per_side().pow(2) + 1;
         Self {
-            token: products("language_model."),
-            tile: products("vision_model.") * patches as f64,
+            token: products(Part::Language),
+            tile: products(Part::Vision) * patches as f64,
         }
     }
 

@@ -28,14 +28,13 @@
 use std::ops::Add;
 
 use seeward_models::config::{Config as ModelConfig, TextConfig, VisionConfig, VisionNorm};
-use seeward_models::net;
+use seeward_models::net::{self, Kind, Part};
 
 use crate::config::{Algorithm, Config};
 use crate::dry_run::batch_shape::BatchShape;
 use crate::libtorch::lora;
 use crate::libtorch::precision::Precision;
 use crate::model::branch_source::BranchSource;
-use crate::model::branches::Branches;
 use crate::model::trainable::trains;
 
 /// Bytes of an element of what norms and losses compute in, whatever the run's precision.
@@ -112,16 +111,12 @@ pub(crate) fn peak<'a>(branches: impl Iterator<Item = (&'a Activations, BatchSha
 
 impl Activations {
     /// Of one of a run's branches.
-    pub(crate) fn new(
-        config: &Config,
-        sources: &Branches<BranchSource>,
-        source: &BranchSource,
-    ) -> Self {
-        let part = |name| Part::of(config, sources, source, name);
+    pub(crate) fn new(config: &Config, source: &BranchSource) -> Self {
+        let part = |part| Trained::of(config, source, part);
         let (vision, projector, text) = (
-            part("vision_model."),
-            part("mlp1."),
-            part("language_model."),
+            part(Part::Vision),
+            part(Part::Projector),
+            part(Part::Language),
         );
         let model = &source.config;
         let encoder = match &model.vision {
@@ -137,12 +132,10 @@ impl Activations {
             Algorithm::Sft => 3 * FP32 * model.text.vocabulary,
             _ => 0,
         };
-        let table = format!(
-            "{}{}",
-            source.branch.prefix(),
-            net::token_embeddings(&model.text)
-        );
-        let adds = config.gradient_accumulation_steps > 1 && trains(config, sources, &table);
+        let parameters = net::parameters(model, source.branch);
+        let tables = parameters.iter().filter(|p| p.kind == Kind::TokenEmbedding);
+        let adds = config.gradient_accumulation_steps > 1
+            && tables.into_iter().any(|table| trains(config, model, table));
         Self {
             checkpointing: config.grad_checkpoint,
             every_token: !config.share_computation && config.algorithm != Algorithm::Sft,
@@ -201,7 +194,7 @@ impl Stack {
 }
 
 /// What trains of a part of a branch.
-struct Part {
+struct Trained {
     /// Bytes of an element in the run's precision.
     element: usize,
     /// Whether any of its tensors trains, additions included.
@@ -216,23 +209,16 @@ struct Part {
     rounded: usize,
 }
 
-impl Part {
-    fn of(
-        config: &Config,
-        sources: &Branches<BranchSource>,
-        source: &BranchSource,
-        name: &str,
-    ) -> Self {
+impl Trained {
+    fn of(config: &Config, source: &BranchSource, part: Part) -> Self {
         let element = Precision::of(config).dtype().size();
-        let prefix = format!("{}{name}", source.branch.prefix());
-        let parameters = net::parameters(&source.config, source.branch);
-        let trained: Vec<_> = parameters
+        let trained: Vec<_> = net::parameters(&source.config, source.branch)
             .into_iter()
-            .filter(|p| p.name.starts_with(&prefix) && trains(config, sources, &p.name))
+            .filter(|p| p.part == part && trains(config, &source.config, p))
             .collect();
         let of_layers: Vec<_> = trained
             .iter()
-            .filter_map(|p| Some((layer_of(&p.name)?, p.shape.iter().product::<usize>())))
+            .filter_map(|p| Some((p.layer?, p.shape.iter().product::<usize>())))
             .collect();
         let last = of_layers.iter().map(|(layer, _)| *layer).max();
         let in_last = of_layers.iter().filter(|(layer, _)| Some(*layer) == last);
@@ -240,7 +226,7 @@ impl Part {
         let adapted = lora::layers(config, &source.config);
         let adapted: Vec<_> = adapted
             .iter()
-            .filter(|layer| layer.name.starts_with(name) && layer_of(&layer.name) == Some(0))
+            .filter(|layer| (layer.parameter.part, layer.parameter.layer) == (part, Some(0)))
             .collect();
         // What stands before the layers is an input to all of them.
         let whole = of_layers.len() < trained.len() || !adapted.is_empty();
@@ -251,9 +237,9 @@ impl Part {
             own: !of_layers.is_empty(),
             first: if whole { 0 } else { first.unwrap_or(0) },
             additions: [true, false].map(|first_half| {
-                let half = adapted
-                    .iter()
-                    .filter(|l| l.name.contains("att") == first_half);
+                let half = adapted.iter().filter(|layer| {
+                    matches!(layer.parameter.kind, Kind::Attention(_)) == first_half
+                });
                 half.map(|layer| addition(config, layer.input as usize) * element)
                     .sum()
             }),
@@ -324,10 +310,4 @@ impl Part {
 fn addition(config: &Config, input: usize) -> usize {
     let dropped = usize::from(config.lora_dropout > 0.0);
     (1 + dropped) * input + config.lora_r
-}
-
-/// The number of the layer that a tensor belongs to.
-fn layer_of(name: &str) -> Option<usize> {
-    let (_, behind) = name.split_once(".layers.")?;
-    behind.split('.').next()?.parse().ok()
 }

@@ -51,7 +51,7 @@ impl Preflight {
             preprocessors: sources.preprocessors(config)?,
             costs: Costs::of(&sources.main.config),
             memory: memory(config, &sources),
-            activations: sources.map(|source| Ok(Activations::new(config, &sources, source)))?,
+            activations: sources.map(|source| Ok(Activations::new(config, source)))?,
         })
     }
 
@@ -70,7 +70,7 @@ fn memory(config: &Config, sources: &Branches<BranchSource>) -> Memory {
     for source in sources.each() {
         for parameter in net::parameters(&source.config, source.branch) {
             let elements: usize = parameter.shape.iter().product();
-            match trains(config, sources, &parameter.name) {
+            match trains(config, &source.config, &parameter) {
                 true => trained += elements,
                 false => frozen += elements,
             }

@@ -7,7 +7,7 @@
 
 use seeward_models::Result;
 use seeward_models::config::Config as ModelConfig;
-use seeward_models::net::{self, Branch};
+use seeward_models::net::{self, Branch, Parameter, Part};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::config::Config;
@@ -25,12 +25,12 @@ pub fn is_addition(name: &str) -> bool {
     name.ends_with(A) || name.ends_with(B)
 }
 
-/// Whether the part that holds a branch's tensor `name` is adapted.
-pub(crate) fn adapts(config: &Config, name: &str) -> bool {
-    match name.split('.').next() {
-        Some("vision_model") => config.use_backbone_lora,
-        Some("language_model") => config.use_llm_lora,
-        _ => false,
+/// Whether the layers of this part have additions.
+pub(crate) fn adapts(config: &Config, part: Part) -> bool {
+    match part {
+        Part::Vision => config.use_backbone_lora,
+        Part::Language => config.use_llm_lora,
+        Part::Projector | Part::Head => false,
     }
 }
 
@@ -62,6 +62,8 @@ pub struct Layer {
     pub(crate) input: i64,
     /// The width that it writes.
     pub(crate) output: i64,
+    /// Its weight in the network.
+    pub(crate) parameter: Parameter,
 }
 
 impl Layer {
@@ -69,17 +71,24 @@ impl Layer {
     pub(crate) fn weight(&self) -> String {
         format!("{}{WEIGHT}", self.name)
     }
+
+    /// Its name inside its block, by which PEFT finds it.
+    pub(crate) fn inner_name(&self) -> &str {
+        self.parameter.inner_name().trim_end_matches(WEIGHT)
+    }
 }
 
 /// The layers of a model of this architecture that have additions.
 pub fn layers(config: &Config, model: &ModelConfig) -> Vec<Layer> {
     let linears = net::block_linears(model, Branch::Main);
-    let adapted = linears.iter().filter(|weight| adapts(config, &weight.name));
+    let linears = linears.into_iter();
+    let adapted = linears.filter(|weight| adapts(config, weight.part));
     adapted
         .map(|weight| Layer {
             name: weight.name.trim_end_matches(WEIGHT).to_owned(),
             input: weight.shape[1] as i64,
             output: weight.shape[0] as i64,
+            parameter: weight,
         })
         .collect()
 }

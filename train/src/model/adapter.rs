@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use seeward_models::atomic::replace_file;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
-use seeward_models::net::Branch;
+use seeward_models::net::{self, Branch};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
@@ -33,12 +33,12 @@ pub(crate) fn folder(branch: Branch) -> &'static str {
 /// The tensors of a branch's adapter: the additions in fp32, and, rounded as in the checkpoint, the parts that train
 /// whole. None without additions.
 pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'a>> {
-    let (prefix, parameters) = (model.branch.prefix(), &model.parameters);
+    let parameters = &model.parameters;
     if lora::layers(config, &model.config).is_empty() {
         return Vec::new();
     }
     let own = parameters.trainable().filter_map(|(name, tensor)| {
-        let local = own_name(model.branch, name, &prefix)?;
+        let local = model.branch.strip(name)?;
         let dtype = match lora::is_addition(name) {
             true => Dtype::F32,
             false => parameters.precision().dtype(),
@@ -46,14 +46,6 @@ pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'
         Some(data(&format!("{PREFIX}{local}"), tensor, dtype))
     });
     own.collect()
-}
-
-/// The name inside its branch of a tensor that belongs to it.
-fn own_name<'a>(branch: Branch, name: &'a str, prefix: &str) -> Option<&'a str> {
-    match branch {
-        Branch::Main if name.starts_with(&Branch::TextOnly.prefix()) => None,
-        _ => name.strip_prefix(prefix),
-    }
 }
 
 /// Writes a branch's adapter into a checkpoint, if it has additions.
@@ -67,13 +59,13 @@ pub(crate) fn write(checkpoint: &Path, config: &Config, model: &Model) -> Result
     }
     let folder = checkpoint.join(folder(model.branch));
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let text = serde_json::to_string_pretty(&settings(config, model, &tensors))? + "\n";
+    let text = serde_json::to_string_pretty(&settings(config, model))? + "\n";
     replace_file(&folder.join(CONFIG), text.as_bytes())?;
     Ok(write_tensors(&folder.join(WEIGHTS), tensors)?)
 }
 
 /// PEFT's `LoraConfig`.
-fn settings(config: &Config, model: &Model, tensors: &[TensorData]) -> Value {
+fn settings(config: &Config, model: &Model) -> Value {
     let base = match (model.branch, &config.bias_model_path) {
         (Branch::TextOnly, Some(path)) => path,
         _ => &config.model_name_or_path,
@@ -86,8 +78,8 @@ fn settings(config: &Config, model: &Model, tensors: &[TensorData]) -> Value {
         "r": config.lora_r,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
-        "target_modules": sorted(layers.iter().map(|layer| in_block(&layer.name))),
-        "modules_to_save": sorted(whole_parts(tensors)),
+        "target_modules": sorted(layers.iter().map(Layer::inner_name)),
+        "modules_to_save": sorted(whole_parts(model)),
         "bias": "none",
         "fan_in_fan_out": false,
         "init_lora_weights": true,
@@ -102,20 +94,14 @@ fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// What is left of a layer's name behind `layers.N.`: what PEFT finds layers by.
-fn in_block(name: &str) -> &str {
-    let behind = name
-        .split_once(".layers.")
-        .map_or(name, |(_, behind)| behind);
-    behind.split_once('.').map_or(behind, |(_, layer)| layer)
-}
-
 /// The parts that are saved whole.
-fn whole_parts<'a>(tensors: &'a [TensorData]) -> impl Iterator<Item = &'a str> {
-    let whole = tensors
-        .iter()
-        .filter(|tensor| !lora::is_addition(&tensor.name));
-    whole.filter_map(|tensor| tensor.name.strip_prefix(PREFIX)?.split('.').next())
+fn whole_parts(model: &Model) -> impl Iterator<Item = &'static str> {
+    let parameters = net::parameters(&model.config, model.branch).into_iter();
+    let trained = parameters.filter(|parameter| {
+        let tensor = model.parameters.find(&parameter.name);
+        tensor.is_some_and(|tensor| tensor.requires_grad())
+    });
+    trained.map(|parameter| parameter.part.module())
 }
 
 /// What a branch's merged weights are put apart into again.

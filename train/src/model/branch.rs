@@ -7,7 +7,7 @@ use seeward_models::config::Config;
 use seeward_models::forest::Forest;
 use seeward_models::hash::hash;
 use seeward_models::image::Tiles;
-use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::net::{self, Branch, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -189,9 +189,13 @@ impl Model {
         }
     }
 
+    /// Whether any tensor of the part trains, additions included.
+    pub(crate) fn trains(&self, part: Part) -> bool {
+        self.parameters.train_in(&part.scope(self.branch))
+    }
+
     fn projector_trains(&self) -> bool {
-        let scope = format!("{}mlp1.", self.branch.prefix());
-        self.parameters.train_in(&scope)
+        self.trains(Part::Projector)
     }
 
     /// What the features of a tile are, where they are kept.
@@ -224,8 +228,7 @@ impl Model {
 
     /// A hash of all that decides an image's features but the image.
     fn vision_identity(&self) -> String {
-        let prefix = self.branch.prefix();
-        let parts = [format!("{prefix}vision_model."), format!("{prefix}mlp1.")];
+        let parts = [Part::Vision, Part::Projector].map(|part| part.scope(self.branch));
         let of_vision = |name: &str| parts.iter().any(|part| name.starts_with(part));
         let weights = self.parameters.data().into_iter();
         let weights = weights.filter(|weight| of_vision(&weight.name));

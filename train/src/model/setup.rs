@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Result;
-use seeward_models::net::SCORE_HEAD;
+use seeward_models::net::{Part, SCORE_HEAD};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{Algorithm, Config};
@@ -18,7 +18,7 @@ use crate::model::branch::{Model, Vision};
 use crate::model::branch_source::{BranchSource, sources};
 use crate::model::branches::Branches;
 use crate::model::feature_cache::FeatureCache;
-use crate::model::trainable::trains;
+use crate::model::trainable::trained;
 use crate::random::Stream;
 
 /// Everything that a run starts from.
@@ -53,7 +53,8 @@ impl Start {
             Some(folder) => restore_additions(&mut parameters, config, &sources, folder, device)?,
             None => draw_additions(&mut parameters, config, &sources, device)?,
         }
-        parameters.train_where(|name| trains(config, &sources, name));
+        let trained = trained(config, &sources);
+        parameters.train_where(|name| lora::is_addition(name) || trained.contains(name));
         let parameters = Rc::new(parameters);
         let tokenizer_files = tokenizer.files().to_vec();
         let preprocessors = sources.preprocessors(config)?;
@@ -100,8 +101,7 @@ fn prepare_head(
 
 /// How a branch gets at its images; what is kept is known to its preprocessor.
 fn vision(config: &Config, model: &Model, preprocessor: &Preprocessor) -> Vision {
-    let scope = format!("{}vision_model.", model.branch.prefix());
-    match model.parameters.train_in(&scope) {
+    match model.trains(Part::Vision) {
         true => Vision::Trains,
         false if !preprocessor.shared || model.config.vision.is_none() => Vision::Frozen,
         false => Vision::Cached(FeatureCache::new(

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Error, Result, anyhow, bail};
+use seeward_models::net::Branch;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::config::{Algorithm, Config};
@@ -102,13 +103,9 @@ impl Trainer {
 
     /// Takes the step whose gradients, of this norm together, are in the weights.
     fn update(&mut self, norm: f64, rates: Rates) -> Result<()> {
-        let text = seeward_models::net::Branch::TextOnly.prefix();
-        let rate = |name: &str| {
-            if name.starts_with(&text) {
-                rates.text
-            } else {
-                rates.main
-            }
+        let rate = |name: &str| match Branch::of(name) {
+            Branch::Main => rates.main,
+            Branch::TextOnly => rates.text,
         };
         let scale = clip_factor(norm, self.config.max_grad_norm);
         self.optimizer.step(&self.parameters, scale, rate)?;

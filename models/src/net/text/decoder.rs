@@ -2,12 +2,12 @@
 //! family's own file says how its layers name and pack their projections.
 
 use super::super::ops::{Bias, Ops};
-use super::super::part::Inventory;
+use super::super::part::{AttentionLinear, Inventory, Kind, MlpLinear, Part};
 use super::Context;
 use crate::Result;
 use crate::config::TextConfig;
 
-const SCOPE: &str = "language_model";
+const BLOCKS: &str = "layers";
 
 /// A family's names, and how its projections are packed.
 pub(super) struct Layout {
@@ -65,23 +65,31 @@ impl<const N: usize> Projections<N> {
         }
     }
 
-    fn parameters(&self, list: &mut Inventory, layer: &str, input: usize, sizes: [usize; N]) {
+    /// Lists the tensors; `kinds` are those of the projections, and of all of them packed.
+    fn parameters(
+        &self,
+        list: &mut Inventory,
+        input: usize,
+        sizes: [usize; N],
+        (kinds, packed): ([Kind; N], Kind),
+    ) {
         match self {
             Self::Apart { names, bias } => {
-                for (name, size) in names.iter().zip(sizes) {
-                    list.linear(format!("{layer}.{name}"), input, size, *bias);
+                for ((name, kind), size) in names.iter().zip(kinds).zip(sizes) {
+                    list.linear(name, kind, &[size, input], *bias);
                 }
             }
             Self::Packed { name, bias, .. } => {
-                let packed = sizes.iter().sum();
-                list.linear(format!("{layer}.{name}"), input, packed, *bias);
+                list.linear(name, packed, &[sizes.iter().sum(), input], *bias);
             }
         }
     }
 }
 
 pub(super) fn embed<O: Ops>(ops: &mut O, layout: &Layout, ids: &O::T) -> Result<O::T> {
-    ops.scope(SCOPE, |ops| ops.embedding(layout.embeddings, ids))
+    ops.scope(Part::Language.module(), |ops| {
+        ops.embedding(layout.embeddings, ids)
+    })
 }
 
 pub(super) fn decode<O: Ops + 'static>(
@@ -91,13 +99,13 @@ pub(super) fn decode<O: Ops + 'static>(
     context: &Context<O>,
     at: Option<&O::T>,
 ) -> Result<O::T> {
-    ops.scope(&format!("{SCOPE}.model"), |ops| {
+    ops.scope(&format!("{}.model", Part::Language.module()), |ops| {
         let mut x = x.clone();
         for index in 0..config.layers {
             let (config, context) = (config.clone(), context.clone());
             // What the last layer makes of other tokens nobody reads.
             let read = at.filter(|_| index + 1 == config.layers).cloned();
-            x = ops.block(&format!("layers.{index}"), &x, move |ops, x| {
+            x = ops.block(&format!("{BLOCKS}.{index}"), &x, move |ops, x| {
                 layer(ops, &config, x, &context, read.as_ref())
             })?;
         }
@@ -117,7 +125,9 @@ pub(super) fn logits<O: Ops>(
     } else {
         layout.output
     };
-    ops.scope(SCOPE, |ops| ops.linear(output, x, Bias::No))
+    ops.scope(Part::Language.module(), |ops| {
+        ops.linear(output, x, Bias::No)
+    })
 }
 
 /// Of all tokens, or, flattened to [k, width], of those at the flat indices `read`: all are attended to in any case.
@@ -131,15 +141,28 @@ fn layer<O: Ops>(
     let layout = super::layout(config);
     let normed = ops.rms_norm(layout.attention_norm, x, config.norm_eps)?;
     let mixed = attention(ops, &layout, config, &normed, context)?;
-    let (x, mixed) = match read {
-        Some(at) => (ops.gather_rows(x, at)?, ops.gather_rows(&mixed, at)?),
-        None => (x.clone(), mixed),
+    let Some(at) = read else {
+        return after_attention(ops, &layout, config, x, &mixed);
     };
+    ops.readout(|ops| {
+        let (x, mixed) = (ops.gather_rows(x, at)?, ops.gather_rows(&mixed, at)?);
+        after_attention(ops, &layout, config, &x, &mixed)
+    })
+}
+
+/// The rest of a layer, row by row: attention's output projection and the MLP.
+fn after_attention<O: Ops>(
+    ops: &mut O,
+    layout: &Layout,
+    config: &TextConfig,
+    x: &O::T,
+    mixed: &O::T,
+) -> Result<O::T> {
     let Linear { name, bias } = layout.attention_output;
-    let attended = ops.linear(name, &mixed, bias)?;
-    let x = ops.add(&x, &attended)?;
+    let attended = ops.linear(name, mixed, bias)?;
+    let x = ops.add(x, &attended)?;
     let normed = ops.rms_norm(layout.mlp_norm, &x, config.norm_eps)?;
-    let fed = mlp(ops, &layout, config, &normed)?;
+    let fed = mlp(ops, layout, config, &normed)?;
     ops.add(&x, &fed)
 }
 
@@ -177,41 +200,49 @@ fn qkv_sizes(config: &TextConfig) -> [usize; 3] {
 
 /// The full name of the output projection.
 pub(super) fn output(layout: &Layout) -> String {
-    format!("{SCOPE}.{}.weight", layout.output)
+    format!("{}.{}.weight", Part::Language.module(), layout.output)
 }
 
 /// The full name of the token embeddings.
 pub(super) fn embeddings(layout: &Layout) -> String {
-    format!("{SCOPE}.{}.weight", layout.embeddings)
+    format!("{}.{}.weight", Part::Language.module(), layout.embeddings)
 }
 
+/// Lists the tensors of the part.
 pub(super) fn parameters(layout: &Layout, config: &TextConfig, list: &mut Inventory) {
-    let (width, ffn) = (config.hidden, config.ffn);
-    let table = [config.vocabulary, width];
-    list.add(embeddings(layout), &table);
+    let (width, table) = (config.hidden, [config.vocabulary, config.hidden]);
+    list.part(Part::Language);
+    let embeddings = format!("{}.weight", layout.embeddings);
+    list.add(embeddings, Kind::TokenEmbedding, &table);
     for index in 0..config.layers {
-        let layer = format!("{SCOPE}.model.layers.{index}");
-        list.add(
-            format!("{layer}.{}.weight", layout.attention_norm),
-            &[width],
-        );
-        list.add(format!("{layer}.{}.weight", layout.mlp_norm), &[width]);
-        let sizes = qkv_sizes(config);
-        layout.qkv.parameters(list, &layer, width, sizes);
-        layout.gate_up.parameters(list, &layer, width, [ffn; 2]);
-        for (linear, input) in [(&layout.attention_output, width), (&layout.down, ffn)] {
-            list.linear(
-                format!("{layer}.{}", linear.name),
-                input,
-                width,
-                linear.bias,
-            );
-        }
+        list.block(&format!("model.{BLOCKS}"), index, |list| {
+            block_parameters(layout, config, list);
+        });
     }
-    list.add(format!("{SCOPE}.model.norm.weight"), &[width]);
+    list.rms_norm("model.norm", width);
+    let output = format!("{}.weight", layout.output);
     if config.tied_embeddings {
-        list.optional(&output(layout), &table);
+        list.optional(output, Kind::OutputProjection, &table);
     } else {
-        list.add(output(layout), &table);
+        list.add(output, Kind::OutputProjection, &table);
     }
+}
+
+fn block_parameters(layout: &Layout, config: &TextConfig, list: &mut Inventory) {
+    use AttentionLinear::{Key, Output, Query, Value};
+    use MlpLinear::{Down, Gate, Up};
+    let (width, ffn) = (config.hidden, config.ffn);
+    list.rms_norm(layout.attention_norm, width);
+    list.rms_norm(layout.mlp_norm, width);
+    let kinds = (
+        [Query, Key, Value].map(Kind::Attention),
+        Kind::Attention(AttentionLinear::Packed),
+    );
+    layout.qkv.parameters(list, width, qkv_sizes(config), kinds);
+    let kinds = ([Gate, Up].map(Kind::Mlp), Kind::Mlp(MlpLinear::Packed));
+    layout.gate_up.parameters(list, width, [ffn; 2], kinds);
+    let Linear { name, bias } = layout.attention_output;
+    list.linear(name, Kind::Attention(Output), &[width, width], bias);
+    let Linear { name, bias } = layout.down;
+    list.linear(name, Kind::Mlp(Down), &[width, ffn], bias);
 }

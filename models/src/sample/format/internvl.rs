@@ -3,9 +3,18 @@
 use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};
 use super::images;
+use super::spec::{FormatSpec, Marks};
 use crate::Result;
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "internvl",
+    marks: Marks::Sides(|fields| fields.has("question")),
+    keys: None,
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let images = images::paths(fields, "image")?;
     Ok(PreferenceRow::from(Pair {
         prompt: images::one_comes_first(&fields.string("question")?, images.len())?,

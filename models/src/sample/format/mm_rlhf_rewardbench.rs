@@ -6,11 +6,25 @@
 use super::super::fields::Fields;
 use super::super::{Group, Pair, PreferenceRow};
 use super::images::{self, TAG};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
 const CATEGORIES: [&str; 5] = ["mcq", "long", "short", "safety", "video"];
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "mm-rlhf-rewardbench",
+    marks: Marks::Sides(is_mm_rlhf),
+    keys: None,
+    overlaps: Some("MM-RLHF"),
+    read,
+};
+
+fn is_mm_rlhf(fields: &Fields) -> bool {
+    let keys = ["chosen_reason", "rejected_reason", "video"];
+    !fields.has("question") && keys.iter().any(|key| fields.has(key))
+}
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     if fields.has("video") {
         return Err(Error::invalid("videos are not supported").at("video"));
     }

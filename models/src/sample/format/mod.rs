@@ -1,4 +1,4 @@
-//! The formats of preference rows: one file each, and here what they are called and how a row's is told.
+//! The formats of preference rows: one file each, the table of all, and how the format of a row is recognised.
 
 mod chat;
 mod images;
@@ -8,6 +8,7 @@ mod ms_swift;
 mod multimodal_rewardbench;
 mod pairwise;
 mod responses;
+mod spec;
 mod trl;
 mod vl_rewardbench;
 mod vlfeedback;
@@ -19,119 +20,113 @@ use std::str::FromStr;
 use super::fields::Fields;
 use super::{Lines, PreferenceRow};
 use crate::{Error, Result};
+use spec::{FormatSpec, Marks};
 
-/// A way to write down preferences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `{"prompt", "img_path", "chosen", "rejected"}`, or with `chosen_img_path` and `rejected_img_path`; `margin`.
-    Pairwise,
-    /// `{"prompt", "img_path", "completions"}`: rated completions.
-    VlFeedback,
-    /// `{"prompt", "img_path", "responses"}` with `chosen_index` or `ratings`.
-    Responses,
-    /// TRL's preference rows: `prompt`, `chosen` and `rejected` as strings or messages, and `images`.
-    Trl,
-    /// ms-swift's `{"messages", "rejected_response", "images"}`.
-    MsSwift,
-    /// InternVL's `{"image", "question", "chosen", "rejected"}`.
-    InternVl,
-    /// The benchmark VL-RewardBench.
-    VlRewardBench,
-    /// The benchmark MM-RLHF-RewardBench.
-    MmRlhfRewardBench,
-    /// The benchmark Multimodal RewardBench.
-    MultimodalRewardBench,
-}
-
-use Format::*;
-
-/// Every format and its name.
-const NAMES: [(Format, &str); 9] = [
-    (Pairwise, "pairwise"),
-    (VlFeedback, "vlfeedback"),
-    (Responses, "responses"),
-    (Trl, "trl"),
-    (MsSwift, "ms-swift"),
-    (InternVl, "internvl"),
-    (VlRewardBench, "vl-rewardbench"),
-    (MmRlhfRewardBench, "mm-rlhf-rewardbench"),
-    (MultimodalRewardBench, "multimodal-rewardbench"),
+/// Every format. Of those with `chosen` and `rejected` the last whose test holds is taken.
+static FORMATS: [FormatSpec; 9] = [
+    pairwise::FORMAT,
+    vlfeedback::FORMAT,
+    responses::FORMAT,
+    trl::FORMAT,
+    ms_swift::FORMAT,
+    internvl::FORMAT,
+    vl_rewardbench::FORMAT,
+    mm_rlhf_rewardbench::FORMAT,
+    multimodal_rewardbench::FORMAT,
 ];
 
-/// Keys that tell a format. Those with `chosen` and `rejected` are told apart by [`with_two_sides`].
-const MARKS: [(&str, Format); 9] = [
-    ("completions", VlFeedback),
-    ("responses", Responses),
-    ("messages", MsSwift),
-    ("rejected_response", MsSwift),
-    ("human_ranking", VlRewardBench),
-    ("Better", MultimodalRewardBench),
-    ("Output1", MultimodalRewardBench),
-    ("chosen", Pairwise),
-    ("rejected", Pairwise),
-];
+/// The keys of pairs that are written out, which several formats have.
+const SIDES: [&str; 2] = ["chosen", "rejected"];
+
+/// A way to write down preferences, by its name.
+#[derive(Clone, Copy)]
+pub struct Format(&'static FormatSpec);
 
 impl Format {
+    /// The names of all formats.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FORMATS.iter().map(|format| format.name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
     /// The usual training sets whose sources a benchmark draws on: a model that was trained on one of them may have met
     /// part of the benchmark.
     pub fn overlaps(self) -> Option<&'static str> {
-        match self {
-            VlRewardBench => Some("VLFeedback, RLAIF-V, RLHF-V and POVID"),
-            MmRlhfRewardBench => Some("MM-RLHF"),
-            _ => None,
-        }
+        self.0.overlaps
     }
 
     fn read(self, fields: &Fields) -> Result<PreferenceRow> {
-        match self {
-            Pairwise => pairwise::read(fields),
-            VlFeedback => vlfeedback::read(fields),
-            Responses => responses::read(fields),
-            Trl => trl::read(fields),
-            MsSwift => ms_swift::read(fields),
-            InternVl => internvl::read(fields),
-            VlRewardBench => vl_rewardbench::read(fields),
-            MmRlhfRewardBench => mm_rlhf_rewardbench::read(fields),
-            MultimodalRewardBench => multimodal_rewardbench::read(fields),
-        }
+        (self.0.read)(fields)
     }
 
     /// The format whose keys the row has.
     fn of(fields: &Fields) -> Result<Self> {
-        let mut marks = MARKS.iter().filter(|(key, _)| fields.has(key));
+        let mut marks = marks(fields);
         let Some((key, format)) = marks.next() else {
-            return Err(Error::invalid(
-                "no format has these keys: expected chosen and rejected, completions, responses, messages and \
-                 rejected_response, response and human_ranking, or Output1, Output2 and Better",
-            ));
+            return Err(no_format());
         };
-        match marks.find(|(_, other)| other != format) {
+        match marks.find(|(_, other)| *other != format) {
             Some((other_key, other)) => Err(Error::invalid(format!(
                 "keys of two formats: {key} ({format}) and {other_key} ({other})"
             ))),
-            None if *format == Pairwise => Ok(with_two_sides(fields)),
-            None => Ok(*format),
+            None if SIDES.contains(&key) => Ok(with_sides(fields).unwrap_or(format)),
+            None => Ok(format),
         }
     }
 }
 
-fn with_two_sides(fields: &Fields) -> Format {
-    let has = |keys: &[&str]| keys.iter().any(|key| fields.has(key));
-    if has(&["question"]) {
-        InternVl
-    } else if has(&["chosen_reason", "rejected_reason", "video"]) {
-        MmRlhfRewardBench
-    } else if has(&["images", "image"]) || fields.is_list("chosen") || fields.is_list("prompt") {
-        Trl
-    } else {
-        Pairwise
+/// The keys of the row that tell a format, those of a single format first.
+fn marks(fields: &Fields) -> impl Iterator<Item = (&'static str, Format)> {
+    let own = FORMATS.iter().flat_map(|format| {
+        let keys = format.own_keys().iter();
+        keys.map(move |&key| (key, Format(format)))
+    });
+    let plain = FORMATS
+        .iter()
+        .filter(|format| matches!(format.marks, Marks::PlainSides));
+    let sides = plain.flat_map(|format| SIDES.map(|key| (key, Format(format))));
+    own.chain(sides).filter(|(key, _)| fields.has(key))
+}
+
+/// The format of a row with `chosen` and `rejected`, if they are not plain ones.
+fn with_sides(fields: &Fields) -> Option<Format> {
+    let holds = |format: &&FormatSpec| match format.marks {
+        Marks::Sides(test) => test(fields),
+        Marks::Keys(_) | Marks::PlainSides => false,
+    };
+    FORMATS.iter().rev().find(holds).map(Format)
+}
+
+fn no_format() -> Error {
+    let keys: Vec<_> = FORMATS.iter().filter_map(|format| format.keys).collect();
+    let (last, others) = keys.split_last().unwrap_or((&"", &[]));
+    let others = others.join(", ");
+    Error::invalid(format!(
+        "no format has these keys: expected {others}, or {last}"
+    ))
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Format {}
+
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Format({})", self.name())
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = NAMES.iter().find(|(format, _)| format == self);
-        f.pad(name.map_or("", |(_, name)| name))
+        f.pad(self.name())
     }
 }
 
@@ -139,9 +134,10 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = NAMES.iter().find(|(_, known)| *known == name);
-        known.map(|(format, _)| *format).ok_or_else(|| {
-            let names = NAMES.map(|(_, name)| name).join(", ");
+        let known = FORMATS.iter().find(|format| format.name == name);
+        known.map(Self).ok_or_else(|| {
+            let names: Vec<_> = Self::names().collect();
+            let names = names.join(", ");
             Error::invalid(format!("format {name}: expected one of {names}"))
         })
     }

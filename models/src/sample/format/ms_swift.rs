@@ -5,9 +5,18 @@ use super::super::fields::{Fields, missing};
 use super::super::{Pair, PreferenceRow};
 use super::chat::Chat;
 use super::images;
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "ms-swift",
+    marks: Marks::Keys(&["messages", "rejected_response"]),
+    keys: Some("messages and rejected_response"),
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     if fields.has("rejected_messages") {
         let problem = "not supported: give the last of them as rejected_response";
         return Err(Error::invalid(problem).at("rejected_messages"));

@@ -6,9 +6,18 @@
 use super::super::fields::Fields;
 use super::super::{Group, Pair, PreferenceRow};
 use super::images::{self, TAG};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "multimodal-rewardbench",
+    marks: Marks::Keys(&["Better", "Output1"]),
+    keys: Some("Output1, Output2 and Better"),
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let outputs = (fields.string("Output1")?, fields.string("Output2")?);
     let (chosen, rejected) = match fields.string("Better")?.as_str() {
         "Output1" => outputs,

@@ -2,9 +2,18 @@
 
 use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "pairwise",
+    marks: Marks::PlainSides,
+    keys: Some("chosen and rejected"),
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen_images, rejected_images) = sides(fields)?;
     Ok(PreferenceRow::from(Pair {
         prompt: fields.string("prompt")?,

@@ -2,9 +2,18 @@
 
 use super::super::fields::{Fields, typed};
 use super::super::{Candidates, PreferenceRow};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "responses",
+    marks: Marks::Keys(&["responses"]),
+    keys: Some("responses"),
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let responses = fields.strings("responses")?;
     let ratings = match (fields.get("chosen_index"), fields.get("ratings")) {
         (Some(index), None) => {

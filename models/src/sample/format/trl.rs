@@ -8,9 +8,26 @@ use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};
 use super::chat::Chat;
 use super::images;
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "trl",
+    marks: Marks::Sides(is_trl),
+    keys: None,
+    overlaps: None,
+    read,
+};
+
+/// Images as the `datasets` library names them, or messages.
+fn is_trl(fields: &Fields) -> bool {
+    fields.has("images")
+        || fields.has("image")
+        || fields.is_list("chosen")
+        || fields.is_list("prompt")
+}
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen, rejected) = (side(fields, "chosen")?, side(fields, "rejected")?);
     let questions = [question(fields)?, chosen.question, rejected.question];
     let images = match fields.has("images") {

@@ -7,6 +7,7 @@
 use super::super::fields::{Fields, missing, typed};
 use super::super::{Group, Pair, PreferenceRow};
 use super::images::{self, TAG};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
 /// Folder, start of `id`, area. Ids of the last part begin with the names of VLFeedback's many sources.
@@ -21,7 +22,15 @@ const PARTS: [(&str, &str, &str); 7] = [
 ];
 const RANKING: &str = "[0, 1] or [1, 0]";
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "vl-rewardbench",
+    marks: Marks::Keys(&["human_ranking"]),
+    keys: Some("response and human_ranking"),
+    overlaps: Some("VLFeedback, RLAIF-V, RLHF-V and POVID"),
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen, rejected) = ranked(fields)?;
     let images = match fields.has("image_path") {
         true => images::paths(fields, "image_path")?,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::super::fields::{Fields, missing, typed};
 use super::super::rating::python_float;
 use super::super::{Candidates, PreferenceRow};
+use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
 
 /// One completion and its annotations, `{aspect: {"Rating": …}}`.
@@ -26,7 +27,15 @@ struct Columns {
 /// A completion with the mean of its ratings; `None` where a rating is not a number.
 type Rated = (String, Option<f64>);
 
-pub(super) fn read(fields: &Fields) -> Result<PreferenceRow> {
+pub(super) const FORMAT: FormatSpec = FormatSpec {
+    name: "vlfeedback",
+    marks: Marks::Keys(&["completions"]),
+    keys: Some("completions"),
+    overlaps: None,
+    read,
+};
+
+fn read(fields: &Fields) -> Result<PreferenceRow> {
     let value = fields.get("completions");
     let value = value.ok_or_else(|| missing("completions", "an object or a list of objects"))?;
     Ok(PreferenceRow::from(Candidates {

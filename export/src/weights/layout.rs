@@ -1,0 +1,97 @@
+//! The layouts of a checkpoint's tensors in the data file: element types and the order of elements.
+
+use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::{Error, Result};
+
+use super::quantize::{BLOCK, BLOCK_BYTES};
+use crate::data_type::DataType;
+
+/// How a tensor is stored. All but the first take a matrix [outputs, inputs].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum WeightLayout {
+    /// The checkpoint's shape.
+    Stored(DataType),
+    /// [inputs, outputs], as `MatMul` takes it.
+    Transposed(DataType),
+    /// 8-bit integers in panels of outputs, as the operators of Seeward's runtime take them; then their scales and their
+    /// sums, [outputs] each.
+    Int8,
+    /// 4-bit integers [outputs, blocks, bytes of a block], as `MatMulNBits` takes them; then their scales [outputs,
+    /// blocks].
+    Int4,
+}
+
+/// A tensor of the data file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    suffix: &'static str,
+    pub(crate) element: DataType,
+    pub(crate) dims: Vec<usize>,
+}
+
+impl Part {
+    fn new(suffix: &'static str, element: DataType, dims: &[usize]) -> Self {
+        Self {
+            suffix,
+            element,
+            dims: dims.to_vec(),
+        }
+    }
+
+    /// The name of this part of the tensor `name`.
+    pub(crate) fn name(&self, tensor: &str) -> String {
+        format!("{tensor}{}", self.suffix)
+    }
+
+    /// Size in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let elements: usize = self.dims.iter().product();
+        (elements * self.element.size()) as u64
+    }
+}
+
+impl WeightLayout {
+    /// The parts of a tensor of this shape.
+    ///
+    /// # Errors
+    /// A shape of another rank than this layout takes.
+    pub(super) fn parts(self, shape: &[usize]) -> Result<Vec<Part>> {
+        match self {
+            Self::Stored(element) => Ok(vec![Part::new("", element, shape)]),
+            Self::Transposed(element) => {
+                let [outputs, inputs] = matrix(shape)?;
+                Ok(vec![Part::new(".transposed", element, &[inputs, outputs])])
+            }
+            Self::Int8 => Ok(int8(matrix(shape)?)),
+            Self::Int4 => Ok(int4(matrix(shape)?)),
+        }
+    }
+}
+
+fn int8([outputs, inputs]: [usize; 2]) -> Vec<Part> {
+    let panels = outputs.div_ceil(PANEL_OUTPUTS);
+    let groups = inputs.div_ceil(PANEL_GROUP);
+    let dims = [panels, groups, PANEL_OUTPUTS, PANEL_GROUP];
+    vec![
+        Part::new(".int8", DataType::I8, &dims),
+        Part::new(".int8.scales", DataType::F32, &[outputs]),
+        Part::new(".int8.sums", DataType::I32, &[outputs]),
+    ]
+}
+
+fn int4([outputs, inputs]: [usize; 2]) -> Vec<Part> {
+    let blocks = inputs.div_ceil(BLOCK);
+    vec![
+        Part::new(".int4", DataType::U8, &[outputs, blocks, BLOCK_BYTES]),
+        Part::new(".int4.scales", DataType::F32, &[outputs, blocks]),
+    ]
+}
+
+/// The rows and columns of a matrix.
+///
+/// # Errors
+/// A shape of another rank.
+pub(super) fn matrix(shape: &[usize]) -> Result<[usize; 2]> {
+    let wrong = || Error::invalid(format!("expected a matrix, got the shape {shape:?}"));
+    shape.try_into().map_err(|_| wrong())
+}

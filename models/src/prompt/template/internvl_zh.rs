@@ -1,0 +1,21 @@
+//! `internvl_zh`: without a system message.
+
+use super::markup::{Frame, Markup, TemplateSpec};
+use crate::tokenizer::Piece::{Text, Token};
+
+pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
+    name: "internvl_zh",
+    markup: Markup {
+        opening: &[Text(" ")],
+        user: Frame {
+            header: &[Text("<human>:")],
+            end: &[Text(" ")],
+        },
+        assistant: Frame {
+            header: &[Text("<bot>:")],
+            end: &[Token("</s>")],
+        },
+        gap: " ",
+        strips: false,
+    },
+};

@@ -1,0 +1,27 @@
+//! `phi3-chat`: InternVL2 4B.
+
+use super::hermes_2::SYSTEM_MESSAGE;
+use super::markup::{Frame, Markup, TemplateSpec};
+use crate::tokenizer::Piece::{Text, Token};
+
+pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
+    name: "phi3-chat",
+    markup: Markup {
+        opening: &[
+            Token("<|system|>"),
+            Text("\n"),
+            Text(SYSTEM_MESSAGE),
+            Token("<|end|>"),
+        ],
+        user: Frame {
+            header: &[Token("<|user|>"), Text("\n")],
+            end: &[Token("<|end|>")],
+        },
+        assistant: Frame {
+            header: &[Token("<|assistant|>"), Text("\n")],
+            end: &[Token("<|end|>")],
+        },
+        gap: "",
+        strips: false,
+    },
+};

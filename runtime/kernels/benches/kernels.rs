@@ -1,0 +1,87 @@
+//! The rates of linear layers and attention on one thread, for each instruction set of this CPU. The sizes are InternVL2-1B's:
+//!
+//! ```sh
+//! cargo bench -p seeward-kernels
+//! ```
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use seeward_kernels::attention::{Attention, AttentionShape, Visibility};
+use seeward_kernels::int8::{Layer, LayerParts, QuantizedRows, linear, packed_shape};
+use seeward_kernels::{CpuFeatures, Serial};
+
+const ROWS: usize = 96;
+const INPUTS: usize = 896;
+const OUTPUTS: usize = 4864;
+const SHAPE: AttentionShape = AttentionShape {
+    rows: 1,
+    tokens: 512,
+    heads: 14,
+    kv_heads: 2,
+    head_size: 64,
+};
+
+fn instruction_sets() -> [(&'static str, CpuFeatures); 3] {
+    let features = CpuFeatures::get();
+    [
+        ("best", features),
+        ("without AVX-512", features.without_avx512()),
+        ("portable", CpuFeatures::default()),
+    ]
+}
+
+fn int8_linear(criterion: &mut Criterion) {
+    let weights = vec![3; packed_shape(INPUTS, OUTPUTS).iter().product()];
+    let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; ROWS.max(OUTPUTS)]);
+    let parts = LayerParts {
+        inputs: INPUTS,
+        zero_point: 128,
+        weights: &weights,
+        scales: &scales[..OUTPUTS],
+        sums: &vec![3 * INPUTS as i32; OUTPUTS],
+        bias: None,
+    };
+    let layer = Layer::new(parts).expect("sizes match");
+    let rows = QuantizedRows {
+        integers: &integers,
+        scales: &scales[..ROWS],
+    };
+    let mut output = vec![0.0; ROWS * OUTPUTS];
+    let mut group = criterion.benchmark_group("int8 linear");
+    group.throughput(Throughput::Elements((ROWS * INPUTS * OUTPUTS) as u64));
+    for (name, features) in instruction_sets() {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| linear(features, &layer, black_box(rows), &mut output, &Serial));
+        });
+    }
+}
+
+fn forest_attention(criterion: &mut Criterion) {
+    let row = SHAPE.tokens * SHAPE.head_size;
+    let (query, keys) = (
+        vec![0.5; row * SHAPE.heads],
+        vec![0.5; row * SHAPE.kv_heads],
+    );
+    // A prefix of three quarters, and four responses.
+    let branch = |token: usize| (token.saturating_sub(384) / 32 + usize::from(token >= 384)) as i32;
+    let branches: Vec<i32> = (0..SHAPE.tokens).map(branch).collect();
+    let attention = Attention {
+        shape: SHAPE,
+        query: &query,
+        key: &keys,
+        value: &keys,
+        visibility: &[Visibility::forest(&vec![0; SHAPE.tokens], &branches)],
+    };
+    let mut output = vec![0.0; query.len()];
+    let mut group = criterion.benchmark_group("forest attention");
+    group.throughput(Throughput::Elements((SHAPE.tokens * SHAPE.heads) as u64));
+    for (name, features) in instruction_sets() {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| black_box(&attention).run(features, &mut output, &Serial));
+        });
+    }
+}
+
+criterion_group!(benches, int8_linear, forest_attention);
+criterion_main!(benches);

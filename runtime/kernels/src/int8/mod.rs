@@ -1,0 +1,22 @@
+//! Linear layers of 8-bit integers, and rows of values quantized for them. A row's scale, a layer's scales and its bias are applied in the same pass as the products,
+//! and every row has a scale of its own: an output does not depend on the rows next to it. Sums are exact, so that all CPUs
+//! compute the same bits.
+
+mod dispatch;
+mod dot;
+mod hidden;
+mod layer;
+mod linear;
+mod quantize;
+mod rows;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use dot::{PANEL_GROUP, PANEL_OUTPUTS};
+pub use hidden::{FeedForward, HiddenLayers};
+pub use layer::{Layer, LayerParts, SizeMismatch, packed_shape};
+pub use linear::linear;
+pub use quantize::QuantRange;
+pub use rows::{QuantizedRows, QuantizedRowsMut};

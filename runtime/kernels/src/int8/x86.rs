@@ -1,0 +1,118 @@
+//! Sums by AVX-512's instruction that adds four products of bytes at once (VNNI), and by AVX2's that adds two products of 16
+//! bits. Tokens prove that the instructions exist.
+
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::dot::{InputBuffers, IntDot, PANEL_GROUP, PANEL_OUTPUTS, ROWS, Sums, WeightGroup};
+use crate::cpu_features::{Avx2, Avx512Vnni};
+
+/// AVX-512 registers of a panel's sums of one row.
+const REGISTERS: usize = PANEL_OUTPUTS / 16;
+
+/// Keeps sums in 24 of 32 registers.
+impl IntDot for Avx512Vnni {
+    type Inputs = [u8; PANEL_GROUP];
+
+    #[inline(always)]
+    fn prepare(bytes: [u8; PANEL_GROUP]) -> [u8; PANEL_GROUP] {
+        bytes
+    }
+
+    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[[u8; PANEL_GROUP]; ROWS]> {
+        buffers.bytes()
+    }
+
+    #[inline(always)]
+    fn sums(
+        self,
+        start: &[i32; PANEL_OUTPUTS],
+        inputs: &[[[u8; PANEL_GROUP]; ROWS]],
+        weights: &[WeightGroup],
+    ) -> Sums {
+        let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
+        // SAFETY: the token proves the instructions; whole registers of `start`, of a group's weights and of the sums are read
+        // and written.
+        unsafe {
+            let start = start.as_ptr();
+            let first: [__m512i; REGISTERS] =
+                std::array::from_fn(|at| _mm512_loadu_si512(start.add(16 * at).cast()));
+            let mut registers = [first; ROWS];
+            for (inputs, weights) in inputs.iter().zip(weights) {
+                let weights = weights.as_ptr();
+                let weights: [__m512i; REGISTERS] =
+                    std::array::from_fn(|at| _mm512_loadu_si512(weights.add(16 * at).cast()));
+                for (registers, inputs) in registers.iter_mut().zip(inputs) {
+                    let inputs = _mm512_set1_epi32(i32::from_le_bytes(*inputs));
+                    for (sums, weights) in registers.iter_mut().zip(weights) {
+                        *sums = _mm512_dpbusd_epi32(*sums, inputs, weights);
+                    }
+                }
+            }
+            for (registers, sums) in registers.iter().zip(&mut sums) {
+                for (at, register) in registers.iter().enumerate() {
+                    _mm512_storeu_si512(sums.as_mut_ptr().add(16 * at).cast(), *register);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Outputs whose sums AVX2 computes at once; each has two in a register.
+const AVX2_OUTPUTS: usize = 8;
+
+/// Keeps sums in 12 of 16 registers.
+impl IntDot for Avx2 {
+    /// Four integers of 16 bits.
+    type Inputs = i64;
+
+    #[inline(always)]
+    fn prepare(bytes: [u8; PANEL_GROUP]) -> i64 {
+        let [a, b, c, d] = bytes.map(i64::from);
+        a | b << 16 | c << 32 | d << 48
+    }
+
+    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[i64; ROWS]> {
+        &mut buffers.widened
+    }
+
+    #[inline(always)]
+    fn sums(
+        self,
+        start: &[i32; PANEL_OUTPUTS],
+        inputs: &[[i64; ROWS]],
+        weights: &[WeightGroup],
+    ) -> Sums {
+        let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
+        for first in (0..PANEL_OUTPUTS).step_by(AVX2_OUTPUTS) {
+            // SAFETY: the token proves the instructions; the weights, sums and starts of eight outputs from `first` on are read
+            // and written.
+            unsafe {
+                let mut registers = [[_mm256_setzero_si256(); 2]; ROWS];
+                for (inputs, weights) in inputs.iter().zip(weights) {
+                    let weights = weights.as_ptr().add(first).cast::<__m128i>();
+                    let weights: [__m256i; 2] = std::array::from_fn(|half| {
+                        _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(half)))
+                    });
+                    for (registers, inputs) in registers.iter_mut().zip(inputs) {
+                        let inputs = _mm256_set1_epi64x(*inputs);
+                        for (sums, weights) in registers.iter_mut().zip(weights) {
+                            *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(inputs, weights));
+                        }
+                    }
+                }
+                let start = _mm256_loadu_si256(start.as_ptr().add(first).cast());
+                for ([lower, upper], sums) in registers.iter().zip(&mut sums) {
+                    // Outputs 0, 1, 4, 5, 2, 3, 6, 7.
+                    let added = _mm256_hadd_epi32(*lower, *upper);
+                    let in_order = _mm256_permute4x64_epi64::<0b11_01_10_00>(added);
+                    let sum = _mm256_add_epi32(start, in_order);
+                    _mm256_storeu_si256(sums.as_mut_ptr().add(first).cast(), sum);
+                }
+            }
+        }
+        sums
+    }
+}
