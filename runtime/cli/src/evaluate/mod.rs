@@ -11,7 +11,6 @@ pub mod plot;
 mod report;
 mod scoring;
 mod set;
-mod svg;
 mod table;
 mod training;
 
