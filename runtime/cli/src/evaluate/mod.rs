@@ -11,7 +11,6 @@ pub mod plot;
 mod report;
 mod scoring;
 mod set;
-mod svg;
 mod table;
 mod training;
 
@@ -151,6 +150,6 @@ fn say(message: impl Display) {
     terminal::say(PROGRAM, message);
 }
 
-fn say_elsewhere(model: &RewardModel) {
-    terminal::say_elsewhere(PROGRAM, model);
+fn say_fallback_nodes(model: &RewardModel) {
+    terminal::say_fallback_nodes(PROGRAM, model);
 }
