@@ -1,6 +1,6 @@
 //! The flags, keys, formats, targets, messages, files and folders that the pages name exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
@@ -179,6 +179,23 @@ fn every_file_that_is_named_exists() {
         }
     }
     assert!(count > 20, "{count}");
+}
+
+#[test]
+fn every_rust_path_that_is_named_exists() {
+    let sources = sources(&["rs"]);
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let names: BTreeSet<&str> = sources.split(|c| !is_part(c)).collect();
+    let mut count = 0;
+    for page in pages() {
+        for path in page.spans().into_iter().filter(|span| span.contains("::")) {
+            for name in path.split(|c| !is_part(c)).filter(|name| !name.is_empty()) {
+                assert!(names.contains(name), "{}: no {path}", page.path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 4, "{count}");
 }
 
 #[test]
