@@ -94,19 +94,19 @@ impl Workspace {
 
     /// The names of all packages that are built into the package, itself omitted.
     fn tree(&self, id: &str) -> BTreeSet<&str> {
-        let packages = self.tree_packages(id);
+        let packages = self.tree_packages(id).into_iter();
         packages.map(|package| package.name.as_str()).collect()
     }
 
     /// All packages that are built into the package, itself omitted.
-    fn tree_packages(&self, id: &str) -> impl Iterator<Item = &Package> {
+    fn tree_packages(&self, id: &str) -> Vec<&Package> {
         let mut seen = BTreeSet::new();
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             let next = self.packages[id].built_from.iter().map(String::as_str);
             open.extend(next.filter(|&id| seen.insert(id)));
         }
-        seen.into_iter().map(|id| &self.packages[id])
+        seen.into_iter().map(|id| &self.packages[id]).collect()
     }
 }
 
@@ -320,7 +320,7 @@ fn embedded_packages_name_the_oldest_compiler_of_their_trees() {
     for (name, own) in EMBEDDED {
         let mut members = workspace.members();
         let (id, package) = members.find(|(_, package)| package.name == name).unwrap();
-        let tree = workspace.tree_packages(id).map(rust_version);
+        let tree = workspace.tree_packages(id).into_iter().map(rust_version);
         let expected = tree.chain([own]).max().unwrap();
         assert_eq!(rust_version(package), expected, "rust-version of {name}");
     }
