@@ -1,7 +1,7 @@
 //! `seeward-evaluate`: how good a reward model is on preferences that are known.
 //!
-//! The files of all formats become scoring rows ([`set`]), which every bundle scores ([`scoring`]); what the rewards
-//! say is measured ([`metrics`], [`report`]) and shown ([`page`]).
+//! The files of all formats become scoring rows (`set`), which every bundle scores (`scoring`); what the rewards
+//! say is measured ([`metrics`], `report`) and shown (`page`).
 
 mod arguments;
 mod disagreement;
