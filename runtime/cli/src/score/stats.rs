@@ -1,4 +1,4 @@
-//! What a run took: on the progress bar, at the end, and as the file of `--stats`.
+//! Counts, rates, time and memory of a run: for the progress bar, the last log line and the file of `--stats`.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::window::Window;
 
-/// What this run has done; not what an earlier one did that it goes on from.
+/// Counts of this run, without those of the runs that it resumes.
 #[derive(Default)]
 pub(crate) struct Tally {
     rows: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Adds a window that was done so long after the model was loaded.
+    /// Adds a window that was finished `time` after the start.
     pub(super) fn add(&mut self, window: &Window, time: Duration) {
         self.rows += window.rows;
         self.errors += window.failed_rows;
@@ -100,7 +100,7 @@ fn per(amount: f64, time: Duration) -> f64 {
     }
 }
 
-/// The most memory that the process has had, where the system tells.
+/// The process's peak memory in bytes, if the system reports it.
 fn peak_rss() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,11 +1,11 @@
 //! The accuracy of every model on every set and group, as a heat map; and how two models agree.
 
 use super::{COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
-use crate::evaluate;
 use crate::evaluate::metrics::Measured;
 use crate::evaluate::metrics::groups::Area;
 use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::{ModelReport, Report, SetReport};
+use crate::evaluate::roles;
 
 pub(super) fn section(report: &Report) -> String {
     let first = report.sets.first();
@@ -151,10 +151,10 @@ fn heat(share: Option<f64>) -> String {
 
 fn overall_rows(report: &Report) -> String {
     let parts = [
-        evaluate::MODEL,
-        evaluate::TEXT_ONLY,
-        evaluate::COMPARE,
-        evaluate::LENGTH_ONLY,
+        roles::MODEL,
+        roles::TEXT_ONLY,
+        roles::COMPARE,
+        roles::LENGTH_ONLY,
     ];
     let overall: Vec<_> = parts
         .iter()

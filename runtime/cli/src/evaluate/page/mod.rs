@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use super::plot::svg::escape;
 use super::report::{Report, SetReport};
+use super::roles;
 
 /// The models' parts as readers know them, in the order of their colours.
 const MODEL: &str = "model";
@@ -70,7 +71,7 @@ fn header(report: &Report) -> String {
 /// The few numbers that matter most.
 fn tiles(report: &Report) -> String {
     let mut tiles = String::new();
-    let overall = report.overall.get(super::MODEL);
+    let overall = report.overall.get(roles::MODEL);
     if let Some(overall) = overall {
         let note = format!(
             "{} pairs, {}",
@@ -87,7 +88,7 @@ fn tiles(report: &Report) -> String {
         let note = format!("shortcut-failure degradation, {}", escape(&set.name));
         tiles += &tile("largest SFD", &points(Some(sfd)), &note);
     }
-    if let Some(text_only) = report.overall.get(super::TEXT_ONLY) {
+    if let Some(text_only) = report.overall.get(roles::TEXT_ONLY) {
         let note = "accuracy of the text alone";
         tiles += &tile("text-only", &percent(text_only.micro.accuracy), note);
     }
