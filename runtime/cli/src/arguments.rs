@@ -115,15 +115,16 @@ impl Default for EngineOptions {
 impl EngineOptions {
     /// The runtime's options on `device`.
     pub(crate) fn on(&self, device: Device) -> Options {
-        Options {
-            device,
-            threads: self.threads,
-            batch_tokens: self.batch_tokens,
-            max_image_pixels: self.max_image_pixels,
-            input: self.input_mode,
-            cache_dir: self.cache_dir.clone(),
-            gpu_memory_limit: self.gpu_memory_limit,
-            ..Options::default()
+        let options = Options::default()
+            .device(device)
+            .threads(self.threads)
+            .batch_tokens(self.batch_tokens)
+            .max_image_pixels(self.max_image_pixels)
+            .input(self.input_mode)
+            .gpu_memory_limit(self.gpu_memory_limit);
+        match &self.cache_dir {
+            Some(folder) => options.cache_dir(folder),
+            None => options,
         }
     }
 }

@@ -42,8 +42,8 @@ pub(crate) fn log(program: &str, message: impl Display) {
 
 /// Logs the nodes that fall back to another of ONNX Runtime's providers.
 pub(crate) fn log_fallback_nodes(program: &str, model: &RewardModel) {
-    for placement in model.elsewhere() {
-        log(program, format_args!("{}: {placement}", model.device()));
+    for nodes in model.fallback_nodes() {
+        log(program, format_args!("{}: {nodes}", model.device()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use seeward_models::probe::Probe;
-use seeward_runtime::{Image, Request, RewardModel};
+use seeward_runtime::{Request, RewardModel};
 
 use super::arguments::PROGRAM;
 use super::job::Check;
@@ -47,14 +47,11 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
 /// The largest difference, relative to max(1, |reward|); infinite where a probe cannot be scored.
 fn worst(model: &RewardModel, probes: &[Probe]) -> Result<f64> {
     let folder = model.bundle().folder();
-    let request = |probe: &Probe| Request {
-        prompt: probe.prompt.clone(),
-        images: probe
-            .images
-            .iter()
-            .map(|image| Image::Path(folder.join(image)))
-            .collect(),
-        responses: probe.responses.clone(),
+    let request = |probe: &Probe| {
+        let images = probe.images.iter().map(|image| folder.join(image));
+        Request::new(&probe.prompt)
+            .images(images)
+            .responses(&probe.responses)
     };
     let requests: Vec<Request> = probes.iter().map(request).collect();
     let mut worst: f64 = 0.0;
