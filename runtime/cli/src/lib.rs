@@ -4,5 +4,4 @@ mod arguments;
 pub mod evaluate;
 mod image_folder;
 pub mod score;
-mod stop;
 mod terminal;

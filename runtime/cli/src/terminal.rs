@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_runtime::RewardModel;
 
-use crate::stop::Signal;
+use seeward_models::process::Signal;
 
 /// The end of a program that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,6 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::atomic::replace_file;
 
-use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, Job, PROGRAM, PreferenceFile};
 use dataset::Dataset;
@@ -34,6 +33,7 @@ use report::Report;
 use rewards::Rewards;
 use roles::{COMPARE, MODEL, TEXT_ONLY};
 use scoring::Scorer;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 use training::Training;
 
 /// Runs the program.
@@ -54,7 +54,7 @@ fn run(arguments: Arguments) -> Result<Ending> {
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let sets = read_sets(&job, &folder)?;
     let scorers = scorers(&job);
-    let stop = Stop::listen().context("signals")?;
+    let stop = Stop::listen(SecondSignal::Exit).context("signals")?;
     let mut rewards = Vec::new();
     for scorer in &scorers {
         match scorer.score(&job, &sets, &folder, &stop)? {

@@ -12,8 +12,8 @@ use super::dataset::Dataset;
 use super::rewards::Rewards;
 use crate::arguments::EngineOptions;
 use crate::score;
-use crate::stop::{Signal, Stop};
 use crate::terminal;
+use seeward_models::process::{Signal, Stop};
 
 /// A bundle with its role.
 pub(super) struct Scorer {

@@ -22,7 +22,6 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use seeward_runtime::{Device, RewardModel};
 
-use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, PROGRAM, Task};
 use input::{Input, Position};
@@ -30,6 +29,7 @@ pub(crate) use job::Job;
 pub(crate) use journal::errors_path;
 use journal::{Identity, Journal};
 use pipeline::Pipeline;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 pub(crate) use stats::Tally;
 use window::Reader;
 
@@ -47,7 +47,7 @@ fn run(arguments: Arguments) -> Result<Ending> {
 
 fn score(job: &Job) -> Result<Ending> {
     let models = load(job)?;
-    let stop = Stop::listen().context("signals")?;
+    let stop = Stop::listen(SecondSignal::Exit).context("signals")?;
     let run = score_file(job, &models, &stop)?;
     if let Some(path) = &job.stats {
         stats::write(path, &run.tally, &models)?;

@@ -23,7 +23,7 @@ use seeward_runtime::RewardModel;
 
 use super::input::{Input, Position};
 use super::window::{self, Reader, Ready, WINDOW_ROWS, Window};
-use crate::stop::{Signal, Stop};
+use seeward_models::process::{Signal, Stop};
 
 /// Capacity of the queue of windows to be written.
 const UNWRITTEN: usize = 64;

@@ -1,6 +1,6 @@
-//! The accuracy of every model on every set and group, as a heat map; and how two models agree.
+//! The accuracy of every model on every set and group as a heat map, and the agreement of two models.
 
-use super::{COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
+use super::html::{self, COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
 use crate::evaluate::metrics::Measured;
 use crate::evaluate::metrics::groups::Area;
 use crate::evaluate::plot::svg::escape;
@@ -27,7 +27,7 @@ pub(super) fn section(report: &Report) -> String {
         bodies(report),
         notes(report),
     );
-    super::section(
+    html::section(
         "Accuracy",
         "The share of pairs in which the better response has the greater reward, with its 95 % interval. A tie counts \
          as half. <em>Length-only</em> is the rule that the longer response is the better one.",
@@ -113,7 +113,7 @@ fn area_rows(models: &[&ModelReport], index: usize, area: &Area) -> String {
     rows
 }
 
-/// The rule of length is measured on whole sets alone.
+/// A placeholder: the rule of length is measured on whole sets only.
 const NO_CELL: &str = "<td class=\"none\"></td>";
 
 fn row(name: &str, note: &str, class: &str, cells: &[Measured]) -> String {
@@ -138,7 +138,7 @@ fn plain_row(name: &str, values: impl Iterator<Item = Option<f64>>, last: &str) 
     format!("<tr class=\"mean\"><th scope=\"row\">{name}</th>{cells}{last}</tr>\n")
 }
 
-/// Pale at chance; the deeper, the better or, in another colour, the worse.
+/// CSS variables of a cell: pale at chance, deeper for better shares, in another colour for worse ones.
 fn heat(share: Option<f64>) -> String {
     match share {
         Some(share) if share >= 0.5 => {
@@ -167,7 +167,7 @@ fn overall_rows(report: &Report) -> String {
     row("all pairs", &note, "", &cells) + &plain_row("mean of sets", means, "")
 }
 
-/// What a reader should know of the sets.
+/// Notes on the sets: overlap, failed rows, ties, skipped pairs.
 fn notes(report: &Report) -> String {
     let note = |set: &SetReport| {
         let mut notes = Vec::new();
@@ -176,7 +176,7 @@ fn notes(report: &Report) -> String {
         }
         if set.failed_rows > 0 {
             notes.push(format!(
-                "{} of {} rows failed and are left out.",
+                "{} of {} rows failed and are skipped.",
                 set.failed_rows, set.rows
             ));
         }
@@ -184,9 +184,9 @@ fn notes(report: &Report) -> String {
             notes.push(format!("Ties: {}.", count(set.model.ties)));
         }
         if set.equally_rated > 0 {
-            let left_out = count(set.equally_rated);
+            let skipped = count(set.equally_rated);
             notes.push(format!(
-                "Pairs of equally rated responses, left out: {left_out}."
+                "Skipped pairs of equally rated responses: {skipped}."
             ));
         }
         if set.model.accuracy.pairs as u64 > set.rows - set.failed_rows {
@@ -204,7 +204,7 @@ fn notes(report: &Report) -> String {
     }
 }
 
-/// How the model and the compared one agree.
+/// The agreement of the model and the compared one.
 pub(super) fn agreement(report: &Report) -> String {
     let row = |set: &SetReport| {
         let agreement = set.agreement?;
@@ -222,14 +222,14 @@ pub(super) fn agreement(report: &Report) -> String {
         true => rows,
         false => format!(
             "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">set</th><th scope=\"col\">same order</th>\
-             <th scope=\"col\">rank correlation</th><th scope=\"col\">mean distance</th>\
-             <th scope=\"col\">largest distance</th></tr></thead>\n<tbody>{rows}</tbody></table></div>\n"
+             <th scope=\"col\">rank correlation</th><th scope=\"col\">mean difference</th>\
+             <th scope=\"col\">largest difference</th></tr></thead>\n<tbody>{rows}</tbody></table></div>\n"
         ),
     };
-    super::section(
+    html::section(
         "Agreement with the compared model",
         "The share of pairs that both models order alike (a tie of one counts half), Spearman’s rank correlation of \
-         their margins, and how far the margins lie apart.",
+         their margins, and the absolute difference of the margins.",
         &table,
     )
 }

@@ -1,6 +1,6 @@
-//! The drawings of each set: margins, reliability, length, best of N.
+//! The plots of each set: margins, reliability, length, best of N.
 
-use super::{COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
+use super::html::{self, COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
 use crate::evaluate::metrics::best_of_n::Point;
 use crate::evaluate::metrics::{BestOfN, Calibration, Length, Margins};
 use crate::evaluate::plot::frame::{Axis, Frame};
@@ -15,11 +15,11 @@ pub(super) fn margins(report: &Report) -> String {
             .map(|margins| histogram(&set.name, margins));
         margins.unwrap_or_default() + &reliability(set)
     };
-    super::section(
+    html::section(
         "How sure it is",
-        "The <em>margin</em> is the reward of the better response minus that of the other. If it means what it was \
-         trained to mean, a share σ(|margin|) of the pairs is ordered right: the reliability curve lies on the diagonal.",
-        &super::grid(
+        "The <em>margin</em> is the reward of the better response minus that of the other. If the model is \
+         calibrated, a share σ(|margin|) of the pairs is ordered right: the reliability curve lies on the diagonal.",
+        &html::grid(
             "figures two",
             &report.sets.iter().map(of_set).collect::<String>(),
         ),
@@ -114,11 +114,11 @@ fn curve(frame: &Frame, calibration: &Calibration, class: &str) -> String {
 
 pub(super) fn length(report: &Report) -> String {
     let of_set = |set: &SetReport| (!set.model.length.bins.is_empty()).then(|| by_length(set));
-    super::section(
+    html::section(
         "Is it a length model?",
-        "Accuracy by how many characters longer the better response is. A model that rewards length is right on the \
-         right-hand side and wrong on the left.",
-        &super::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
+        "Accuracy by the difference in length between the better response and the other. A model that rewards length is \
+         right on the right-hand side and wrong on the left.",
+        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
     )
 }
 
@@ -140,7 +140,7 @@ fn by_length(set: &SetReport) -> String {
     };
     let marks = bars(&frame, length) + &frame.line(&[(0.0, 0.5), (count, 0.5)], "ideal");
     let note = format!(
-        "the rule “longer is better” is right on {}; the model orders {} of the pairs as it does",
+        "the rule “longer is better” is right on {} of the pairs; the model agrees with it on {} of the pairs",
         percent(length.length_only.accuracy),
         percent(length.agreement)
     );
@@ -161,7 +161,7 @@ fn bars(frame: &Frame, length: &Length) -> String {
     marks
 }
 
-/// A range of differences in short and without sign: `256+`, `16–63`, `0`.
+/// A range of absolute differences: `256+`, `16–63`, `0`.
 fn difference(from: Option<i64>, to: Option<i64>) -> String {
     match (from, to) {
         (Some(from), Some(to)) if from == to => from.abs().to_string(),
@@ -177,11 +177,11 @@ fn difference(from: Option<i64>, to: Option<i64>) -> String {
 
 pub(super) fn best_of_n(report: &Report) -> String {
     let of_set = |set: &SetReport| Some(picks(set, set.best_of_n.as_ref()?));
-    super::section(
+    html::section(
         "Best of N",
         "The expected rating of the response that a model rewards most among N of a row’s responses, drawn at random: \
          exact, over all draws. <em>Best possible</em> picks by rating, <em>blind</em> at random.",
-        &super::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
+        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
     )
 }
 
@@ -231,7 +231,7 @@ fn picks(set: &SetReport, curve: &BestOfN) -> String {
     figure(&set.name, &frame.draw(&marks), &legend, &note)
 }
 
-/// The models of a set with the number of their colour.
+/// The models of a set with the index of their colour and their name.
 fn models(set: &SetReport) -> impl Iterator<Item = (usize, &'static str, &ModelReport)> {
     let models = [
         Some((MODEL, &set.model)),
