@@ -7,96 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use seeward_models::atomic::replace_file;
-use seeward_models::forest::LAYOUT_VERSION;
-use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
+use super::identity::Identity;
 use super::input::Position;
-use super::job::Job;
-use super::window::{WINDOW_ROWS, Window};
-use crate::arguments::EngineOptions;
-
-/// Everything that decides the bytes of the output, except the input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Identity {
-    /// sha256 of the bundle's manifest.
-    bundle: String,
-    options: Map<String, Value>,
-}
-
-impl Identity {
-    /// Lists every option, so that a new one does not compile before it is decided whether it changes bytes.
-    ///
-    /// # Errors
-    /// The image folder does not exist.
-    pub(super) fn new(job: &Job, model: &RewardModel) -> Result<Self> {
-        let Job {
-            engine,
-            images,
-            carried,
-            // Recorded by content: the bundle's hash here, the input's in `Progress`.
-            model: _,
-            input: _,
-            // Devices of one kind write the same bytes; `provider` records the kind.
-            devices: _,
-            // Without effect on bytes.
-            output: _,
-            resume: _,
-            stats: _,
-        } = job;
-        let EngineOptions {
-            batch_tokens,
-            max_image_pixels,
-            // Combined with the bundle's in `RewardModel::input_mode`.
-            input_mode: _,
-            // Without effect on bytes.
-            threads: _,
-            cache_dir: _,
-            gpu_memory_limit: _,
-        } = engine;
-        let mut options = vec![
-            ("provider", json!(model.device().provider())),
-            ("layout_version", json!(LAYOUT_VERSION)),
-            ("input_mode", json!(model.input_mode())),
-            ("batch_tokens", json!(batch_tokens)),
-            ("window_rows", json!(WINDOW_ROWS)),
-            ("max_image_pixels", json!(max_image_pixels)),
-            ("image_root", json!(images.identity()?)),
-            ("image_root_fenced", json!(images.is_fenced())),
-        ];
-        // Absent without such keys, as in the files of versions without the flag.
-        let carried: Vec<&str> = carried.names().collect();
-        if !carried.is_empty() {
-            options.push(("carry", json!(carried)));
-        }
-        let options = options.into_iter();
-        let options = options.map(|(name, value)| (name.to_owned(), value));
-        Ok(Self {
-            bundle: model.bundle().hash().to_owned(),
-            options: options.collect(),
-        })
-    }
-
-    /// The first difference from `before`.
-    fn difference(&self, before: &Self) -> Option<String> {
-        if self.bundle != before.bundle {
-            return Some("the bundle has changed".to_owned());
-        }
-        let changed = |(name, now): (&String, &Value)| match before.options.get(name) {
-            Some(was) if was == now => None,
-            Some(was) => Some(format!("{name} was {was} and is {now}")),
-            None => Some(format!("{name} was not set and is {now}")),
-        };
-        let gone = || {
-            let is_gone = |(name, _): &(&String, &Value)| !self.options.contains_key(*name);
-            let (name, was) = before.options.iter().find(is_gone)?;
-            Some(format!("{name} was {was} and is not set"))
-        };
-        self.options.iter().find_map(changed).or_else(gone)
-    }
-}
+use super::window::Window;
 
 /// The progress file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -300,6 +215,8 @@ impl Log {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::{Map, json};
+
     use super::*;
 
     fn identity(batch_tokens: u64) -> Identity {

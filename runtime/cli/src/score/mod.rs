@@ -7,6 +7,7 @@
 
 mod arguments;
 mod check;
+mod identity;
 mod input;
 mod job;
 mod journal;
@@ -24,10 +25,11 @@ use seeward_runtime::{Device, RewardModel};
 
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, PROGRAM, Task};
+use identity::Identity;
 use input::{Input, Position};
 pub(crate) use job::Job;
+use journal::Journal;
 pub(crate) use journal::errors_path;
-use journal::{Identity, Journal};
 use pipeline::Pipeline;
 use seeward_models::process::{SecondSignal, Signal, Stop};
 pub(crate) use stats::Tally;

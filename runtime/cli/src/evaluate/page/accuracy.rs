@@ -167,41 +167,38 @@ fn overall_rows(report: &Report) -> String {
     row("all pairs", &note, "", &cells) + &plain_row("mean of sets", means, "")
 }
 
-/// Notes on the sets: overlap, failed rows, ties, skipped pairs.
+/// The list of notes on the sets.
 fn notes(report: &Report) -> String {
-    let note = |set: &SetReport| {
-        let mut notes = Vec::new();
-        if let Some(overlap) = &set.overlap {
-            notes.push(format!("{overlap}."));
-        }
-        if set.failed_rows > 0 {
-            notes.push(format!(
-                "{} of {} rows failed and are skipped.",
-                set.failed_rows, set.rows
-            ));
-        }
-        if set.model.ties > 0 {
-            notes.push(format!("Ties: {}.", count(set.model.ties)));
-        }
-        if set.equally_rated > 0 {
-            let skipped = count(set.equally_rated);
-            notes.push(format!(
-                "Skipped pairs of equally rated responses: {skipped}."
-            ));
-        }
-        if set.model.accuracy.pairs as u64 > set.rows - set.failed_rows {
-            notes.push(
-                "Pairs of one row are not independent: the intervals are too narrow.".to_owned(),
-            );
-        }
+    let item = |set: &SetReport| {
+        let notes = notes_on(set);
         let text = escape(&notes.join(" "));
         (!notes.is_empty()).then(|| format!("<li><b>{}</b> {text}</li>", escape(&set.name)))
     };
-    let notes: String = report.sets.iter().filter_map(note).collect();
-    match notes.is_empty() {
-        true => notes,
-        false => format!("<ul class=\"notes\">{notes}</ul>\n"),
+    let items: String = report.sets.iter().filter_map(item).collect();
+    match items.is_empty() {
+        true => items,
+        false => format!("<ul class=\"notes\">{items}</ul>\n"),
     }
+}
+
+/// Overlap, failed rows, ties, skipped pairs and dependent pairs of a set.
+fn notes_on(set: &SetReport) -> Vec<String> {
+    let (rows, failed) = (set.rows, set.failed_rows);
+    let (ties, skipped) = (set.model.ties, set.equally_rated);
+    let dependent = "Pairs of one row are not independent: the intervals are too narrow.";
+    let failures = format!("{failed} of {rows} rows failed and are skipped.");
+    let equals = format!(
+        "Skipped pairs of equally rated responses: {}.",
+        count(skipped)
+    );
+    let notes = [
+        set.overlap.as_ref().map(|overlap| format!("{overlap}.")),
+        (failed > 0).then_some(failures),
+        (ties > 0).then(|| format!("Ties: {}.", count(ties))),
+        (skipped > 0).then_some(equals),
+        (set.model.accuracy.pairs as u64 > rows - failed).then(|| dependent.to_owned()),
+    ];
+    notes.into_iter().flatten().collect()
 }
 
 /// The agreement of the model and the compared one.

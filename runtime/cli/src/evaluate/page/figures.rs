@@ -179,33 +179,17 @@ pub(super) fn best_of_n(report: &Report) -> String {
     let of_set = |set: &SetReport| Some(picks(set, set.best_of_n.as_ref()?));
     html::section(
         "Best of N",
-        "The expected rating of the response that a model rewards most among N of a row’s responses, drawn at random: \
-         exact, over all draws. <em>Best possible</em> picks by rating, <em>blind</em> at random.",
+        "The expected rating of the response with the greatest reward among N random responses of a row: exact, over \
+         all draws. <em>Best possible</em> picks by rating, <em>random</em> at random.",
         &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
     )
 }
 
 fn picks(set: &SetReport, curve: &BestOfN) -> String {
-    let points = &curve.points;
-    let values = points.iter().flat_map(|point| {
-        [point.oracle, point.random]
-            .into_iter()
-            .chain(point.picks.clone())
-    });
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
-    let room = 0.06 * (high - low).max(1e-9);
-    let frame = Frame {
-        x: Axis::round(1.0, points.len() as f64, 7, "N"),
-        y: Axis::round(low - room, high + room, 4, "rating"),
-        title: format!("best of N on {}", set.name),
-    };
+    let frame = frame_of_picks(set, curve);
     let along = |value: &dyn Fn(&Point) -> f64| -> Vec<(f64, f64)> {
-        points
-            .iter()
-            .map(|point| (point.n as f64, value(point)))
-            .collect()
+        let point = |point: &Point| (point.n as f64, value(point));
+        curve.points.iter().map(point).collect()
     };
     let mut marks = frame.line(&along(&|point| point.random), "ideal")
         + &frame.line(&along(&|point| point.oracle), "k3");
@@ -213,22 +197,40 @@ fn picks(set: &SetReport, curve: &BestOfN) -> String {
     for (at, (class, _, _)) in models.iter().rev() {
         marks += &frame.line(&along(&|point| point.picks[*at]), &format!("k{class}"));
     }
-    let mut legend: Vec<(usize, &str)> = models
-        .iter()
-        .map(|(_, (class, name, _))| (*class, *name))
-        .collect();
-    legend.extend([(3, "best possible"), (4, "blind")]);
-    let rows = (points[0].rows, points[points.len() - 1].rows);
-    let note = match rows.0 == rows.1 {
-        true => format!("{} rows", rows.0),
-        false => format!(
-            "{} rows at N = 1, {} at N = {}",
-            rows.0,
-            rows.1,
-            points.len()
-        ),
+    let entry = |(_, (class, name, _)): &(_, (usize, &'static str, _))| (*class, *name);
+    let mut legend: Vec<(usize, &str)> = models.iter().map(entry).collect();
+    legend.extend([(3, "best possible"), (4, "random")]);
+    figure(
+        &set.name,
+        &frame.draw(&marks),
+        &legend,
+        &rows_of_picks(&curve.points),
+    )
+}
+
+fn frame_of_picks(set: &SetReport, curve: &BestOfN) -> Frame {
+    let of_point = |point: &Point| {
+        let bounds = [point.oracle, point.random];
+        bounds.into_iter().chain(point.picks.clone())
     };
-    figure(&set.name, &frame.draw(&marks), &legend, &note)
+    let values: Vec<f64> = curve.points.iter().flat_map(of_point).collect();
+    let low = values.iter().copied().fold(f64::MAX, f64::min);
+    let high = values.iter().copied().fold(f64::MIN, f64::max);
+    let room = 0.06 * (high - low).max(1e-9);
+    Frame {
+        x: Axis::round(1.0, curve.points.len() as f64, 7, "N"),
+        y: Axis::round(low - room, high + room, 4, "rating"),
+        title: format!("best of N on {}", set.name),
+    }
+}
+
+/// The number of rows, from the first point to the last.
+fn rows_of_picks(points: &[Point]) -> String {
+    let n = points.len();
+    match (points[0].rows, points[n - 1].rows) {
+        (first, last) if first == last => format!("{first} rows"),
+        (first, last) => format!("{first} rows at N = 1, {last} at N = {n}"),
+    }
 }
 
 /// The models of a set with the index of their colour and their name.
