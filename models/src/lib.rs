@@ -18,4 +18,4 @@ pub mod rope;
 pub mod sample;
 pub mod tokenizer;
 
-pub use error::{Error, Result};
+pub use error::{Error, ImageFault, Result, Text};

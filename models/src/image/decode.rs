@@ -14,7 +14,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::jpeg;
 use super::rgb::{Rgb, check_not_empty};
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
 /// Most pixels that a picture may have unless the caller knows better: where Pillow too calls a picture a
 /// decompression bomb and refuses it. Just under 512 MiB of RGB.
@@ -79,12 +79,16 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
 
 fn format(bytes: &[u8]) -> Result<ImageFormat> {
     if bytes.is_empty() {
-        return Err(Error::invalid("expected a picture, got an empty file"));
+        return Err(Error::image(
+            ImageFault::Format,
+            "expected an image, got an empty file",
+        ));
     }
     match image::guess_format(bytes) {
         Ok(format) if format.reading_enabled() => Ok(format),
-        _ => Err(Error::invalid(
-            "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP",
+        _ => Err(Error::image(
+            ImageFault::Format,
+            "not an image of a known format: expected PNG, JPEG, WebP, GIF or BMP",
         )),
     }
 }
@@ -99,19 +103,18 @@ fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
 fn invalid(error: ImageError) -> Error {
     let message = error.to_string();
     let words: Vec<&str> = message.split_whitespace().collect();
-    Error::invalid(words.join(" "))
+    Error::image(ImageFault::Content, words.join(" "))
 }
 
 fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<()> {
     if width.max(height) > MAX_SIDE {
-        return Err(Error::invalid(format!(
-            "expected sides of at most {MAX_SIDE} pixels, got {width} x {height}"
-        )));
+        let problem =
+            format!("expected sides of at most {MAX_SIDE} pixels, got {width} x {height}");
+        return Err(Error::image(ImageFault::TooLarge, problem));
     }
     if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(Error::invalid(format!(
-            "expected at most {max_pixels} pixels, got {width} x {height}"
-        )));
+        let problem = format!("expected at most {max_pixels} pixels, got {width} x {height}");
+        return Err(Error::image(ImageFault::TooLarge, problem));
     }
     Ok(())
 }

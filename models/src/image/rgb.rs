@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
 /// A picture in memory: rows from the top, 8-bit R G B, nothing between the rows. Never empty.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -75,9 +75,8 @@ impl fmt::Debug for Rgb {
 
 pub(super) fn check_not_empty(width: u32, height: u32) -> Result<()> {
     if width == 0 || height == 0 {
-        return Err(Error::invalid(format!(
-            "expected a picture of at least one pixel, got {width} x {height}"
-        )));
+        let problem = format!("expected an image of at least one pixel, got {width} x {height}");
+        return Err(Error::image(ImageFault::Content, problem));
     }
     Ok(())
 }
