@@ -108,8 +108,8 @@ fn settings(image_size: u32, max_tiles: u32) -> TileSettings {
 }
 
 fn tile_hashes(tiles: &Tiles) -> Vec<String> {
-    let bytes = tiles.size as usize * tiles.size as usize * 3;
-    tiles.pixels.chunks(bytes).map(hash).collect()
+    let tiles = tiles.outer_iter();
+    tiles.map(|tile| hash(tile.as_slice().unwrap())).collect()
 }
 
 #[test]
@@ -221,10 +221,11 @@ fn check_tiling(file: &str, picture: &Rgb, tiling: &GoldenTiling) {
     let place = format!("{file} {:?}", tiling.settings);
     let tiles = tiles(picture, &tiling.settings).unwrap();
     assert_eq!(tile_hashes(&tiles), tiling.tiles, "{place}");
-    assert_eq!(tiles.count, tiling.tiles.len(), "{place}");
-    assert_eq!(tiles.size, tiling.settings.image_size, "{place}");
-    let thumbnails = tiles.count - tiling.grid[0] * tiling.grid[1];
-    let expected = tiling.settings.dynamic && tiling.settings.use_thumbnail && tiles.count > 1;
+    let (count, side) = (tiles.dim().0, tiling.settings.image_size as usize);
+    assert_eq!(count, tiling.tiles.len(), "{place}");
+    assert_eq!(tiles.shape()[1..], [side, side, 3], "{place}");
+    let thumbnails = count - tiling.grid[0] * tiling.grid[1];
+    let expected = tiling.settings.dynamic && tiling.settings.use_thumbnail && count > 1;
     assert_eq!(thumbnails, usize::from(expected), "{place}");
 }
 
@@ -266,11 +267,11 @@ fn every_grid_has_the_published_number_of_tiles() {
 fn normalised_pixels_are_the_published_ones() {
     for case in golden::<Vec<GoldenNormalization>>("normalize.json") {
         let whole = settings(case.image_size, 1).one_tile();
-        let pixels = tiles(&read_image(&case.image), &whole).unwrap().pixels;
+        let tiles = tiles(&read_image(&case.image), &whole).unwrap();
         let (mean, std) = (case.normalize_type.mean(), case.normalize_type.std());
         for (i, expected) in case.first_values.iter().enumerate() {
             let (channel, pixel) = (i / 4, i % 4);
-            let value = f32::from(pixels[pixel * 3 + channel]) / 255.0;
+            let value = f32::from(tiles[(0, 0, pixel, channel)]) / 255.0;
             let value = (value - mean[channel]) / std[channel];
             assert_eq!(
                 value, *expected,
@@ -293,15 +294,15 @@ fn normalizations_are_written_in_lower_case() {
 fn the_white_picture_stays_white_and_one_tile() {
     let one = settings(448, 12).one_tile();
     let tiles = tiles(&Rgb::white(), &one).unwrap();
-    assert_eq!((tiles.count, tiles.pixels.len()), (1, 448 * 448 * 3));
-    assert!(tiles.pixels.iter().all(|&value| value == 255));
+    assert_eq!(tiles.dim(), (1, 448, 448, 3));
+    assert!(tiles.iter().all(|&value| value == 255));
 }
 
 #[test]
 fn a_picture_as_large_as_its_tile_is_copied() {
     let picture = read_image("images/rgb.png");
     let tiles = tiles(&picture, &settings(256, 1)).unwrap();
-    assert_eq!(tiles.pixels, picture.pixels());
+    assert_eq!(tiles.as_slice().unwrap(), picture.pixels());
 }
 
 #[test]
@@ -311,8 +312,8 @@ fn extreme_pictures_are_squeezed() {
         pixels[0] = 10;
         let picture = Rgb::new(width, height, pixels).unwrap();
         let tiles = tiles(&picture, &settings(28, 12)).unwrap();
-        assert_eq!(tiles.count, 13);
-        assert!(tiles.pixels.iter().all(|&value| value == 9));
+        assert_eq!(tiles.dim().0, 13);
+        assert!(tiles.iter().all(|&value| value == 9));
     }
 }
 

@@ -132,11 +132,10 @@ proptest! {
     ) {
         let picture = Rgb::new(width, height, color.repeat((width * height) as usize)).unwrap();
         let tiles = tiles(&picture, &settings).unwrap();
-        prop_assert_eq!(tiles.count, tile_count(width, height, &settings));
-        let bytes = tiles.count * (settings.image_size * settings.image_size * 3) as usize;
-        prop_assert_eq!((tiles.size, tiles.pixels.len()), (settings.image_size, bytes));
-        let thumbnail = usize::from(settings.dynamic && settings.use_thumbnail && tiles.count > 1);
-        let grid = tiles.count - thumbnail;
+        let (count, side) = (tile_count(width, height, &settings), settings.image_size as usize);
+        prop_assert_eq!(tiles.dim(), (count, side, side, 3));
+        let thumbnail = usize::from(settings.dynamic && settings.use_thumbnail && count > 1);
+        let grid = count - thumbnail;
         let ranges = settings.dynamic && (1..=settings.max_tiles).contains(&settings.min_tiles);
         let (fewest, most) = match ranges {
             true => (settings.min_tiles as usize, settings.max_tiles as usize),
@@ -144,7 +143,8 @@ proptest! {
         };
         prop_assert!((fewest..=most).contains(&grid), "{} tiles", grid);
         if settings.dynamic || !settings.pad2square {
-            prop_assert!(tiles.pixels.chunks(3).all(|pixel| pixel == color));
+            let mut pixels = tiles.rows().into_iter();
+            prop_assert!(pixels.all(|pixel| pixel.iter().eq(&color)));
         }
     }
 }

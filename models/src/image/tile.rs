@@ -1,5 +1,6 @@
 //! InternVL's dynamic tiling: a picture becomes a grid of square tiles of nearly its own aspect ratio.
 
+use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 
 use super::decode::DEFAULT_MAX_PIXELS;
@@ -70,16 +71,8 @@ impl TileSettings {
     }
 }
 
-/// The tiles of one picture, row by row from the top left, then the thumbnail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tiles {
-    /// Number of tiles.
-    pub count: usize,
-    /// The side of a tile in pixels.
-    pub size: u32,
-    /// `[count, size, size, 3]`.
-    pub pixels: Vec<u8>,
-}
+/// The tiles of one image, row by row from the top left, then the thumbnail: u8 [tiles, height, width, 3].
+pub type Tiles = Array4<u8>;
 
 /// How many tiles [`tiles`] makes of a picture of this size, thumbnail included.
 pub fn tile_count(width: u32, height: u32, settings: &TileSettings) -> usize {
@@ -103,11 +96,9 @@ pub fn tiles(image: &Rgb, settings: &TileSettings) -> Result<Tiles> {
     } else {
         resize(image, size, size).pixels
     };
-    Ok(Tiles {
-        count: tile_count(image.width, image.height, settings),
-        size,
-        pixels,
-    })
+    let count = tile_count(image.width, image.height, settings);
+    let side = size as usize;
+    Array4::from_shape_vec([count, side, side, 3], pixels).map_err(Error::invalid)
 }
 
 fn has_thumbnail(count: usize, settings: &TileSettings) -> bool {
