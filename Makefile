@@ -28,8 +28,8 @@ bench: build ## speed of scoring and training compared with PyTorch and transfor
 	@scripts/bench/runtime.py --full 24
 	@scripts/bench/train.py
 
-lint: setup ## format, clippy without a warning, and cargo-deny where it is installed
+lint: setup ## format, clippy and rustdoc without warnings, and cargo-deny if it is installed
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
-	else echo "lint: cargo-deny is not installed, so licences, bans and sources were not checked (cargo install cargo-deny --locked)" >&2; fi
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; fi

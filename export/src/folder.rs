@@ -14,7 +14,7 @@ use crate::lower::Lowering;
 use crate::options::Options;
 use crate::source::Source;
 
-/// The output folder is replaced as a whole, so it must hold nothing but a bundle.
+/// Checks that the output folder, which is replaced as a whole, holds nothing but a bundle.
 ///
 /// # Errors
 /// A folder with other content, or one that contains the checkpoint.
@@ -53,6 +53,8 @@ pub(crate) fn file_sizes(folder: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(sizes().map_err(|e| Error::io(folder, e))?)
 }
 
+/// Copies the tokenizer's files into `folder`.
+///
 /// # Errors
 /// A file that cannot be copied.
 pub(crate) fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
@@ -63,6 +65,8 @@ pub(crate) fn copy_tokenizer(source: &Source, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies the images of the bundle's probes into `folder`.
+///
 /// # Errors
 /// A file that cannot be copied.
 pub(crate) fn copy_probe_images(options: &Options, source: &Source, folder: &Path) -> Result<()> {

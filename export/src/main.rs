@@ -37,7 +37,7 @@ struct Arguments {
     /// Quantized weights instead of --dtype
     #[arg(long, conflicts_with = "dtype", value_parser = one_of(&QUANTIZED))]
     quantize: Option<Precision>,
-    /// Which model of a shortcut-aware checkpoint; text_only is the shortcut proxy
+    /// Model to export from a shortcut-aware checkpoint; text_only is the shortcut proxy
     #[arg(long, default_value = "main", value_parser = one_of(&BRANCHES))]
     branch: Branch,
     /// Maximum number of tokens of a conversation, including its prompt and images [default: as trained, else 4096]

@@ -26,6 +26,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// Opens the checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint that is not a reward model, lacks the branch, or does not fit its configuration.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let folder = &options.checkpoint;
         let whole = Config::open(folder)?;
@@ -95,20 +99,7 @@ fn prompter(
         );
     };
     let tokenizer = Tokenizer::open(folder)?;
-    if tokenizer.vocabulary() > config.text.vocabulary {
-        let cure = match tokenizer.new_tokens() {
-            0 => String::new(),
-            new => format!(
-                " ({new} ids are of image tokens that no file names: training adds their rows)"
-            ),
-        };
-        bail!(
-            "{}: the tokenizer has ids up to {}, the embedding table only {} rows{cure}",
-            folder.display(),
-            tokenizer.vocabulary() - 1,
-            config.text.vocabulary
-        );
-    }
+    check_vocabulary(folder, &tokenizer, config)?;
     let settings = PromptSettings {
         template,
         tokens_per_tile: config.tokens_per_tile(),
@@ -116,4 +107,22 @@ fn prompter(
         literal_special_tokens: serving.literal_special_tokens,
     };
     Ok(Prompter::new(tokenizer, settings).map_err(|e| e.at(folder.display()))?)
+}
+
+fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, config: &Config) -> Result<()> {
+    if tokenizer.vocabulary() > config.text.vocabulary {
+        let hint = match tokenizer.new_tokens() {
+            0 => String::new(),
+            new => format!(
+                " ({new} ids are of image tokens that no file names: training adds their rows)"
+            ),
+        };
+        bail!(
+            "{}: the tokenizer has ids up to {}, the embedding table only {} rows{hint}",
+            folder.display(),
+            tokenizer.vocabulary() - 1,
+            config.text.vocabulary
+        );
+    }
+    Ok(())
 }

@@ -38,6 +38,8 @@ const SUPPORT_MATRIX: &[(Target, &[(Precision, Support)])] = &[
     ),
 ];
 
+/// Checks that this version can write the combination.
+///
 /// # Errors
 /// A combination that no device could use, or one that this version does not write yet.
 pub(crate) fn check(target: Target, precision: Precision) -> Result<()> {

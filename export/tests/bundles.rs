@@ -1,4 +1,4 @@
-//! What a bundle holds, and which checkpoints and folders are refused.
+//! The content of bundles, and the checkpoints and folders that are refused.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -128,7 +128,7 @@ fn the_same_checkpoint_gives_the_same_bytes() {
 }
 
 #[test]
-fn half_precision_checkpoints_give_the_weights_that_they_mean() {
+fn half_precision_checkpoints_give_the_weights_that_they_represent() {
     let root = tempfile::tempdir().unwrap();
     let bundle = |name: &str, change: fn(Tensor) -> Tensor| {
         let folder = root.path().join(name);
@@ -157,14 +157,14 @@ fn half_precision_checkpoints_give_the_weights_that_they_mean() {
     }
 }
 
-/// What is left of fp32 numbers when their lower halves are cut off: bf16.
+/// The upper halves of fp32 values: bf16.
 fn upper_halves(fp32: &[u8]) -> impl Iterator<Item = [u8; 2]> {
     let elements = fp32.as_chunks::<4>().0.iter();
     elements.map(|&[_, _, low, high]| [low, high])
 }
 
 #[test]
-fn the_manifest_repeats_what_training_decided() {
+fn the_manifest_repeats_the_settings_of_training() {
     let root = tempfile::tempdir().unwrap();
     let checkpoint = altered("qwen2", root.path(), unchanged);
     reconfigured(&checkpoint, |config| {
@@ -197,7 +197,7 @@ fn the_manifest_repeats_what_training_decided() {
     assert_eq!(bundle.manifest().prompt.max_length, 100);
 }
 
-/// Two probes, the second of which has a response of many tokens.
+/// Adds two probes, the second with a response of many tokens.
 fn with_probes(checkpoint: &Path) {
     let probe = |responses: [&str; 2]| Probe {
         prompt: "what is it?".to_owned(),
@@ -214,11 +214,11 @@ fn with_probes(checkpoint: &Path) {
 }
 
 #[test]
-fn probes_go_with_the_limit_that_they_were_measured_with() {
+fn probes_whose_tokens_another_limit_changes_are_skipped() {
     let root = tempfile::tempdir().unwrap();
     let checkpoint = altered("qwen2", root.path(), unchanged);
     with_probes(&checkpoint);
-    // Of the long one 200 tokens count where training cut it there.
+    // Training with 200 tokens truncates the long one there.
     for (trained, exported, kept) in [
         (4096, None, 2),
         (200, None, 2),
@@ -235,14 +235,14 @@ fn probes_go_with_the_limit_that_they_were_measured_with() {
         let mut options = options(&checkpoint, &root.path().join("bundle"), Branch::Main);
         options.max_length = exported;
         let summary = export(&options).unwrap();
-        let what = format!("trained with {trained}, exported with {exported:?}");
+        let case = format!("trained with {trained}, exported with {exported:?}");
         assert_eq!(
             (summary.probes, summary.skipped_probes),
             (kept, 2 - kept),
-            "{what}"
+            "{case}"
         );
         let bundle = Bundle::open(&options.output).unwrap();
-        assert_eq!(bundle.manifest().probes.len(), kept, "{what}");
+        assert_eq!(bundle.manifest().probes.len(), kept, "{case}");
     }
 }
 
@@ -301,7 +301,7 @@ fn with_small_vocabulary(root: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_folder_that_is_no_bundle_is_never_replaced() {
+fn a_folder_that_is_not_a_bundle_is_never_replaced() {
     let root = tempfile::tempdir().unwrap();
     let checkpoint = altered("qwen2", root.path(), unchanged);
     let text = |output: &Path| {

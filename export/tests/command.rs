@@ -1,4 +1,4 @@
-//! The program: what it says and how it exits.
+//! The program: its messages and exit codes.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -21,19 +21,19 @@ fn run(checkpoint: &Path, output: &Path, more: &[&str]) -> Output {
 }
 
 #[test]
-fn it_writes_the_bundle_and_says_so_on_stderr() {
+fn it_writes_the_bundle_and_reports_it_on_stderr() {
     let root = tempfile::tempdir().unwrap();
     let output = root.path().join("bundle");
     let more = ["--branch", "text_only", "--max-length", "77"];
     let done = run(&golden("qwen2_dual"), &output, &more);
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(0), "{said}");
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
     assert!(done.stdout.is_empty());
     let expected = format!(
         "wrote {}: 65 tensors, 1.3 MB in 11 files\n",
         output.display()
     );
-    assert_eq!(said, expected);
+    assert_eq!(stderr, expected);
     let bundle = Bundle::open(&output).unwrap();
     assert_eq!(bundle.manifest().prompt.max_length, 77);
 }
@@ -66,9 +66,9 @@ fn errors_exit_2_and_name_the_choices() {
         (&["--max-length", "0"], "max_length"),
     ] {
         let failed = run(&golden("qwen2"), &root.path().join("bundle"), more);
-        let said = String::from_utf8(failed.stderr).unwrap();
-        assert_eq!(failed.status.code(), Some(2), "{more:?}: {said}");
-        assert!(said.contains(expected), "{more:?}: {said}");
+        let stderr = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(2), "{more:?}: {stderr}");
+        assert!(stderr.contains(expected), "{more:?}: {stderr}");
     }
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }
@@ -93,7 +93,7 @@ fn two_runs_write_the_same_bytes() {
 
 #[test]
 fn a_full_disk_leaves_the_old_bundle_and_nothing_else() {
-    // In a mount namespace of its own, where it may mount; on a machine that forbids that the test fails.
+    // In a separate mount namespace, which permits mounting; the test fails on machines that forbid that.
     const SCRIPT: &str = r#"
 mount -t tmpfs -o size=2500k none "$1"
 cd "$1"; shift
@@ -115,11 +115,9 @@ test "$before" = "$(cat bundle/* | sha256sum)"
         .arg(golden("qwen2"))
         .args(["--output", "bundle"]);
     let done = shell.output().unwrap();
-    let (told, said) = (
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-    );
-    assert!(done.status.success(), "no mount namespace? {said}");
-    assert_eq!(told, "status 2\nbundle\n", "{said}");
-    assert!(said.contains(": No space left on device"), "{said}");
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "no mount namespace? {stderr}");
+    assert_eq!(stdout, "status 2\nbundle\n", "{stderr}");
+    assert!(stderr.contains(": No space left on device"), "{stderr}");
 }

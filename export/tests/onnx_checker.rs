@@ -1,5 +1,5 @@
-//! The official checker accepts the graphs, and they compute in the element types that they should. It is a Python
-//! package that `make setup` puts into `third_party/python`.
+//! The official checker accepts the graphs, and their element types are as specified. The checker is a Python package that
+//! `make setup` installs into `third_party/python`.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -14,9 +14,9 @@ use seeward_models::net::Branch;
 use support::{GOLDEN, golden, options};
 
 const PYTHON_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../third_party/python");
-/// Full check, then strict inference in which every value must get a rank and the outputs their declared shapes. Then,
-/// for the element type named first: linear layers and what is between them have it; norms, patch embedding, residual
-/// sums and head are f32, and the softmax too.
+/// Full check, then strict inference in which every value must get a rank and the outputs their declared shapes. Then the
+/// element types: linear layers and the operations between them have the one named first; norms, patch embedding, residual
+/// sums, head and softmax are f32.
 const CHECK: &str = "
 import sys, onnx
 narrow, wide = getattr(onnx.TensorProto, sys.argv[1]), onnx.TensorProto.FLOAT
@@ -54,8 +54,8 @@ for path in sys.argv[2:]:
             attributes = {attribute.name: attribute.i for attribute in node.attribute}
             assert attributes['softmax_precision'] == wide, f'{path}: {node.name}'
 ";
-/// Full check of quantized graphs. Their operators are declared; every linear layer has integers up to where only what is
-/// read goes on, and everything else is f32.
+/// Full check of quantized graphs. Their operators are declared; every linear layer before the readout has integers, and
+/// everything else is f32.
 const CHECK_QUANTIZED: &str = "
 import sys, onnx
 op, integers = sys.argv[1], getattr(onnx.TensorProto, sys.argv[2])
@@ -72,14 +72,14 @@ for path in sys.argv[3:]:
     linear = (op, 'Int8Hidden')
     narrow = [index for index, node in enumerate(model.graph.node) if node.op_type in linear]
     if path.endswith('reward.onnx'):
-        # All that comes after the rows that are read are picked in the last layer.
+        # The readout: all layers after its rows are picked in the last layer.
         gathered = max(i for i, node in enumerate(model.graph.node) if 'reward_positions' in node.input)
         assert max(narrow) < gathered < min(wide) and model.graph.node[wide[-1]].name == 'score/MatMul', path
     else:
         assert wide == [], path
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     inputs = [list(node.input) for node in model.graph.node if node.op_type in linear]
-    # Of a layer: weights, scales and, in 8 bits, sums and a bias or none.
+    # The inputs of a layer: weights, scales and, in 8 bits, sums and an optional bias.
     layers = [names[at:at + 4] for names in inputs for at in (range(2, len(names), 4) if int8 else [1])]
     weights = {layer[0] for layer in layers}
     assert {types[name] for name in weights} == {integers}, path
@@ -88,7 +88,7 @@ for path in sys.argv[3:]:
     rest = {name for name in types if name not in weights | sums and not name.startswith(('i64', 'i32'))}
     assert {layer[1] for layer in layers} <= rest and {types[name] for name in rest} == {onnx.TensorProto.FLOAT}, path
 ";
-/// Fails for an operator that onnx-tensorrt's list for TensorRT 10.15 has not, and for what the list excludes of these.
+/// Fails for operators that are missing from onnx-tensorrt's list for TensorRT 10.15, and for uses that the list excludes.
 const CHECK_TENSORRT: &str = "
 import sys, onnx
 listed = set('Add And Attention Cast Concat Conv Div Equal Expand Flatten Gather Gelu Identity LayerNormalization MatMul '
@@ -107,8 +107,8 @@ for path in sys.argv[1:]:
     assert readers <= {'Cast'}, f'{path}: {readers} take bytes'
 ";
 
-/// Rewards of three graphs by the official reference implementation, the only one for the CPU that has bf16: how far fp16
-/// and bf16 are from fp32, relative to max(1, |reward|).
+/// Rewards of three graphs by the official reference implementation, the only one for the CPU that has bf16: the difference
+/// of fp16 and bf16 from fp32, relative to max(1, |reward|).
 const COMPARE: &str = "
 import sys, numpy
 from onnx.reference import ReferenceEvaluator
@@ -123,12 +123,12 @@ feed = {
 }
 fp32, fp16, bf16 = [ReferenceEvaluator(path).run(None, feed)[0] for path in sys.argv[1:]]
 for name, got, least, most in [('fp16', fp16, 1e-4, 1.5e-2), ('bf16', bf16, 1e-3, 1.4e-1)]:
-    apart = (abs(got - fp32) / numpy.maximum(1, abs(fp32))).max()
-    print(name, apart)
-    assert least < apart < most, f'{name}: {apart}'
+    difference = (abs(got - fp32) / numpy.maximum(1, abs(fp32))).max()
+    print(name, difference)
+    assert least < difference < most, f'{name}: {difference}'
 ";
 
-/// Language models with packed or scaled projections, and the other style of vision encoder.
+/// Language models with packed projections or scaled positions, and the other style of vision encoder.
 const OTHER_FAMILIES: [&str; 5] = ["internlm2", "internlm2_dyn", "llama", "phi3_su", "vit6b"];
 
 fn python(script: &str, arguments: impl IntoIterator<Item = PathBuf>) {
@@ -184,7 +184,7 @@ fn every_golden_bundle_passes_in_every_precision() {
 }
 
 #[test]
-fn quantized_bundles_declare_what_they_use() {
+fn quantized_bundles_declare_the_operators_that_they_use() {
     for (precision, op, integers) in [
         (Precision::Int8, INT8_LINEAR, "INT8"),
         (Precision::Int4, "MatMulNBits", "UINT8"),
@@ -198,7 +198,7 @@ fn quantized_bundles_declare_what_they_use() {
 }
 
 #[test]
-fn tensorrt_gets_what_is_on_its_list() {
+fn tensorrt_bundles_use_operators_of_its_list_only() {
     let root = tempfile::tempdir().unwrap();
     for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
         let graphs = graphs(root.path(), GOLDEN[0], Target::Tensorrt, precision);
@@ -206,7 +206,7 @@ fn tensorrt_gets_what_is_on_its_list() {
     }
 }
 
-/// 1.5e-2 and 1.4e-1 are what a probe may be off; 4.1e-3 and 6.8e-2 were seen.
+/// 1.5e-2 and 1.4e-1 are the tolerances of probes; the largest differences seen are 4.1e-3 and 6.8e-2.
 #[test]
 fn half_precision_is_close_to_fp32_by_the_reference_implementation() {
     let root = tempfile::tempdir().unwrap();

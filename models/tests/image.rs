@@ -379,6 +379,21 @@ fn a_cut_off_jpeg_is_refused() {
 }
 
 #[test]
+fn jpeg_layouts_that_the_decoder_gets_wrong_are_refused() {
+    for (file, layout) in [
+        (
+            "noninterleaved.jpg",
+            "one scan for each component and chroma sampled vertically",
+        ),
+        ("luma_coarser.jpg", "luma sampled more coarsely than chroma"),
+    ] {
+        let expected =
+            format!("a JPEG with {layout} is not supported (save it again, for instance as PNG)");
+        assert_eq!(decode_error(&read(&format!("images/{file}"))), expected);
+    }
+}
+
+#[test]
 fn an_end_marker_inside_a_segment_does_not_end_a_jpeg() {
     let whole = read("images/photo_444.jpg");
     let thumbnail = [

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
 use seeward_models::image::{Rgb, TileSettings, tile_count, tiles};
-use seeward_models::sample::{Lines, PreferenceRow, ScoreRow, sft};
+use seeward_models::sample::{CarriedKeys, Lines, PreferenceRow, ScoreRow, sft};
 
 fn cases(cases: u32) -> Config {
     Config {
@@ -71,7 +71,8 @@ proptest! {
 
     #[test]
     fn any_row_is_read_or_refused_in_one_line(row in row()) {
-        let errors = [ScoreRow::parse(&row).err(), PreferenceRow::parse(&row).err(), sft(&row).err()];
+        let carried = CarriedKeys::default();
+        let errors = [ScoreRow::parse(&row, &carried).err(), PreferenceRow::parse(&row).err(), sft(&row, &carried).err()];
         for error in errors.into_iter().flatten() {
             let message = error.to_string();
             prop_assert!(!message.is_empty() && !message.contains('\n'), "{:?}", message);

@@ -68,8 +68,3 @@ pub use scale::Scale;
 pub use seeward_models::bundle::Bundle;
 pub use seeward_models::image::Rgb;
 pub use seeward_models::kinds::InputMode;
-
-/// The README's examples compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -1,4 +1,4 @@
-"""A checkpoint of ours in Hugging Face transformers' own InternVL classes, for the benchmarks."""
+"""Loads a Seeward checkpoint into Hugging Face transformers' own InternVL classes, for the benchmarks."""
 
 import copy
 import json

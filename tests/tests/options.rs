@@ -9,7 +9,8 @@ use seeward_train::data::loader::{Batch, Preprocessors, prepare};
 use seeward_train::data::rows::Rows;
 use seeward_train::model::setup::Start;
 use seeward_train::step::measures::Measures;
-use seeward_train::step::trainer::{Rates, Trainer};
+use seeward_train::step::schedule::Rates;
+use seeward_train::step::trainer::Trainer;
 use tch::{Device, Kind, Tensor};
 
 /// A trainer, and the batches of one step: two of two pairs each.

@@ -203,7 +203,7 @@ fn probes_that_another_limit_cuts_are_left_out_and_told() {
                 .probes
                 .len();
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
-            let warning = format!("warning: {} of 4 probes are left out", 4 - kept);
+            let warning = format!("warning: skipped {} of 4 probes", 4 - kept);
             assert_eq!(
                 said.contains(&warning),
                 kept < 4,

@@ -8,7 +8,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A checkout in which every part is already unpacked: a folder with its stamp.
+/// A checkout with every part already unpacked: a folder with its stamp.
 fn checkout() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let wheels = folder.path().join("scripts/wheels");
@@ -48,7 +48,7 @@ fn succeed(output: &Output) -> String {
 }
 
 #[test]
-fn engines_are_chosen_aloud_and_never_overwrite_each_other() {
+fn the_choice_of_engines_is_printed_and_keeps_both_on_disk() {
     let checkout = checkout();
     let third_party = checkout.path().join("third_party");
     let chosen = third_party.join("engines.toml");
@@ -60,8 +60,8 @@ fn engines_are_chosen_aloud_and_never_overwrite_each_other() {
         (&[], "cpu"),
     ] {
         let said = succeed(&setup(checkout.path(), arguments));
-        let aloud = format!("cargo builds with the engines for {device}");
-        assert!(said.contains(&aloud), "{said}");
+        let notice = format!("cargo builds with the engines for {device}");
+        assert!(said.contains(&notice), "{said}");
         assert_eq!(chosen.exists(), device == "cuda", "{arguments:?}");
         for part in ["libtorch", "onnxruntime", "cuda"] {
             assert!(third_party.join(part).join(".setup").exists(), "{part}");

@@ -21,7 +21,8 @@ use seeward_train::model::branch::Vision;
 use seeward_train::model::branches::Branches;
 use seeward_train::model::setup::Start;
 use seeward_train::step::measures::Measures;
-use seeward_train::step::trainer::{Rates, Trainer};
+use seeward_train::step::schedule::Rates;
+use seeward_train::step::trainer::Trainer;
 use tch::{Device, Kind, Tensor};
 
 const LOSS: Tolerance = Tolerance {

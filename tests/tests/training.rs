@@ -19,8 +19,9 @@ use seeward_train::model::branch::Model;
 use seeward_train::model::setup::Start;
 use seeward_train::step::loss::Objective;
 use seeward_train::step::measures::Measures;
+use seeward_train::step::schedule::Rates;
 use seeward_train::step::schedule::Schedule;
-use seeward_train::step::trainer::{Rates, Trainer};
+use seeward_train::step::trainer::Trainer;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! What a user sees where LibTorch is missing: when building, and when starting the trainer.
+//! The messages without LibTorch: when building, and when starting the trainer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::Command;
@@ -7,7 +7,7 @@ use seeward_tests::program::program;
 
 #[test]
 fn the_build_names_the_cure() {
-    // The include that torch-sys begins with, searched where .cargo/config.toml says.
+    // The first include of torch-sys, in the search path of .cargo/config.toml.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/without_libtorch");
     let mut compiler = Command::new("c++");
     compiler.args(["-E", "-x", "c++", "-include", "torch/torch.h", "/dev/null"]);
@@ -22,7 +22,7 @@ fn the_build_names_the_cure() {
 
 #[test]
 fn only_the_trainer_needs_it() {
-    // In a mount namespace of its own, where LibTorch's folder is empty.
+    // In a separate mount namespace, where LibTorch's folder is empty.
     const SCRIPT: &str = "mount -t tmpfs none \"$LIBTORCH\"; exec \"$@\"";
     let start = |name| {
         let mut shell = Command::new("unshare");

@@ -21,6 +21,7 @@ mod report;
 pub mod step;
 
 pub mod run;
+mod startup;
 
 pub mod device;
 mod hub;

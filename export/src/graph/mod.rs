@@ -4,6 +4,7 @@ pub(crate) mod builder;
 mod constant;
 pub(crate) mod node;
 mod proto;
+mod shapes;
 pub(crate) mod value;
 
 use std::path::Path;

@@ -92,8 +92,10 @@ pub struct Lowering {
 }
 
 impl Lowering {
+    /// The lowering of a target and precision.
+    ///
     /// # Errors
-    /// An unsupported combination: the message lists the supported ones.
+    /// An unsupported combination; the message lists the supported ones.
     pub fn new(target: Target, precision: Precision) -> Result<Self> {
         support::check(target, precision)?;
         // fp32: ten times the difference of two correct evaluations. fp16 and bf16: twice the largest of 200 differences

@@ -1,4 +1,4 @@
-//! Floats of one width as floats of another: exact where they become wider, else rounded to nearest, ties to even.
+//! Casts between float types: exact to a wider type, else rounded to nearest, ties to even.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -7,11 +7,11 @@ use seeward_models::{Error, Result};
 
 use crate::data_type::DataType;
 
-/// Elements that are cast at a time, on the stack.
+/// Number of elements that are cast at a time, on the stack.
 const BLOCK: usize = 1024;
 
-/// The same element type, as ONNX has it.
-pub(crate) fn same(dtype: Dtype) -> DataType {
+/// The ONNX element type of a checkpoint's.
+pub(super) fn same(dtype: Dtype) -> DataType {
     match dtype {
         Dtype::F32 => DataType::F32,
         Dtype::F16 => DataType::F16,
@@ -22,8 +22,8 @@ pub(crate) fn same(dtype: Dtype) -> DataType {
 /// Casts little-endian elements of a checkpoint; `into` has as many, of type `to`.
 ///
 /// # Errors
-/// A number that leaves the range of `to`.
-pub(crate) fn cast(from: Dtype, elements: &[u8], to: DataType, into: &mut [u8]) -> Result<()> {
+/// A value outside the range of `to`.
+pub(super) fn cast(from: Dtype, elements: &[u8], to: DataType, into: &mut [u8]) -> Result<()> {
     let mut block = [0.0; BLOCK];
     let stored = elements.chunks(BLOCK * from.size());
     for (stored, into) in stored.zip(into.chunks_mut(BLOCK * to.size())) {
@@ -43,7 +43,7 @@ pub(crate) fn cast(from: Dtype, elements: &[u8], to: DataType, into: &mut [u8]) 
 }
 
 /// Little-endian elements of a checkpoint as f32; `values` has as many.
-pub(crate) fn widen(from: Dtype, elements: &[u8], values: &mut [f32]) {
+pub(super) fn widen(from: Dtype, elements: &[u8], values: &mut [f32]) {
     let stored = elements.chunks(BLOCK * from.size());
     for (stored, values) in stored.zip(values.chunks_mut(BLOCK)) {
         widen_block(from, stored, values);
@@ -73,7 +73,7 @@ fn widen_block(from: Dtype, stored: &[u8], values: &mut [f32]) {
     }
 }
 
-// These say whether every number is one: out of range, or infinite from the start, it is not.
+// Each returns whether all values are in range; infinite inputs are not.
 
 fn write_f32(values: &[f32], into: &mut [u8]) -> bool {
     let pairs = into.as_chunks_mut::<4>().0.iter_mut().zip(values);
@@ -100,7 +100,7 @@ fn write_bf16(values: &[f32], into: &mut [u8]) -> bool {
     in_range
 }
 
-/// The largest of `values` does not fit.
+/// The error that names the value of the largest magnitude.
 fn out_of_range(values: &[f32], to: DataType) -> Error {
     let larger = |a: f32, &b: &f32| if b.abs() > a.abs() { b } else { a };
     let value = values.iter().fold(0.0, larger);
@@ -170,13 +170,13 @@ mod tests {
             let negative = expected.map(|bits| bits | 0x8000);
             assert_eq!(cast_f32(&values.map(|v| -v), to).unwrap(), negative);
         }
-        // Half of fp16's smallest number is a tie with zero; a little more is not.
+        // Half of fp16's smallest value is a tie with zero; a little more is not.
         let tiny = [2f32.powi(-25), 1.001 * 2f32.powi(-25), 1e-6];
         assert_eq!(cast_f32(&tiny, DataType::F16).unwrap(), [0, 1, 17]);
     }
 
     #[test]
-    fn every_half_survives_the_way_through_f32() {
+    fn every_half_survives_a_round_trip_through_f32() {
         let finite = |infinity: u16| move |bits: &u16| bits & infinity != infinity;
         for (from, to, infinity) in [
             (Dtype::F16, DataType::F16, 0x7c00),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_range_is_named() {
+    fn a_value_out_of_range_is_reported() {
         assert_eq!(
             cast_f32(&[65519.0, -65504.0], DataType::F16).unwrap(),
             [0x7bff, 0xfbff]

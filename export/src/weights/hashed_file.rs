@@ -1,8 +1,8 @@
-//! A file that is hashed and written while its next bytes are made: blocks of memory go round, from who fills them to a
-//! thread that hashes, on to one that writes, and back.
+//! A file that is hashed and written while its next bytes are computed: buffers circulate from the caller to a thread that
+//! hashes, then to one that writes, and back.
 //!
-//! Whole blocks go to the disk past the page cache where the file system allows that. Copying into fresh pages of the
-//! cache would cost more than reading, casting and hashing together, and the gigabytes would drive out what others read.
+//! Full buffers bypass the page cache where the file system allows that. Copying into new pages of the cache would cost
+//! more than reading, casting and hashing together, and the gigabytes would evict other programs' pages.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,39 +16,42 @@ use rustix::fs::OFlags;
 use seeward_models::{Error, Result};
 use sha2::{Digest, Sha256};
 
-/// Bytes of a block.
-const BLOCK: usize = 4 << 20;
-/// Blocks that go round: two are worked on while one is filled, and one lies between.
-const BLOCKS: usize = 4;
-/// Opens past the page cache.
+/// Size of a buffer in bytes.
+const BUFFER: usize = 4 << 20;
+/// Number of buffers: one being filled, one hashed, one written, and a spare one.
+const BUFFERS: usize = 4;
+/// Flag to bypass the page cache.
 const DIRECT: i32 = OFlags::DIRECT.bits() as i32;
-/// Where memory must begin that a disk takes directly.
+/// Alignment of memory for direct writes.
 const ALIGNMENT: usize = 4096;
 
 /// A new file.
 pub(crate) struct HashedFile {
     path: PathBuf,
-    block: Block,
-    full: Sender<Block>,
-    written: Receiver<io::Result<Block>>,
+    buffer: Buffer,
+    full: Sender<Buffer>,
+    written: Receiver<io::Result<Buffer>>,
     hashing: JoinHandle<Sha256>,
 }
 
 impl HashedFile {
-    /// Makes the file, or empties it.
+    /// Creates the file, or truncates it.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut output = Output::create(path).map_err(|e| Error::io(path, e))?;
         let (full, to_hash) = mpsc::channel();
         let (hashed, to_write) = mpsc::channel();
         let (back, written) = mpsc::channel();
-        for _ in 1..BLOCKS {
-            let _ = back.send(Ok(Block::new()));
+        for _ in 1..BUFFERS {
+            let _ = back.send(Ok(Buffer::new()));
         }
         let hashing = thread::spawn(move || hash(&to_hash, &hashed));
-        // What becomes of it is heard by block.
+        // Its results come back with the buffers.
         thread::spawn(move || {
-            for block in to_write {
-                let done = output.write(block);
+            for buffer in to_write {
+                let done = output.write(buffer);
                 let failed = done.is_err();
                 if back.send(done).is_err() || failed {
                     break;
@@ -57,28 +60,34 @@ impl HashedFile {
         });
         Ok(Self {
             path: path.to_owned(),
-            block: Block::new(),
+            buffer: Buffer::new(),
             full,
             written,
             hashing,
         })
     }
 
-    /// Appends `bytes`, once there is room for them. What fails shows in a later call, in the last at the latest.
+    /// Appends `bytes`; waits until a buffer is free.
+    ///
+    /// # Errors
+    /// An earlier write failed.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            bytes = self.block.fill(bytes);
-            if self.block.filled == BLOCK {
-                let next = self.next_block()?;
-                let _ = self.full.send(std::mem::replace(&mut self.block, next));
+            bytes = self.buffer.fill(bytes);
+            if self.buffer.filled == BUFFER {
+                let next = self.next_buffer()?;
+                let _ = self.full.send(std::mem::replace(&mut self.buffer, next));
             }
         }
         Ok(())
     }
 
-    /// sha256 of everything that was appended, once it is written.
+    /// Waits until everything is written, and returns the file's sha256.
+    ///
+    /// # Errors
+    /// A write failed.
     pub(crate) fn finish(self) -> Result<String> {
-        let _ = self.full.send(self.block);
+        let _ = self.full.send(self.buffer);
         drop(self.full);
         for done in self.written {
             done.map_err(|e| Error::io(&self.path, e))?;
@@ -90,34 +99,34 @@ impl HashedFile {
         Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    fn next_block(&self) -> Result<Block> {
-        let ended = |_| Err(io::Error::other("the thread that writes has ended"));
+    fn next_buffer(&self) -> Result<Buffer> {
+        let ended = |_| Err(io::Error::other("the writing thread has ended"));
         let next = self.written.recv().unwrap_or_else(ended);
         next.map_err(|e| Error::io(&self.path, e))
     }
 }
 
-fn hash(full: &Receiver<Block>, hashed: &Sender<Block>) -> Sha256 {
+fn hash(full: &Receiver<Buffer>, hashed: &Sender<Buffer>) -> Sha256 {
     let mut hasher = Sha256::new();
-    for block in full {
-        hasher.update(block.bytes());
-        if hashed.send(block).is_err() {
+    for buffer in full {
+        hasher.update(buffer.bytes());
+        if hashed.send(buffer).is_err() {
             break;
         }
     }
     hasher
 }
 
-/// Memory that begins where a disk wants it.
-struct Block {
+/// Memory with the alignment of direct writes.
+struct Buffer {
     memory: Vec<u8>,
     start: usize,
     filled: usize,
 }
 
-impl Block {
+impl Buffer {
     fn new() -> Self {
-        let memory = vec![0; BLOCK + ALIGNMENT];
+        let memory = vec![0; BUFFER + ALIGNMENT];
         Self {
             start: memory.as_ptr().align_offset(ALIGNMENT),
             memory,
@@ -125,9 +134,9 @@ impl Block {
         }
     }
 
-    /// Takes what it has room for, and returns the rest.
+    /// Copies as many bytes as fit, and returns the rest.
     fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (some, rest) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
+        let (some, rest) = bytes.split_at(bytes.len().min(BUFFER - self.filled));
         let from = self.start + self.filled;
         self.memory[from..from + some.len()].copy_from_slice(some);
         self.filled += some.len();
@@ -139,7 +148,7 @@ impl Block {
     }
 }
 
-/// The file, and a second way to it, past the page cache, for whole blocks.
+/// The file, opened a second time to write full buffers past the page cache.
 struct Output {
     file: File,
     direct: Option<File>,
@@ -150,7 +159,7 @@ impl Output {
     fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
         let mut direct = OpenOptions::new();
-        // Where it cannot be had, the first way serves for all.
+        // Without it, all buffers go through the cache.
         let direct = direct.write(true).custom_flags(DIRECT).open(path).ok();
         Ok(Self {
             file,
@@ -159,24 +168,24 @@ impl Output {
         })
     }
 
-    /// Appends the block and returns it empty.
-    fn write(&mut self, mut block: Block) -> io::Result<Block> {
-        let bytes = block.bytes();
+    /// Appends the buffer's bytes and returns it empty.
+    fn write(&mut self, mut buffer: Buffer) -> io::Result<Buffer> {
+        let bytes = buffer.bytes();
         if !self.write_directly(bytes)? {
             self.file.write_all_at(bytes, self.end)?;
         }
         self.end += bytes.len() as u64;
-        block.filled = 0;
-        Ok(block)
+        buffer.filled = 0;
+        Ok(buffer)
     }
 
-    /// Whether it was possible.
+    /// Returns whether a direct write was possible.
     fn write_directly(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let Some(direct) = self.direct.as_ref().filter(|_| bytes.len() == BLOCK) else {
+        let Some(direct) = self.direct.as_ref().filter(|_| bytes.len() == BUFFER) else {
             return Ok(false);
         };
         match direct.write_all_at(bytes, self.end) {
-            // A file system may say so only now.
+            // Some file systems accept the flag and refuse the write.
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 self.direct = None;
                 Ok(false)
@@ -194,56 +203,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_files() {
+    fn the_hash_is_that_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut file = HashedFile::create(&path).unwrap();
-        let pieces = [
+        let chunks = [
             vec![],
             vec![7; 3],
-            vec![1; BLOCK],
+            vec![1; BUFFER],
             vec![2; 5],
-            vec![3; 9 * BLOCK],
+            vec![3; 9 * BUFFER],
         ];
-        pieces.iter().for_each(|piece| file.append(piece).unwrap());
+        chunks.iter().for_each(|chunk| file.append(chunk).unwrap());
         assert_eq!(file.finish().unwrap(), file_hash(&path).unwrap());
-        assert!(std::fs::read(path).unwrap() == pieces.concat());
+        assert!(std::fs::read(path).unwrap() == chunks.concat());
     }
 
     #[test]
-    fn a_file_of_whole_blocks_ends_with_the_last() {
+    fn a_file_of_full_buffers_ends_with_the_last_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut file = HashedFile::create(&path).unwrap();
-        file.append(&vec![5; 2 * BLOCK]).unwrap();
+        file.append(&vec![5; 2 * BUFFER]).unwrap();
         assert_eq!(file.finish().unwrap(), file_hash(&path).unwrap());
-        assert_eq!(std::fs::metadata(path).unwrap().len(), 2 * BLOCK as u64);
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 2 * BUFFER as u64);
     }
 
     /// This device is always full.
     #[test]
-    fn what_the_disk_refuses_is_told_with_the_path() {
+    fn a_refused_write_is_reported_with_the_path() {
         let path = Path::new("/dev/full");
-        for bytes in [1, 2 * BLOCK * BLOCKS] {
+        for bytes in [1, 2 * BUFFER * BUFFERS] {
             let mut file = HashedFile::create(path).unwrap();
             let appended = file.append(&vec![1; bytes]);
-            let told = appended.and_then(|()| file.finish().map(drop));
-            let text = told.unwrap_err().to_string();
+            let finished = appended.and_then(|()| file.finish().map(drop));
+            let text = finished.unwrap_err().to_string();
             assert!(text.starts_with("/dev/full"), "{text}");
         }
     }
 
     #[test]
-    fn without_a_direct_way_the_same_is_written() {
+    fn the_same_bytes_are_written_without_direct_writes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut output = Output::create(&path).unwrap();
         output.direct = None;
-        let mut block = Block::new();
-        block.fill(&vec![9; BLOCK]);
-        let mut block = output.write(block).unwrap();
-        block.fill(&[8]);
-        output.write(block).unwrap();
-        assert!(std::fs::read(path).unwrap() == [vec![9; BLOCK], vec![8]].concat());
+        let mut buffer = Buffer::new();
+        buffer.fill(&vec![9; BUFFER]);
+        let mut buffer = output.write(buffer).unwrap();
+        buffer.fill(&[8]);
+        output.write(buffer).unwrap();
+        assert!(std::fs::read(path).unwrap() == [vec![9; BUFFER], vec![8]].concat());
     }
 }

@@ -1,44 +1,43 @@
-//! Weights as small integers with scales: an integer times its scale is the weight, to within half a scale. Symmetric:
-//! zero stays zero.
+//! Symmetric quantization of weights: integer · scale is the weight, to within half a scale, and zero stays zero.
 
 use seeward_models::{Error, Result};
 
-/// Weights of a row that share a scale in 4 bits. Twice as many would save a tenth of the space, and raise the error of
-/// a layer from 9.7 % to 10.7 %.
+/// Number of weights of a row that share a scale in 4 bits. Blocks of twice the size would save 10 % of the space, and
+/// raise a layer's error from 9.7 % to 10.7 %.
 pub(crate) const BLOCK: usize = 32;
-/// Bytes of a block.
-pub(crate) const BLOCK_BYTES: usize = BLOCK / 2;
-/// What stands for zero in 4 bits.
-const ZERO: f32 = 8.0;
+/// Size of a block in bytes.
+pub(super) const BLOCK_BYTES: usize = BLOCK / 2;
+/// The zero point in 4 bits.
+const ZERO_POINT: f32 = 8.0;
 
-/// The scale of a whole row in 8 bits: its weight of the largest magnitude becomes ±127.
+/// The 8-bit scale of a row: its weight of the largest magnitude becomes ±127.
 ///
 /// # Errors
-/// A weight that is no finite number.
-pub(crate) fn row_scale(row: &[f32]) -> Result<f32> {
+/// A NaN or infinite weight.
+pub(super) fn row_scale(row: &[f32]) -> Result<f32> {
     Ok(extreme(row)?.abs() / f32::from(i8::MAX))
 }
 
-/// The integers of a row, or of a part of it, in 8 bits.
-pub(crate) fn row(values: &[f32], scale: f32, into: &mut [u8]) {
+/// The 8-bit integers of a row.
+pub(super) fn row(values: &[f32], scale: f32, into: &mut [u8]) {
     for (value, byte) in values.iter().zip(into) {
         *byte = nearest(*value, scale) as i8 as u8;
     }
 }
 
-/// The scale of a block in 4 bits: its weight of the largest magnitude becomes −8, and no step of the range from −8 to 7
-/// is lost.
+/// The 4-bit scale of a block: its weight of the largest magnitude becomes −8, so that the range from −8 to 7 is fully
+/// used.
 ///
 /// # Errors
-/// A weight that is no finite number.
-pub(crate) fn block_scale(block: &[f32]) -> Result<f32> {
-    Ok(extreme(block)? / -ZERO)
+/// A NaN or infinite weight.
+pub(super) fn block_scale(block: &[f32]) -> Result<f32> {
+    Ok(extreme(block)? / -ZERO_POINT)
 }
 
-/// The integers of a block in 4 bits, the first of a pair in the lower half of its byte; what is missing of the block is
-/// zero.
-pub(crate) fn block(values: &[f32], scale: f32, into: &mut [u8]) {
-    let integer = |value: f32| (nearest(value, scale) + ZERO).clamp(0.0, 15.0) as u8;
+/// The 4-bit integers of a block, the first of each pair in the lower half of its byte; a partial block is padded with
+/// zeros.
+pub(super) fn block(values: &[f32], scale: f32, into: &mut [u8]) {
+    let integer = |value: f32| (nearest(value, scale) + ZERO_POINT).clamp(0.0, 15.0) as u8;
     let pairs = values.chunks(2).chain(std::iter::repeat(&[][..]));
     for (pair, byte) in pairs.zip(into) {
         let [low, high] = [0, 1].map(|place| integer(pair.get(place).copied().unwrap_or(0.0)));
@@ -93,7 +92,7 @@ mod tests {
             assert_eq!(bytes[..4], [0xf0, 0x48, 0x89, 0x88]);
             assert!(bytes[3..].iter().all(|&byte| byte == 0x88));
         }
-        // The opposite of the largest magnitude has no integer of its own.
+        // The opposite of the largest magnitude is out of range.
         let mut bytes = [0; BLOCK_BYTES];
         block(&[-8.0, 8.0], block_scale(&[-8.0, 8.0]).unwrap(), &mut bytes);
         assert_eq!(bytes[0], 0xf0);
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_named() {
+    fn a_weight_that_is_not_finite_is_reported() {
         for (value, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
             let error = row_scale(&[1.0, value]).unwrap_err().to_string();
             assert_eq!(error, format!("{name} cannot be quantized"));

@@ -1,4 +1,4 @@
-//! Checkpoints to export: the golden ones, and copies of them with something changed.
+//! Checkpoints to export: the golden ones, and changed copies of them.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ pub(crate) struct Tensor {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A copy of a golden checkpoint in which every tensor has become what `change` makes of it.
+/// A copy of a golden checkpoint with `change` applied to every tensor; `None` removes it.
 pub(crate) fn altered(
     name: &str,
     into: &Path,

@@ -12,6 +12,14 @@ impl<'a> Fields<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
+    /// The keys that have a value.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        let entries = self.0.as_object().into_iter().flatten();
+        entries
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, _)| key.as_str())
+    }
+
     pub(super) fn is_null(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(Value::is_null)
     }

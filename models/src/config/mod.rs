@@ -2,6 +2,7 @@
 //! checked once, and anything this crate cannot compute refused by name.
 
 mod fields;
+mod rope;
 mod text;
 mod vision;
 

@@ -101,6 +101,85 @@ fn refuses_sizes_that_do_not_divide() {
     );
 }
 
+/// The same config as transformers 5 writes it.
+fn with_rope_parameters(mut config: Value) -> Value {
+    let model = config["llm_config"].as_object_mut().unwrap();
+    let theta = model.remove("rope_theta").unwrap();
+    let mut parameters = model.remove("rope_scaling").unwrap_or_default();
+    if parameters.is_null() {
+        parameters = json!({});
+    }
+    let kind = parameters.get("type").cloned();
+    parameters["rope_type"] = kind.unwrap_or(json!("default"));
+    parameters["rope_theta"] = theta;
+    parameters.as_object_mut().unwrap().remove("type");
+    model.insert("rope_parameters".into(), parameters);
+    config
+}
+
+#[test]
+fn rope_parameters_are_read_as_rope_theta_and_rope_scaling() {
+    for name in ["qwen2", "llama", "internlm2", "internlm2_dyn", "phi3_su"] {
+        let rope = |config: Value| Config::parse(config).unwrap().text.rope;
+        let old = rope(model(name));
+        assert_eq!(rope(with_rope_parameters(model(name))), old, "{name}");
+
+        let mut both = with_rope_parameters(model(name));
+        both["llm_config"]["rope_theta"] = model(name)["llm_config"]["rope_theta"].clone();
+        let scaling = model(name)["llm_config"].get("rope_scaling").cloned();
+        both["llm_config"]["rope_scaling"] = scaling.unwrap_or_default();
+        assert_eq!(rope(both), old, "{name}");
+    }
+    let mut longer = with_rope_parameters(model("phi3_su"));
+    longer["llm_config"]["rope_parameters"]["original_max_position_embeddings"] = json!(7);
+    match Config::parse(longer).unwrap().text.rope.scaling {
+        Some(RopeScaling::LongRope {
+            original_positions, ..
+        }) => assert_eq!(original_positions, 7),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn rope_keys_that_would_be_ignored_are_refused() {
+    refused(
+        |c| c["llm_config"]["rope_base"] = json!(1e6),
+        "llm_config: rope_base: unknown key (supported: rope_theta, rope_scaling, rope_parameters)",
+    );
+    refused(
+        |c| c["llm_config"]["rope_parameters"] = json!({"rope_theta": 7.0}),
+        "rope_theta and rope_parameters contradict each other",
+    );
+    refused(
+        |c| {
+            c["llm_config"]["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0});
+            c["llm_config"]["rope_parameters"] = json!({"rope_type": "default"});
+        },
+        "rope_scaling and rope_parameters contradict each other",
+    );
+    refused(
+        |c| {
+            *c = with_rope_parameters(c.take());
+            c["llm_config"]["rope_parameters"]["full_attention"] = json!({});
+        },
+        "rope_parameters: full_attention: unknown key of a scaling of type default",
+    );
+    refused(
+        |c| {
+            *c = with_rope_parameters(c.take());
+            c["llm_config"]["rope_parameters"]["rope_theta"] = json!("1e6");
+        },
+        "rope_parameters: rope_theta: expected a number, got",
+    );
+    refused(
+        |c| {
+            *c = with_rope_parameters(c.take());
+            c["llm_config"]["rope_parameters"]["partial_rotary_factor"] = json!(0.5);
+        },
+        "partial_rotary_factor: 0.5 is not supported (supported: 1.0)",
+    );
+}
+
 #[test]
 fn refuses_rope_scaling_that_the_family_does_not_compute() {
     let scaled = |kind: Value| move |c: &mut Value| c["llm_config"]["rope_scaling"] = kind;

@@ -1,7 +1,8 @@
 //! `llm_config`: the language model.
 
 use super::fields::{Fields, divides};
-use crate::rope::{RopeScaling, RopeSettings};
+use super::rope;
+use crate::rope::RopeSettings;
 use crate::{Error, Result};
 
 /// A family of language models.
@@ -42,12 +43,16 @@ impl TextFamily {
     }
 
     /// The kinds of `rope_scaling` that its published code computes.
-    fn scalings(self) -> &'static [&'static str] {
-        match self {
+    fn rope(self) -> rope::Supported {
+        let scalings: &[_] = match self {
             Self::Qwen2 => &["dynamic"],
             Self::Llama => &["linear", "dynamic", "llama3"],
             Self::InternLm2 => &["linear", "dynamic"],
             Self::Phi3 => &["su", "longrope"],
+        };
+        rope::Supported {
+            architecture: self.architecture(),
+            scalings,
         }
     }
 }
@@ -117,11 +122,7 @@ impl TextConfig {
             ffn: fields.size("intermediate_size")?,
             vocabulary: fields.size("vocab_size")?,
             norm_eps: fields.number("rms_norm_eps")?,
-            rope: RopeSettings {
-                theta: fields.number_or("rope_theta", 10000.0)?,
-                head_dim,
-                scaling: scaling(fields, family, head_dim / 2)?,
-            },
+            rope: rope::settings(fields, head_dim, family.rope())?,
             attention_bias,
             mlp_bias,
             tied_embeddings: fields.flag_or("tie_word_embeddings", false)?,
@@ -160,54 +161,4 @@ fn whole_window(fields: &Fields) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn scaling(fields: &Fields, family: TextFamily, pairs: usize) -> Result<Option<RopeScaling>> {
-    if fields.get("rope_scaling").is_none() {
-        return Ok(None);
-    }
-    let own = fields.section("rope_scaling")?;
-    let at = |e: Error| e.at("rope_scaling");
-    let kind = match own.text("rope_type").map_err(at)? {
-        Some(kind) => Some(kind),
-        None => own.text("type").map_err(at)?,
-    };
-    match kind {
-        Some("default") => Ok(None),
-        Some(kind) if family.scalings().contains(&kind) => known_scaling(kind, fields, &own, pairs)
-            .map_err(at)
-            .map(Some),
-        _ => {
-            let kind = kind.unwrap_or("without a type");
-            let supported = family.scalings().join(", ");
-            let architecture = family.architecture();
-            Err(at(Error::invalid(format!(
-                "{kind} is not supported (supported for {architecture}: {supported})"
-            ))))
-        }
-    }
-}
-
-fn known_scaling(kind: &str, model: &Fields, own: &Fields, pairs: usize) -> Result<RopeScaling> {
-    Ok(match kind {
-        "linear" => RopeScaling::Linear {
-            factor: own.positive("factor")?,
-        },
-        "dynamic" => RopeScaling::Dynamic {
-            factor: own.positive("factor")?,
-            max_positions: model.size("max_position_embeddings")?,
-        },
-        "llama3" => RopeScaling::Llama3 {
-            factor: own.positive("factor")?,
-            low_frequency_factor: own.positive("low_freq_factor")?,
-            high_frequency_factor: own.positive("high_freq_factor")?,
-            original_positions: own.size("original_max_position_embeddings")?,
-        },
-        _ => RopeScaling::LongRope {
-            short_factors: own.factors("short_factor", pairs)?,
-            long_factors: own.factors("long_factor", pairs)?,
-            original_positions: model.size("original_max_position_embeddings")?,
-            max_positions: model.size("max_position_embeddings")?,
-        },
-    })
 }

@@ -2,6 +2,7 @@
 //!
 //! Values stay raw so that what a row carries through (numbers above all) comes out byte for byte as it went in.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -13,7 +14,15 @@ use crate::{Error, Result};
 
 /// A row's keys and raw values in the row's order; of a key given twice the last value counts, as in Python.
 #[derive(Debug)]
-pub(super) struct Fields(Vec<(String, Box<RawValue>)>);
+pub(super) struct Fields(Vec<Field>);
+
+#[derive(Debug)]
+struct Field {
+    name: String,
+    value: Box<RawValue>,
+    /// Whether somebody has asked for the value.
+    is_read: Cell<bool>,
+}
 
 impl Fields {
     /// Reads a row: one JSON object.
@@ -23,19 +32,32 @@ impl Fields {
 
     /// The raw value of `key`; `null` is as good as absent.
     pub(super) fn get(&self, key: &str) -> Option<&RawValue> {
-        let (_, value) = self.0.iter().find(|(name, _)| name == key)?;
-        Some(&**value).filter(|value| value.get() != "null")
+        let field = self.find(key)?;
+        field.is_read.set(true);
+        Some(&field.value)
+    }
+
+    fn find(&self, key: &str) -> Option<&Field> {
+        let field = self.0.iter().find(|field| field.name == key);
+        field.filter(|field| field.value.get() != "null")
+    }
+
+    /// The keys that have a value which nobody has asked for, with their values as JSON text.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
+        let unread = |field: &&Field| !field.is_read.get() && field.value.get() != "null";
+        let fields = self.0.iter().filter(unread);
+        fields.map(|field| (field.name.as_str(), field.value.get()))
     }
 
     /// Whether `key` has a value.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.find(key).is_some()
     }
 
     /// Whether the value of `key` is a list.
     pub(super) fn is_list(&self, key: &str) -> bool {
-        self.get(key)
-            .is_some_and(|value| value.get().starts_with('['))
+        self.find(key)
+            .is_some_and(|field| field.value.get().starts_with('['))
     }
 
     /// The string or number that `key` must have, as text.
@@ -83,9 +105,9 @@ impl Fields {
 
     /// The keys and values that are not `ours`.
     pub(super) fn without(self, ours: &[&str]) -> Vec<(String, Box<RawValue>)> {
-        let mut rest = self.0;
-        rest.retain(|(name, _)| !ours.contains(&name.as_str()));
-        rest
+        let rest = self.0.into_iter();
+        let rest = rest.filter(|field| !ours.contains(&field.name.as_str()));
+        rest.map(|field| (field.name, field.value)).collect()
     }
 }
 
@@ -105,13 +127,17 @@ impl<'de> Visitor<'de> for InOrder {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Fields, M::Error> {
-        let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
         let mut known = HashMap::new();
         while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
             match known.insert(name.clone(), fields.len()) {
-                None => fields.push((name, value)),
+                None => fields.push(Field {
+                    name,
+                    value,
+                    is_read: Cell::new(false),
+                }),
                 Some(index) => {
-                    fields[index].1 = value;
+                    fields[index].value = value;
                     known.insert(name, index);
                 }
             }

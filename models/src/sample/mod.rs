@@ -2,8 +2,10 @@
 //! scoring input and output ([`ScoreRow`]). [`Lines`] cuts a file into rows and knows where each one is.
 //!
 //! Every error here names the key and what was expected; the caller puts `file:line` before it. Keys that a row type
-//! does not know are ignored in training data and carried through in scoring.
+//! does not know are ignored in training data and carried through in scoring, unless their name says that they hold an
+//! image, a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
+mod carried;
 mod fields;
 mod format;
 mod lines;
@@ -12,6 +14,7 @@ mod rating;
 mod score;
 mod sft;
 
+pub use carried::CarriedKeys;
 pub use format::{Format, PreferenceReader};
 pub use lines::{Line, Lines, MAX_LINE_BYTES};
 pub use preference::{Candidates, Group, Pair, PreferenceRow};

@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use super::carried::{self, CarriedKeys, Layout};
 use super::fields::Fields;
 use crate::{Error, Result};
 
@@ -36,19 +37,26 @@ pub struct Scored {
 }
 
 impl ScoreRow {
-    /// Reads a row.
+    /// Reads a row. Other keys are carried through.
     ///
     /// # Errors
-    /// Not JSON, a key missing or of the wrong type, no responses, or a carried key that the output has itself.
-    pub fn parse(row: &str) -> Result<Self> {
+    /// Not JSON, a key missing or of the wrong type, no responses, a key that the output has itself, or one that by name
+    /// and shape holds an image, a video or turns and is not declared `carried`.
+    pub fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
         let fields = Fields::parse(row)?;
         let responses = fields.strings("responses")?;
         if responses.is_empty() {
             return Err(Error::NoResponses.at("responses"));
         }
+        let (prompt, images) = (fields.string("prompt")?, fields.images("img_path")?);
+        let layout = Layout {
+            rows: "scoring rows".to_owned(),
+            images: "img_path",
+        };
+        carried::check_shapes(&fields, &layout, carried)?;
         let row = Self {
-            prompt: fields.string("prompt")?,
-            images: fields.images("img_path")?,
+            prompt,
+            images,
             responses,
             img_path: fields.get("img_path").map(ToOwned::to_owned),
             carried: fields.without(&READ),
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn lines_carry_what_the_row_carried_as_written() {
-        let row = ScoreRow::parse(ROW).unwrap();
+        let row = ScoreRow::parse(ROW, &CarriedKeys::default()).unwrap();
         assert_eq!(row.images, ["a.png"]);
         let carried: Vec<_> = row.carried().map(|(name, _)| name).collect();
         assert_eq!(carried, ["id", "w", "meta"]);
@@ -174,7 +182,11 @@ mod tests {
 
     #[test]
     fn a_row_of_text_alone_has_a_null_path() {
-        let row = ScoreRow::parse(r#"{"prompt":"p","responses":["x"]}"#).unwrap();
+        let row = ScoreRow::parse(
+            r#"{"prompt":"p","responses":["x"]}"#,
+            &CarriedKeys::default(),
+        )
+        .unwrap();
         let line = row.lines(&[scored(1.0, false)]).unwrap();
         assert_eq!(
             line,
@@ -184,7 +196,11 @@ mod tests {
 
     #[test]
     fn scores_read_back_as_the_same_float() {
-        let row = ScoreRow::parse(r#"{"prompt":"p","responses":["x"]}"#).unwrap();
+        let row = ScoreRow::parse(
+            r#"{"prompt":"p","responses":["x"]}"#,
+            &CarriedKeys::default(),
+        )
+        .unwrap();
         let mut bits = 1u32;
         for _ in 0..2000 {
             bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -201,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_score_that_json_cannot_hold_fails_the_row() {
-        let row = ScoreRow::parse(ROW).unwrap();
+        let row = ScoreRow::parse(ROW, &CarriedKeys::default()).unwrap();
         for (score, name) in [
             (f32::NAN, "NaN"),
             (f32::INFINITY, "inf"),
@@ -248,8 +264,13 @@ mod tests {
                 r#"{"prompt":"p","responses":["x"],"truncated":null}"#,
                 "truncated: the output has this key itself: rename it",
             ),
+            (
+                r#"{"prompt":"p","responses":["x"],"images":["a.png"]}"#,
+                "images: not read in scoring rows: their images are under img_path (plain data? --carry images, in a \
+                 training config carry: [images])",
+            ),
         ] {
-            let error = ScoreRow::parse(row).unwrap_err();
+            let error = ScoreRow::parse(row, &CarriedKeys::default()).unwrap_err();
             assert_eq!(error.to_string(), expected, "{row}");
         }
     }

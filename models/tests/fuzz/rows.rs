@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Cursor;
 
 use proptest::prelude::*;
-use seeward_models::sample::{Lines, ScoreRow, Scored};
+use seeward_models::sample::{CarriedKeys, Lines, ScoreRow, Scored};
 
 use crate::damage::damaged;
 use crate::{check_message, fuzz, golden};
@@ -22,7 +22,7 @@ fn damaged_rows_are_read_or_refused() {
     fuzz(300, damaged(files), |bytes| {
         for line in Lines::new(Cursor::new(&bytes)) {
             let (_, text) = line.unwrap();
-            let row = text.and_then(|text| ScoreRow::parse(&text));
+            let row = text.and_then(|text| ScoreRow::parse(&text, &CarriedKeys::default()));
             let Some(row) = check_message(row)? else {
                 continue;
             };

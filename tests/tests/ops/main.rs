@@ -50,6 +50,8 @@ table! {
         => ops.linear("l", x, Bias::Yes);
     linear_over_gathered_rows(ops, x: floats([4, 8])) ["l.weight": [1, 8]]
         => ops.linear("l", x, Bias::No);
+    linear_of_a_readout(ops, x: floats([4, 8])) ["l.weight": [5, 8], "l.bias": [5]]
+        => ops.readout(|ops| ops.linear("l", x, Bias::Yes));
 
     // The epsilon is large, so that it shows.
     layer_norm(ops, x: floats([2, 3, 16])) ["n.weight": [16], "n.bias": [16]]

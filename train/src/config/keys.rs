@@ -203,6 +203,8 @@ keys! {
     shuffle: bool = true;
     /// The folder that relative image paths start from; `None` takes that of the JSONL file.
     image_root: Option<String> = None;
+    /// Keys of the rows that are plain data, although their names suggest an image, a video, turns or a margin.
+    carry: Vec<String> = Vec::new();
     /// Evaluation sets by name: JSONL files of pairs.
     eval_data: BTreeMap<String, String> = BTreeMap::new();
     /// The share of rows that may be unreadable before training refuses the file.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use seeward_models::Error;
-use seeward_models::sample::{self, Line, Lines, Pair, PreferenceReader, PreferenceRow, Sft};
+use seeward_models::sample::{
+    self, CarriedKeys, Line, Lines, Pair, PreferenceReader, PreferenceRow, Sft,
+};
 
 use crate::config::{Algorithm, Config};
 use crate::data::row_index::{Place, RowIndex};
@@ -33,12 +35,12 @@ pub struct Rows {
 }
 
 /// How a line becomes rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// Preference pairs.
     Pairs(PreferenceReader),
     /// Responses to imitate.
-    Sft,
+    Sft(CarriedKeys),
 }
 
 /// Some of the rows.
@@ -98,7 +100,7 @@ impl Rows {
     /// # Errors
     /// The first line that cannot be read.
     pub fn pairs(path: &Path, image_root: Option<&Path>) -> Result<Self> {
-        let kind = Kind::Pairs(PreferenceReader::recognise(path)?);
+        let kind = Kind::Pairs(PreferenceReader::recognise(path, CarriedKeys::default())?);
         let read = Read::scan(path, root(path, image_root), kind)?;
         Ok(read.within(0.0)?.0)
     }
@@ -129,9 +131,9 @@ impl Rows {
                 let rows = each.map(|&number| self.row(number, |text| pairs(reader, text)));
                 Samples::Pairs(rows.collect::<Result<_>>()?)
             }
-            Kind::Sft => {
-                let rows =
-                    each.map(|&number| self.row(number, |text| Ok(vec![sample::sft(text)?])));
+            Kind::Sft(carried) => {
+                let parse = |text: &str| Ok(vec![sample::sft(text, carried)?]);
+                let rows = each.map(|&number| self.row(number, parse));
                 Samples::Sft(rows.collect::<Result<_>>()?)
             }
         })
@@ -183,9 +185,10 @@ impl Read {
     /// Those of the file; what is wrong with a line is kept.
     pub fn open(config: &Config, path: &Path) -> Result<Self> {
         let root = root(path, config.image_root.as_deref().map(Path::new));
+        let carried = config.carry.iter().collect();
         let kind = match config.algorithm {
-            Algorithm::Sft => Kind::Sft,
-            _ => Kind::Pairs(PreferenceReader::recognise(path)?),
+            Algorithm::Sft => Kind::Sft(carried),
+            _ => Kind::Pairs(PreferenceReader::recognise(path, carried)?),
         };
         Self::scan(path, root, kind)
     }
@@ -223,6 +226,7 @@ impl Read {
         };
         let mut lines = Lines::open(path)?;
         while let Some(block) = block(&mut lines).with_context(place)? {
+            let kind = &read.rows.kind;
             let found = block.par_iter().map(|(_, text)| kind.count(text));
             let found: Vec<_> = found.collect();
             let last = block.last().map_or(0, |(line, _)| line.end);
@@ -292,7 +296,7 @@ impl Kind {
                     non_numeric_dropped: row.non_numeric_dropped,
                 })
             }
-            Self::Sft => sample::sft(text).map(|_| Found {
+            Self::Sft(carried) => sample::sft(text, carried).map(|_| Found {
                 rows: 1,
                 ..Found::default()
             }),

@@ -83,6 +83,11 @@ impl Sampler {
         self.of("text-only warm-up", steps)
     }
 
+    /// Whether an action is due after `step` that is due every `every` steps and after the last.
+    pub(crate) fn is_due(&self, step: usize, every: usize) -> bool {
+        step == self.total_steps || (every > 0 && step.is_multiple_of(every))
+    }
+
     fn of(&self, place: &'static str, steps: Range<usize>) -> Steps {
         Steps {
             sampler: self.clone(),

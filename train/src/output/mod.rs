@@ -4,4 +4,5 @@ pub(crate) mod checkpoint;
 pub(crate) mod disk_space;
 pub mod folder;
 pub(crate) mod probes;
+pub(crate) mod saver;
 pub mod trainer_state;

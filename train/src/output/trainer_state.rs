@@ -25,7 +25,7 @@ pub(crate) struct Progress {
 }
 
 /// What the trainer knows besides weights and moments.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
     /// How far the run was.

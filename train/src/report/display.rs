@@ -11,10 +11,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 use tch::Device;
 
+use crate::config::Config;
 use crate::libtorch::memory;
 use crate::progress;
 use crate::report::events::Events;
 use crate::report::metrics::Metrics;
+use crate::report::notices::Notices;
 use crate::step::measures::Measures;
 
 /// A run's display and its metrics files.
@@ -22,6 +24,7 @@ pub(crate) struct Report {
     bar: ProgressBar,
     metrics: Metrics,
     events: Option<Events>,
+    notices: Notices,
     rows: usize,
     tokens: usize,
     since: Instant,
@@ -36,18 +39,16 @@ impl Report {
     ///
     /// # Errors
     /// The disk.
-    pub(crate) fn open(
-        output: &Path,
-        tensorboard: bool,
-        step: usize,
-        device: Device,
-    ) -> Result<Self> {
+    pub(crate) fn open(config: &Config, step: usize, device: Device) -> Result<Self> {
+        let output = Path::new(&config.output_dir);
         Ok(Self {
             bar: ProgressBar::hidden(),
             metrics: Metrics::open(output, step)?,
-            events: tensorboard
+            events: config
+                .tensorboard()
                 .then(|| Events::open(output, step))
                 .transpose()?,
+            notices: Notices::default(),
             rows: 0,
             tokens: 0,
             since: Instant::now(),
@@ -136,7 +137,7 @@ impl Report {
     pub(crate) fn evaluation(
         &mut self,
         step: usize,
-        sets: &BTreeMap<&str, Measures>,
+        sets: &BTreeMap<String, Measures>,
     ) -> Result<()> {
         let line = json!({ "step": step, "eval": sets });
         let of_set = |(name, measures)| histograms(&format!("eval/{name}"), measures);
@@ -152,9 +153,11 @@ impl Report {
         self.metrics.sync()
     }
 
-    /// Says something above the bar.
-    pub(crate) fn say(&self, message: &str) {
-        self.bar.suspend(|| progress::log(message));
+    /// Logs notices above the bar, each once in a run.
+    pub(crate) fn notices(&mut self, notices: impl IntoIterator<Item = String>) {
+        for notice in self.notices.add(notices) {
+            self.bar.suspend(|| progress::log(notice));
+        }
     }
 
     /// Ends the display.

@@ -3,3 +3,4 @@
 pub(crate) mod display;
 pub(crate) mod events;
 pub(crate) mod metrics;
+pub(crate) mod notices;

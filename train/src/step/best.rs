@@ -81,7 +81,7 @@ impl Criterion {
         &self,
         best: Option<Best>,
         step: usize,
-        results: &BTreeMap<&str, Measures>,
+        results: &BTreeMap<String, Measures>,
     ) -> Result<(Best, bool)> {
         let value = self.value(results)?;
         let Some(best) = best else {
@@ -120,8 +120,8 @@ impl Criterion {
         self.patience.is_some_and(|patience| waited >= patience)
     }
 
-    fn value(&self, results: &BTreeMap<&str, Measures>) -> Result<f32> {
-        let measures = serde_json::to_value(results.get(&*self.set))?;
+    fn value(&self, results: &BTreeMap<String, Measures>) -> Result<f32> {
+        let measures = serde_json::to_value(results.get(&self.set))?;
         let value = measures[self.metric].as_f64();
         // JSON has no NaN: a loss that is none is null.
         if measures
@@ -216,7 +216,7 @@ mod tests {
                 loss,
                 ..Measures::default()
             };
-            let results = BTreeMap::from([("dev", measures)]);
+            let results = BTreeMap::from([("dev".to_owned(), measures)]);
             let (now, is_it) = criterion.judge(best, step, &results).unwrap();
             assert_eq!(is_it, now.step == step);
             best = Some(now);

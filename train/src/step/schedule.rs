@@ -5,6 +5,16 @@
 use std::f64::consts::PI;
 
 use crate::config::{Config, SchedulerKind};
+use crate::step::phase::Phase;
+
+/// Learning rates of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Of the main branch.
+    pub main: f64,
+    /// Of the text-only branch.
+    pub text: f64,
+}
 
 /// The learning rate as a function of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +23,8 @@ pub struct Schedule {
     pub(crate) peak: f64,
     /// Steps of the ramp; the first one's rate is 0.
     pub(crate) warmup: usize,
+    /// Steps of the text-only branch alone, before the ramp.
+    pub(crate) text_warmup: usize,
     /// All steps, the ramp's included.
     pub(crate) total: usize,
     /// The lowest rate behind the ramp, as a share of the peak.
@@ -32,9 +44,41 @@ impl Schedule {
         Self {
             peak: config.learning_rate,
             warmup,
+            text_warmup: config.text_branch_warmup_steps,
             total,
             floor_ratio: config.min_lr_ratio,
             kind: config.lr_scheduler_type,
+        }
+    }
+
+    /// The rates of a step of `phase`, counted from 0.
+    pub(crate) fn rates(&self, phase: Phase, step: usize) -> Rates {
+        match phase {
+            Phase::TextWarmUp => Rates {
+                main: 0.0,
+                text: self.warmup_rate(step),
+            },
+            Phase::Joint => self.joint_rates(step),
+        }
+    }
+
+    /// A ramp as long as the joint one, within the phase, then the peak.
+    fn warmup_rate(&self, step: usize) -> f64 {
+        let ramp = self.warmup.min(self.text_warmup);
+        let share = match step < ramp {
+            true => step as f64 / ramp as f64,
+            false => 1.0,
+        };
+        self.peak * share
+    }
+
+    /// A warmed-up text-only branch stays at the peak until the joint ramp is over.
+    fn joint_rates(&self, step: usize) -> Rates {
+        let main = self.rate(step);
+        let stays = self.text_warmup > 0 && step < self.warmup;
+        Rates {
+            main,
+            text: if stays { self.peak } else { main },
         }
     }
 
@@ -75,6 +119,7 @@ mod tests {
     const COSINE: Schedule = Schedule {
         peak: 1.0,
         warmup: 2,
+        text_warmup: 0,
         total: 10,
         floor_ratio: 0.1,
         kind: SchedulerKind::Cosine,

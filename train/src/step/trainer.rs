@@ -17,6 +17,7 @@ use crate::model::branches::Branches;
 use crate::step::loss::{self, Objective};
 use crate::step::measures::{Measures, Sums, accumulate};
 use crate::step::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
+use crate::step::schedule::Rates;
 
 /// Branches, optimizer and what a step needs to know of the config.
 pub struct Trainer {
@@ -30,15 +31,6 @@ pub struct Trainer {
     pub(crate) taken: usize,
     objective: Objective,
     config: Config,
-}
-
-/// Learning rates of one step.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    /// Of the main branch.
-    pub main: f64,
-    /// Of the text-only branch.
-    pub text: f64,
 }
 
 impl Trainer {

@@ -39,7 +39,7 @@ fn the_best_evaluation_is_kept_and_found_again_by_a_run_that_goes_on() {
     let (step, loss) = lowest(&run);
     assert!(step < 12, "the last step is the best: nothing is tested");
     assert_eq!(state(&best)["progress"]["step"], step);
-    let end = format!("behind step {step}: {}", best.display());
+    let end = format!("after step {step}: {}", best.display());
     assert!(said.contains("best: ") && said.contains(&end), "{said}");
     let kept = state(&run.last())["best"].clone();
     assert_eq!(kept["step"], step);
@@ -63,7 +63,7 @@ fn a_run_stops_where_nothing_gets_better_and_stays_complete() {
     let said = message(&run.train(&[]));
     // The first evaluation is the best; the weights do not move.
     assert!(
-        said.contains("stopped early behind step 3: 2 evaluations"),
+        said.contains("stopped early after step 3: 2 evaluations"),
         "{said}"
     );
     assert_eq!(state(&run.last())["progress"]["step"], 3);

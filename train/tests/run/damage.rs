@@ -51,7 +51,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_is_used() {
         );
         assert!(said.contains("checkpoint-last.damaged"), "{said}");
         let before = run.output().join("checkpoint-3");
-        let used = format!("going on from {}\n", before.display());
+        let used = format!("resuming from {}\n", before.display());
         assert!(said.contains(&used), "{said}");
         assert_eq!(run.records(), whole.records(), "{file}");
         assert_eq!(weights(&run.last()), weights(&whole.last()), "{file}");

@@ -103,6 +103,23 @@ fn rated_completions_are_counted_as_they_are_dropped() {
 }
 
 #[test]
+fn keys_that_hold_images_are_refused_unless_the_config_carries_them() {
+    let rows = tempfile::NamedTempFile::new().unwrap();
+    let row = json!({"prompt": "p", "image_path": "a.png", "chosen": "a", "rejected": "b"});
+    fs::write(rows.path(), row.to_string()).unwrap();
+    let path = format!("dataset_path={}", rows.path().display());
+    let (status, counts, said) = survey(&Run::new(""), &["--set", &path]);
+    assert_eq!((status, &counts["unreadable_rows"]), (Some(1), &json!(1)));
+    assert!(
+        said.contains("image_path: not read in rows of format pairwise"),
+        "{said}"
+    );
+    let carry = ["--set", &path, "--set", "carry=image_path"];
+    let (status, counts, _) = survey(&Run::new(""), &carry);
+    assert_eq!((status, &counts["pairs"]), (Some(0), &json!(1)));
+}
+
+#[test]
 fn what_is_wrong_is_counted_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {

@@ -129,7 +129,10 @@ fn a_signal_ends_the_step_saves_it_and_says_how_to_go_on() {
         assert!(step < 40 && saved.join("model.safetensors").exists());
         let said = message(&output);
         assert!(
-            said.contains(&format!("{}: the same command goes on", saved.display())),
+            said.contains(&format!(
+                "{}: rerun the same command to resume",
+                saved.display()
+            )),
             "{said}"
         );
         let run = run.succeed();

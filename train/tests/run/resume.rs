@@ -15,7 +15,7 @@ fn a_checkpoint_elsewhere_is_gone_on_from() {
     let output = run.train(&["--set", &from]);
     let said = message(&output);
     assert!(output.status.success(), "{said}");
-    let place = format!("going on from {}", middle.display());
+    let place = format!("resuming from {}", middle.display());
     assert!(said.contains(&place), "{said}");
     assert_eq!(weights(&run.last()), weights(&whole.last()));
     let optimizer = |run: &Run| fs::read(run.last().join("optimizer.safetensors")).unwrap();

@@ -10,6 +10,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "internvl",
     marks: Marks::Sides(|fields| fields.has("question")),
     keys: None,
+    images: "image",
     overlaps: None,
     read,
 };

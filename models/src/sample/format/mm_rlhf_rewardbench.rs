@@ -15,6 +15,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "mm-rlhf-rewardbench",
     marks: Marks::Sides(is_mm_rlhf),
     keys: None,
+    images: "image",
     overlaps: Some("MM-RLHF"),
     read,
 };

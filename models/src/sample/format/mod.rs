@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::carried::{self, CarriedKeys, Layout};
 use super::fields::Fields;
 use super::{Lines, PreferenceRow};
 use crate::{Error, Result};
@@ -59,8 +60,14 @@ impl Format {
         self.0.overlaps
     }
 
-    fn read(self, fields: &Fields) -> Result<PreferenceRow> {
-        (self.0.read)(fields)
+    fn read(self, fields: &Fields, carried: &CarriedKeys) -> Result<PreferenceRow> {
+        let row = (self.0.read)(fields)?;
+        let layout = Layout {
+            rows: format!("rows of format {self}"),
+            images: self.0.images,
+        };
+        carried::check(fields, &layout, carried)?;
+        Ok(row)
     }
 
     /// The format whose keys the row has.
@@ -144,18 +151,20 @@ impl FromStr for Format {
 }
 
 /// Reads the preference rows of a file, which are all of one format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreferenceReader {
     format: Option<Format>,
+    carried: CarriedKeys,
     /// Whether every row must be recognised as of this format; if not, somebody named it.
     recognised: bool,
 }
 
 impl PreferenceReader {
     /// A reader of rows that somebody says to be of this format, whatever other keys they have.
-    pub fn named(format: Format) -> Self {
+    pub fn named(format: Format, carried: CarriedKeys) -> Self {
         Self {
             format: Some(format),
+            carried,
             recognised: false,
         }
     }
@@ -164,7 +173,7 @@ impl PreferenceReader {
     ///
     /// # Errors
     /// The file cannot be read. What is wrong with its rows, [`Self::read`] tells.
-    pub fn recognise(path: &Path) -> Result<Self> {
+    pub fn recognise(path: &Path, carried: CarriedKeys) -> Result<Self> {
         let mut format = None;
         for item in Lines::open(path)? {
             let (_, row) = item.map_err(|e| Error::io(path, e))?;
@@ -176,6 +185,7 @@ impl PreferenceReader {
         }
         Ok(Self {
             format,
+            carried,
             recognised: true,
         })
     }
@@ -188,11 +198,12 @@ impl PreferenceReader {
     /// Reads a row.
     ///
     /// # Errors
-    /// Not JSON, another format, or a key is missing or of the wrong type.
+    /// Not JSON, another format, a key is missing or of the wrong type, or a key that by its name holds an image, a video,
+    /// turns or a margin is not read by the format and not declared carried.
     pub fn read(&self, row: &str) -> Result<PreferenceRow> {
         let fields = Fields::parse(row)?;
         match self.format {
-            Some(format) if !self.recognised => format.read(&fields),
+            Some(format) if !self.recognised => format.read(&fields, &self.carried),
             expected => {
                 let found = Format::of(&fields)?;
                 let expected = expected.unwrap_or(found);
@@ -202,7 +213,7 @@ impl PreferenceReader {
                     );
                     return Err(Error::invalid(problem));
                 }
-                found.read(&fields)
+                found.read(&fields, &self.carried)
             }
         }
     }
@@ -212,13 +223,14 @@ impl PreferenceRow {
     /// Reads a row of whatever format it is recognised as.
     ///
     /// # Errors
-    /// Not JSON, keys of no format or of two, or a key is missing or of the wrong type.
+    /// Not JSON, keys of no format or of two, a key is missing or of the wrong type, or as [`PreferenceReader::read`] one
+    /// that is not read.
     pub fn parse(row: &str) -> Result<Self> {
-        Self::of(&Fields::parse(row)?)
+        Self::of(&Fields::parse(row)?, &CarriedKeys::default())
     }
 
-    pub(super) fn of(fields: &Fields) -> Result<Self> {
-        Format::of(fields)?.read(fields)
+    pub(super) fn of(fields: &Fields, carried: &CarriedKeys) -> Result<Self> {
+        Format::of(fields)?.read(fields, carried)
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "ms-swift",
     marks: Marks::Keys(&["messages", "rejected_response"]),
     keys: Some("messages and rejected_response"),
+    images: "images and rejected_images",
     overlaps: None,
     read,
 };

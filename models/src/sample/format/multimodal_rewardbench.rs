@@ -13,6 +13,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "multimodal-rewardbench",
     marks: Marks::Keys(&["Better", "Output1"]),
     keys: Some("Output1, Output2 and Better"),
+    images: "Image",
     overlaps: None,
     read,
 };

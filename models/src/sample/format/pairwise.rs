@@ -9,6 +9,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "pairwise",
     marks: Marks::PlainSides,
     keys: Some("chosen and rejected"),
+    images: "img_path, or chosen_img_path and rejected_img_path",
     overlaps: None,
     read,
 };

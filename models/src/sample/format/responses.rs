@@ -9,6 +9,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "responses",
     marks: Marks::Keys(&["responses"]),
     keys: Some("responses"),
+    images: "img_path",
     overlaps: None,
     read,
 };

@@ -12,6 +12,8 @@ pub(super) struct FormatSpec {
     pub(super) marks: Marks,
     /// The keys that the message about rows of no format offers.
     pub(super) keys: Option<&'static str>,
+    /// The keys of its images.
+    pub(super) images: &'static str,
     /// The usual training sets whose sources a benchmark draws on.
     pub(super) overlaps: Option<&'static str>,
     /// Reads a row.

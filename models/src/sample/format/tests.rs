@@ -91,7 +91,7 @@ fn a_pair_may_have_an_image_for_each_side() {
     let pair = PreferenceRow::parse(row).unwrap().pairs.remove(0);
     assert_eq!(pair.chosen_images, ["a.png"]);
     assert_eq!(pair.rejected_images, ["b.png", "d.png"]);
-    assert_eq!(sft(row).unwrap().images, ["a.png"]);
+    assert_eq!(sft(row, &CarriedKeys::default()).unwrap().images, ["a.png"]);
 }
 
 #[test]
@@ -146,13 +146,27 @@ fn broken_rows_say_what_is_missing() {
 
 #[test]
 fn supervised_rows_have_a_response_or_a_chosen_one() {
-    let row = sft(r#"{"prompt":"p","img_path":"i","response":"r"}"#).unwrap();
+    let row = sft(
+        r#"{"prompt":"p","img_path":"i","response":"r"}"#,
+        &CarriedKeys::default(),
+    )
+    .unwrap();
     assert_eq!((row.response.as_str(), row.images.len()), ("r", 1));
-    let row = sft(r#"{"prompt":"p","chosen":"c","rejected":"x"}"#).unwrap();
+    let row = sft(
+        r#"{"prompt":"p","chosen":"c","rejected":"x"}"#,
+        &CarriedKeys::default(),
+    )
+    .unwrap();
     assert_eq!(row.response, "c");
-    assert_eq!(message(sft(r#"{"prompt":"p"}"#)), NO_KEYS);
     assert_eq!(
-        message(sft(r#"{"prompt":"p","chosen":"c","response":"r"}"#)),
+        message(sft(r#"{"prompt":"p"}"#, &CarriedKeys::default())),
+        NO_KEYS
+    );
+    assert_eq!(
+        message(sft(
+            r#"{"prompt":"p","chosen":"c","response":"r"}"#,
+            &CarriedKeys::default()
+        )),
         "expected response or chosen, got both"
     );
 }
@@ -404,19 +418,19 @@ fn a_file_is_of_the_format_of_its_first_row() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let pairwise = r#"{"prompt":"p","chosen":"c","rejected":"r"}"#;
     write!(file, "\nnot JSON\n{{}}\n{pairwise}\n").unwrap();
-    let reader = PreferenceReader::recognise(file.path()).unwrap();
+    let reader = PreferenceReader::recognise(file.path(), CarriedKeys::default()).unwrap();
     assert_eq!(reader.format(), Some(named("pairwise")));
     let other = r#"{"question":"p","chosen":"c","rejected":"r"}"#;
     let expected = "expected a row of format pairwise, as the file's first, got internvl";
     assert_eq!(message(reader.read(other)), expected);
     assert!(
-        PreferenceReader::named(named("internvl"))
+        PreferenceReader::named(named("internvl"), CarriedKeys::default())
             .read(other)
             .is_ok()
     );
     let expected = "question: expected a string, got nothing";
     assert_eq!(
-        message(PreferenceReader::named(named("internvl")).read(pairwise)),
+        message(PreferenceReader::named(named("internvl"), CarriedKeys::default()).read(pairwise)),
         expected
     );
 }
@@ -425,10 +439,16 @@ fn a_file_is_of_the_format_of_its_first_row() {
 fn a_file_without_a_known_row_has_no_format() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"[1]\n{}\n").unwrap();
-    let reader = PreferenceReader::recognise(file.path()).unwrap();
+    let reader = PreferenceReader::recognise(file.path(), CarriedKeys::default()).unwrap();
     assert_eq!(reader.format(), None);
     assert_eq!(message(reader.read("{}")), NO_KEYS);
-    assert!(message(PreferenceReader::recognise(Path::new("no/such"))).starts_with("no/such: "));
+    assert!(
+        message(PreferenceReader::recognise(
+            Path::new("no/such"),
+            CarriedKeys::default()
+        ))
+        .starts_with("no/such: ")
+    );
     let unknown = message("csv".parse::<Format>());
     assert!(
         unknown.starts_with("format csv: expected one of pairwise, vlfeedback"),
@@ -439,10 +459,77 @@ fn a_file_without_a_known_row_has_no_format() {
 #[test]
 fn a_chosen_answer_of_any_format_can_be_imitated() {
     let row = r#"{"question":"p","chosen":"c","rejected":"r","image":"a.png"}"#;
-    let row = sft(row).unwrap();
+    let row = sft(row, &CarriedKeys::default()).unwrap();
     assert_eq!((row.prompt.as_str(), row.response.as_str()), ("p", "c"));
     assert_eq!(row.images, ["a.png"]);
     let rated = r#"{"prompt":"p","responses":["a","b"],"ratings":[1,2]}"#;
     let expected = "expected response, or one chosen, got rated responses";
-    assert_eq!(message(sft(rated)), expected);
+    assert_eq!(message(sft(rated, &CarriedKeys::default())), expected);
+}
+
+#[test]
+fn keys_that_hold_images_turns_or_margins_are_read_or_refused() {
+    let pair = |extra: &str| format!(r#"{{"prompt":"p","chosen":"c","rejected":"r",{extra}}}"#);
+    let swift = |extra: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":"c"}}],"rejected_response":"r",{extra}}}"#
+        )
+    };
+    let internvl =
+        r#"{"image":"i","question":"q","chosen":"c","rejected":"r","margin":2}"#.to_owned();
+    let rated =
+        r#"{"prompt":"p","responses":["x","y"],"chosen_index":0,"images":["i"]}"#.to_owned();
+    for (row, expected) in [
+        (
+            pair(r#""image_path":"i""#),
+            "image_path: not read in rows of format pairwise: their images are under img_path, or",
+        ),
+        (pair(r#""img_paths":["i"]"#), "img_paths: not read in"),
+        (pair(r#""system":"s""#), "system: system messages are not"),
+        (
+            pair(r#""history":[["q","a"]]"#),
+            "history: earlier turns are not supported",
+        ),
+        (
+            pair(r#""videos":["v"]"#),
+            "videos: videos are not supported",
+        ),
+        (
+            pair(r#""images":["i"],"img_path":"i""#),
+            "img_path: not read in rows of format trl: their images are under images or image",
+        ),
+        (
+            swift(r#""videos":["v"]"#),
+            "videos: videos are not supported",
+        ),
+        (
+            swift(r#""margin":5"#),
+            "margin: not read in rows of format ms-swift: margins are read in rows of pairwise and trl",
+        ),
+        (internvl, "margin: not read in rows of format internvl"),
+        (
+            rated,
+            "images: not read in rows of format responses: their images are under img_path",
+        ),
+    ] {
+        let error = message(PreferenceRow::parse(&row));
+        assert!(error.starts_with(expected), "{row}: {error}");
+    }
+    for row in [
+        pair(r#""margin":2"#),
+        swift(r#""videos":[],"margin":0,"system":"""#),
+    ] {
+        PreferenceRow::parse(&row).unwrap();
+    }
+    let supervised = r#"{"prompt":"p","response":"r","images":["i"]}"#;
+    assert!(message(sft(supervised, &CarriedKeys::default())).starts_with("images: not read in"));
+}
+
+#[test]
+fn carried_keys_are_plain_data() {
+    let row = r#"{"prompt":"p","chosen":"c","rejected":"r","system":"gpt"}"#;
+    let reader = PreferenceReader::named(named("pairwise"), CarriedKeys::from_iter(["system"]));
+    assert_eq!(reader.read(row).unwrap().pairs.len(), 1);
+    let supervised = r#"{"prompt":"p","response":"r","image_url":"i"}"#;
+    sft(supervised, &CarriedKeys::from_iter(["image_url"])).unwrap();
 }

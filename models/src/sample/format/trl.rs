@@ -15,6 +15,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "trl",
     marks: Marks::Sides(is_trl),
     keys: None,
+    images: "images or image",
     overlaps: None,
     read,
 };

@@ -26,15 +26,18 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "vl-rewardbench",
     marks: Marks::Keys(&["human_ranking"]),
     keys: Some("response and human_ranking"),
+    images: "image_path or image",
     overlaps: Some("VLFeedback, RLAIF-V, RLHF-V and POVID"),
     read,
 };
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen, rejected) = ranked(fields)?;
-    let images = match fields.has("image_path") {
+    // Rows that have both mean one image by them.
+    let (by_path, image) = (fields.has("image_path"), images::paths(fields, "image"));
+    let images = match by_path {
         true => images::paths(fields, "image_path")?,
-        false => images::paths(fields, "image")?,
+        false => image?,
     };
     let pair = Pair {
         prompt: untagged(&fields.string("query")?),

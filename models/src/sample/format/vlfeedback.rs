@@ -31,6 +31,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "vlfeedback",
     marks: Marks::Keys(&["completions"]),
     keys: Some("completions"),
+    images: "img_path",
     overlaps: None,
     read,
 };

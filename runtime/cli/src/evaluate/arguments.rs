@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use seeward_models::sample::Format;
+use seeward_models::sample::{CarriedKeys, Format};
 use seeward_runtime::{InputMode, Options};
 
 use crate::image_folder::ImageFolder;
@@ -43,6 +43,9 @@ pub(super) struct Arguments {
     /// Format of the rows, whatever other keys they have [default: recognised by the keys]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
+    /// Key that is plain data, although its name suggests an image, a video or turns; may be given often
+    #[arg(long, value_name = "KEY")]
+    carry: Vec<String>,
     /// The trainer's metrics.jsonl, to be drawn in the report
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
@@ -96,6 +99,7 @@ pub(super) struct Job {
     pub(super) text_only_model: Option<PathBuf>,
     pub(super) compare: Option<PathBuf>,
     pub(super) format: Option<Format>,
+    pub(super) carried: CarriedKeys,
     pub(super) metrics: Option<PathBuf>,
     pub(super) options: Options,
     pub(super) sets: Vec<DataSet>,
@@ -151,6 +155,7 @@ impl Arguments {
             text_only_model: self.text_only_model,
             compare: self.compare,
             format: self.format.map(|name| name.parse()).transpose()?,
+            carried: self.carry.into_iter().collect(),
             metrics: self.metrics,
             options,
             output: self.output,

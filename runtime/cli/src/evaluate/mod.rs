@@ -95,6 +95,7 @@ fn read_sets(job: &Job, folder: &Path) -> Result<Vec<Set>> {
         Set::read(
             set,
             job.format,
+            &job.carried,
             &folder.join(format!("{}.rows.jsonl", set.name)),
         )
     };

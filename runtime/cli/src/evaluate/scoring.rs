@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use seeward_models::sample::CarriedKeys;
 use seeward_runtime::{Options, RewardModel};
 use serde::Deserialize;
 
@@ -78,6 +79,7 @@ impl Scorer {
             devices: vec![self.options.device],
             options: self.options.clone(),
             images: data.images.clone(),
+            carried: CarriedKeys::default(),
             resume: job.resume,
             stats: None,
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use seeward_models::atomic::replace_file;
 use seeward_models::sample::{
-    Candidates, Format, Group, Lines, Pair, PreferenceReader, PreferenceRow,
+    Candidates, CarriedKeys, Format, Group, Lines, Pair, PreferenceReader, PreferenceRow,
 };
 use serde_json::json;
 
@@ -74,10 +74,15 @@ impl Set {
     ///
     /// # Errors
     /// The file cannot be read, or the scoring rows not be written.
-    pub(super) fn read(set: &DataSet, format: Option<Format>, requests: &Path) -> Result<Self> {
+    pub(super) fn read(
+        set: &DataSet,
+        format: Option<Format>,
+        carried: &CarriedKeys,
+        requests: &Path,
+    ) -> Result<Self> {
         let reader = match format {
-            Some(format) => PreferenceReader::named(format),
-            None => PreferenceReader::recognise(&set.path)?,
+            Some(format) => PreferenceReader::named(format, carried.clone()),
+            None => PreferenceReader::recognise(&set.path, carried.clone())?,
         };
         let mut read = Self {
             name: set.name.clone(),
@@ -95,7 +100,7 @@ impl Set {
         for item in Lines::open(&set.path)? {
             let (line, row) = item.with_context(|| set.path.display().to_string())?;
             read.rows += 1;
-            match row.and_then(|row| reader.read(&row)) {
+            match row.and_then(|row| read.reader.read(&row)) {
                 Ok(row) => text += &read.push(line.number, row),
                 Err(error) => read.broken.push((line.number, error.to_string())),
             }
@@ -260,7 +265,7 @@ mod tests {
             path,
         };
         let requests = folder.path().join("requests.jsonl");
-        let set = Set::read(&set, None, &requests).unwrap();
+        let set = Set::read(&set, None, &CarriedKeys::default(), &requests).unwrap();
         let text = fs::read_to_string(&requests).unwrap();
         let requests = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let requests = requests.collect();

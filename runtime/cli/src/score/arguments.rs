@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use seeward_models::sample::CarriedKeys;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
 
 use super::check::Check;
@@ -45,6 +46,9 @@ pub(super) struct Arguments {
     /// Let absolute paths, `..` and symbolic links lead out of the image root
     #[arg(long)]
     allow_outside_root: bool,
+    /// Key that is plain data, although its name suggests an image, a video or turns; may be given often
+    #[arg(long, value_name = "KEY")]
+    carry: Vec<String>,
     /// Show the model the white image instead of the row's
     #[arg(long, conflicts_with = "image_only")]
     text_only: bool,
@@ -89,6 +93,7 @@ pub(crate) struct Job {
     pub(crate) devices: Vec<Device>,
     pub(crate) options: Options,
     pub(crate) images: ImageFolder,
+    pub(crate) carried: CarriedKeys,
     pub(crate) resume: bool,
     pub(crate) stats: Option<PathBuf>,
 }
@@ -114,6 +119,7 @@ impl Arguments {
             output,
             devices,
             options,
+            carried: self.carry.into_iter().collect(),
             resume: !self.no_resume,
             stats: self.stats,
         })))

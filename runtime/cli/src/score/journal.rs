@@ -28,7 +28,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn new(job: &Job, model: &RewardModel) -> Result<Self> {
-        let options = [
+        let mut options = vec![
             ("provider", json!(model.device().provider())),
             ("layout_version", json!(LAYOUT_VERSION)),
             ("input_mode", json!(model.input_mode())),
@@ -38,12 +38,15 @@ impl Identity {
             ("image_root", json!(job.images.identity()?)),
             ("image_root_fenced", json!(job.images.is_fenced())),
         ];
+        // Absent as in files that were written before there was such a flag.
+        let carried: Vec<&str> = job.carried.names().collect();
+        if !carried.is_empty() {
+            options.push(("carry", json!(carried)));
+        }
+        let options = options.into_iter().map(|(k, v)| (k.to_owned(), v));
         Ok(Self {
             bundle: model.bundle().hash().to_owned(),
-            options: options
-                .map(|(k, v)| (k.to_owned(), v))
-                .into_iter()
-                .collect(),
+            options: options.collect(),
         })
     }
 
@@ -57,7 +60,12 @@ impl Identity {
             Some(was) => Some(format!("{name} was {was} and is {now}")),
             None => Some(format!("{name} was not set and is {now}")),
         };
-        self.options.iter().find_map(changed)
+        let gone = || {
+            let is_gone = |(name, _): &(&String, &Value)| !self.options.contains_key(*name);
+            let (name, was) = before.options.iter().find(is_gone)?;
+            Some(format!("{name} was {was} and is not set"))
+        };
+        self.options.iter().find_map(changed).or_else(gone)
     }
 }
 

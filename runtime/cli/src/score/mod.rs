@@ -30,6 +30,7 @@ pub(crate) use journal::errors_path;
 use journal::{Identity, Journal};
 use pipeline::Pipeline;
 pub(crate) use stats::Tally;
+use window::Reader;
 
 const PROGRAM: &str = "seeward-score";
 
@@ -99,7 +100,10 @@ pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Resu
     show(&bar, journal.position(), &Tally::default());
     let pipeline = Pipeline {
         models,
-        images: &job.images,
+        reader: Reader {
+            images: &job.images,
+            carried: &job.carried,
+        },
         stop,
     };
     let (start, mut tally) = (Instant::now(), Tally::default());

@@ -23,8 +23,7 @@ use seeward_runtime::RewardModel;
 
 use super::WINDOW_ROWS;
 use super::input::{Input, Position};
-use super::window::{self, Ready, Window};
-use crate::image_folder::ImageFolder;
+use super::window::{self, Reader, Ready, Window};
 use crate::stop::{Signal, Stop};
 
 /// Windows whose lines may wait to be written.
@@ -37,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Pipeline<'a> {
     /// The same bundle on each device.
     pub(super) models: &'a [RewardModel],
-    pub(super) images: &'a ImageFolder,
+    pub(super) reader: Reader<'a>,
     pub(super) stop: &'a Stop,
 }
 
@@ -108,7 +107,7 @@ impl Pipeline<'_> {
         if rows.is_empty() {
             return Ok(None);
         }
-        let ready = window::prepare(&self.models[0], self.images, rows)?;
+        let ready = window::prepare(&self.models[0], &self.reader, rows)?;
         Ok(Some((ready, input.position())))
     }
 

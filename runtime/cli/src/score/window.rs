@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use seeward_models::Error;
-use seeward_models::sample::{ScoreRow, Scored, error_line};
+use seeward_models::sample::{CarriedKeys, ScoreRow, Scored, error_line};
 use seeward_runtime::{Image, Prepared, Request, RewardModel, Scores, Usage};
 
 use super::input::Row;
@@ -51,11 +51,11 @@ pub(super) struct Ready {
 }
 
 /// Reads rows with their pictures and packs them; those that cannot be scored do not keep the others from it.
-pub(super) fn prepare(model: &RewardModel, images: &ImageFolder, rows: Vec<Row>) -> Result<Ready> {
+pub(super) fn prepare(model: &RewardModel, reader: &Reader, rows: Vec<Row>) -> Result<Ready> {
     let mut requests = Vec::new();
     let mut parsed = Vec::new();
     for (line, text) in rows {
-        parsed.push((line, parse(text, images, &mut requests)));
+        parsed.push((line, reader.read(text, &mut requests)));
     }
     Ok(Ready {
         rows: parsed,
@@ -81,15 +81,23 @@ pub(super) fn score(model: &RewardModel, ready: Ready) -> Result<Window> {
     Ok(window)
 }
 
-/// The row of `text`, whose request is added to `requests`.
-fn parse(
-    text: seeward_models::Result<String>,
-    images: &ImageFolder,
-    requests: &mut Vec<Request>,
-) -> seeward_models::Result<ScoreRow> {
-    let row = ScoreRow::parse(&text?)?;
-    requests.push(request(&row, images)?);
-    Ok(row)
+/// How rows are read: where their images are, and which keys are plain data.
+pub(super) struct Reader<'a> {
+    pub(super) images: &'a ImageFolder,
+    pub(super) carried: &'a CarriedKeys,
+}
+
+impl Reader<'_> {
+    /// The row of `text`, whose request is added to `requests`.
+    fn read(
+        &self,
+        text: seeward_models::Result<String>,
+        requests: &mut Vec<Request>,
+    ) -> seeward_models::Result<ScoreRow> {
+        let row = ScoreRow::parse(&text?, self.carried)?;
+        requests.push(request(&row, self.images)?);
+        Ok(row)
+    }
 }
 
 fn request(row: &ScoreRow, images: &ImageFolder) -> seeward_models::Result<Request> {

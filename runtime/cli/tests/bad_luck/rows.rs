@@ -72,6 +72,37 @@ fn bad_rows_are_told_by_line_and_spoil_no_other() {
 }
 
 #[test]
+fn keys_that_hold_images_or_turns_are_refused_unless_they_are_declared_plain() {
+    let row = |extra: &str| format!("{{\"prompt\":\"p\",\"responses\":[\"a\"],{extra}}}\n");
+    let bench = Bench::new(
+        [
+            row(r#""images":["vqa0.png"]"#),
+            row(r#""image":"vqa0.png""#),
+            row(r#""history":[["q","a"]]"#),
+            row(r#""video":{"path":"v.mp4"}"#),
+            row(r#""image":12,"margin":0.5"#),
+        ]
+        .concat(),
+    );
+    assert_exit(&bench.run("out", &[]), 1, "4 rows failed: ");
+    let errors = bench.errors("out");
+    let lines: Vec<u64> = errors.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [1, 2, 3, 4]);
+    assert_eq!(
+        errors[1].1,
+        "image: not read in scoring rows: their images are under img_path (plain data? --carry image, in a training \
+         config carry: [image])"
+    );
+    let carry = ["--carry", "image", "--carry", "images"];
+    assert_exit(&bench.run("carried", &carry), 1, "2 rows failed: ");
+    let carried = bench.json_lines("carried");
+    assert_eq!(carried[0]["images"][0], "vqa0.png");
+    // The declaration decides the bytes, so that a run resumes only with the same one.
+    assert_exit(&bench.run("carried", &[]), 2, "carry was");
+    assert_exit(&bench.run("out", &carry), 2, "carry was not set");
+}
+
+#[test]
 fn a_line_of_ten_megabytes_is_scored() {
     let carried = "x".repeat(10_000_000);
     let prompt = "word ".repeat(20_000);

@@ -1,0 +1,187 @@
+//! Rotary settings of `llm_config`, in either spelling: `rope_theta` and `rope_scaling`, or `rope_parameters`, which
+//! transformers 5 writes in their place.
+
+use super::fields::Fields;
+use crate::rope::{RopeScaling, RopeSettings};
+use crate::{Error, Result};
+
+const KEYS: [&str; 3] = [THETA, SCALING, PARAMETERS];
+const THETA: &str = "rope_theta";
+const SCALING: &str = "rope_scaling";
+const PARAMETERS: &str = "rope_parameters";
+/// The base of all published classes.
+const DEFAULT_THETA: f64 = 10000.0;
+
+/// The kinds of scaling that the published code of an architecture computes.
+#[derive(Clone, Copy)]
+pub(super) struct Supported {
+    pub(super) architecture: &'static str,
+    pub(super) scalings: &'static [&'static str],
+}
+
+/// What one spelling says; `None` leaves it to the default.
+struct Said {
+    theta: Option<f64>,
+    scaling: Option<RopeScaling>,
+}
+
+/// Reads the settings of a model with heads of `head_dim`.
+///
+/// # Errors
+/// An unknown key that begins with `rope`, a kind of scaling or one of its keys that is not computed here, or two
+/// spellings that contradict each other.
+pub(super) fn settings(
+    model: &Fields,
+    head_dim: usize,
+    supported: Supported,
+) -> Result<RopeSettings> {
+    refuse_unknown(model)?;
+    let scaling = |key: &str| match model.get(key) {
+        None => Ok(None),
+        Some(_) => {
+            scaling(&model.section(key)?, model, supported, head_dim / 2).map_err(|e| e.at(key))
+        }
+    };
+    let theta = |fields: &Fields| match fields.get(THETA) {
+        None => Ok(None),
+        Some(_) => fields.positive(THETA).map(Some),
+    };
+    let mut said = Said {
+        theta: theta(model)?,
+        scaling: scaling(SCALING)?,
+    };
+    if model.get(PARAMETERS).is_some() {
+        let own = theta(&model.section(PARAMETERS)?).map_err(|e| e.at(PARAMETERS))?;
+        let parameters = Said {
+            theta: own,
+            scaling: scaling(PARAMETERS)?,
+        };
+        said = agreed(said, parameters)?;
+    }
+    Ok(RopeSettings {
+        theta: said.theta.unwrap_or(DEFAULT_THETA),
+        head_dim,
+        scaling: said.scaling,
+    })
+}
+
+fn refuse_unknown(model: &Fields) -> Result<()> {
+    let mut keys = model.keys();
+    match keys.find(|key| key.starts_with("rope") && !KEYS.contains(key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::invalid(format!(
+            "{key}: unknown key (supported: {})",
+            KEYS.join(", ")
+        ))),
+    }
+}
+
+/// The settings of a config that may have both spellings.
+fn agreed(old: Said, new: Said) -> Result<Said> {
+    let differ = |key: &str| {
+        Error::invalid(format!(
+            "{key} and {PARAMETERS} contradict each other: remove one of them"
+        ))
+    };
+    if old.theta.is_some() && new.theta.is_some() && old.theta != new.theta {
+        return Err(differ(THETA));
+    }
+    if old.scaling.is_some() && old.scaling != new.scaling {
+        return Err(differ(SCALING));
+    }
+    Ok(Said {
+        theta: new.theta.or(old.theta),
+        scaling: new.scaling,
+    })
+}
+
+fn scaling(
+    own: &Fields,
+    model: &Fields,
+    supported: Supported,
+    pairs: usize,
+) -> Result<Option<RopeScaling>> {
+    let kind = match own.text("rope_type")? {
+        Some(kind) => Some(kind),
+        None => own.text("type")?,
+    };
+    match kind {
+        Some("default") => {
+            known_keys(own, "default", &[])?;
+            Ok(None)
+        }
+        Some(kind) if supported.scalings.contains(&kind) => {
+            known_scaling(kind, model, own, pairs).map(Some)
+        }
+        // `rope_parameters` may hold the base alone.
+        None if own.get(THETA).is_some() => {
+            known_keys(own, "default", &[])?;
+            Ok(None)
+        }
+        _ => {
+            let kind = kind.unwrap_or("without a type");
+            let scalings = supported.scalings.join(", ");
+            Err(Error::invalid(format!(
+                "{kind} is not supported (supported for {}: {scalings})",
+                supported.architecture
+            )))
+        }
+    }
+}
+
+fn known_scaling(kind: &str, model: &Fields, own: &Fields, pairs: usize) -> Result<RopeScaling> {
+    const ORIGINAL: &str = "original_max_position_embeddings";
+    Ok(match kind {
+        "linear" => {
+            known_keys(own, kind, &["factor"])?;
+            RopeScaling::Linear {
+                factor: own.positive("factor")?,
+            }
+        }
+        "dynamic" => {
+            known_keys(own, kind, &["factor"])?;
+            RopeScaling::Dynamic {
+                factor: own.positive("factor")?,
+                max_positions: model.size("max_position_embeddings")?,
+            }
+        }
+        "llama3" => {
+            let keys = ["factor", "low_freq_factor", "high_freq_factor", ORIGINAL];
+            known_keys(own, kind, &keys)?;
+            RopeScaling::Llama3 {
+                factor: own.positive("factor")?,
+                low_frequency_factor: own.positive("low_freq_factor")?,
+                high_frequency_factor: own.positive("high_freq_factor")?,
+                original_positions: own.size(ORIGINAL)?,
+            }
+        }
+        _ => {
+            known_keys(own, kind, &["short_factor", "long_factor", ORIGINAL])?;
+            let original = if own.get(ORIGINAL).is_some() {
+                own
+            } else {
+                model
+            };
+            RopeScaling::LongRope {
+                short_factors: own.factors("short_factor", pairs)?,
+                long_factors: own.factors("long_factor", pairs)?,
+                original_positions: original.size(ORIGINAL)?,
+                max_positions: model.size("max_position_embeddings")?,
+            }
+        }
+    })
+}
+
+/// # Errors
+/// A key besides those of every kind and `of_kind`: whatever it asks for would be ignored.
+fn known_keys(own: &Fields, kind: &str, of_kind: &[&str]) -> Result<()> {
+    own.absent_or("partial_rotary_factor", 1.0)?;
+    let every = ["rope_type", "type", THETA, "partial_rotary_factor"];
+    let mut keys = own.keys();
+    match keys.find(|key| !every.contains(key) && !of_kind.contains(key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::invalid(format!(
+            "{key}: unknown key of a scaling of type {kind}"
+        ))),
+    }
+}

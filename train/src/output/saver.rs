@@ -1,0 +1,197 @@
+//! The checkpoints of a run: when which one is written, and which ones are removed.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::config::{Config, SaveStrategy};
+use crate::output::checkpoint::Checkpoint;
+use crate::output::folder::{self, OutputFolder, Resumed};
+use crate::output::probes::Probes;
+use crate::output::trainer_state::Progress;
+use crate::report::display::Report;
+use crate::step::best::Best;
+use crate::step::measures::Measures;
+use crate::step::trainer::Trainer;
+
+/// Writes the checkpoints of a run into its output folder.
+pub(crate) struct Saver<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) output: OutputFolder,
+    pub(crate) tokenizer_files: Vec<PathBuf>,
+    pub(crate) probes: Probes,
+    pub(crate) steps_per_epoch: usize,
+    pub(crate) total_steps: usize,
+    /// The progress that the newest checkpoint of the output folder holds.
+    pub(crate) saved: Option<Progress>,
+}
+
+/// What there is to save of a run at one moment, besides what never changes.
+pub(crate) struct Snapshot<'a> {
+    pub(crate) trainer: &'a Trainer,
+    /// Its metrics reach the disk before the checkpoint does.
+    pub(crate) report: &'a Report,
+    /// Numbers of the training rows that were skipped so far.
+    pub(crate) skipped_rows: &'a BTreeSet<usize>,
+    /// The measures of the weights on the first evaluation set, if they were evaluated.
+    pub(crate) measured: Option<&'a Measures>,
+    /// The best evaluation so far.
+    pub(crate) best: Option<Best>,
+}
+
+impl Saver<'_> {
+    /// The progress that the newest checkpoint of `output` holds, if the run resumes from there.
+    pub(crate) fn saved(output: &OutputFolder, resumed: Option<&Resumed>) -> Option<Progress> {
+        let inside = resumed.filter(|resumed| resumed.folder.starts_with(output.path()));
+        inside.map(|resumed| resumed.state.progress)
+    }
+
+    /// Refuses to train where the disk has no room for a checkpoint.
+    ///
+    /// # Errors
+    /// Not enough room: bytes needed and available are named.
+    pub(crate) fn require_room(&self, snapshot: &Snapshot) -> Result<()> {
+        self.checkpoint(snapshot)
+            .require_room(self.output.path(), folder::LAST)
+    }
+
+    /// Saves what is due: the complete run, or one more checkpoint on the way.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn save(&mut self, snapshot: &Snapshot, progress: Progress) -> Result<()> {
+        if progress.step == self.total_steps {
+            // A run that was cut off after a checkpoint may not have pruned yet.
+            self.prune()?;
+            return self.write(snapshot, folder::LAST, progress);
+        }
+        let every = match self.config.save_strategy {
+            SaveStrategy::No => return Ok(()),
+            SaveStrategy::Steps => self.config.save_steps,
+            SaveStrategy::Epoch => self.steps_per_epoch,
+        };
+        let steps = match progress.step {
+            0 => progress.warmup,
+            step => step,
+        };
+        if steps.is_multiple_of(every) {
+            self.write(snapshot, &folder::name(progress), progress)?;
+            self.prune()?;
+        }
+        Ok(())
+    }
+
+    /// Saves the weights that did best, if the run keeps them.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn save_best(&self, snapshot: &Snapshot, progress: Progress) -> Result<()> {
+        if !self.config.load_best_model_at_end {
+            return Ok(());
+        }
+        snapshot.report.sync()?;
+        self.checkpoint(snapshot)
+            .write(self.output.path(), folder::BEST, progress)
+    }
+
+    /// Completes a run that stops early, after `waited` evaluations without a better one. If it was complete before, its
+    /// last checkpoint stays unchanged. Returns a notice.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn end_early(
+        &mut self,
+        snapshot: &Snapshot,
+        progress: Progress,
+        waited: usize,
+    ) -> Result<String> {
+        if !self.output.path().join(folder::LAST).exists() {
+            self.write(snapshot, folder::LAST, progress)?;
+        }
+        Ok(format!(
+            "stopped early after step {}: {waited} evaluations without a better one",
+            progress.step
+        ))
+    }
+
+    /// Saves what is not saved yet of a run that `signal` interrupts. Returns a notice.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn interrupt(
+        &mut self,
+        snapshot: &Snapshot,
+        progress: Progress,
+        signal: impl Display,
+    ) -> Result<String> {
+        if progress > self.saved.unwrap_or_default() {
+            self.write(snapshot, &folder::name(progress), progress)?;
+        }
+        let Some(saved) = self.saved else {
+            return Ok(format!("interrupted by {signal} before the first step"));
+        };
+        let saved = self.output.path().join(folder::name(saved));
+        let advice = match (
+            self.config.save_only_model,
+            self.config.overwrite_output_dir,
+        ) {
+            (true, _) => "the model alone (save_only_model)",
+            (false, true) => "rerun the same command with overwrite_output_dir: false to resume",
+            (false, false) => "rerun the same command to resume",
+        };
+        Ok(format!(
+            "interrupted by {signal}; saved {}: {advice}",
+            saved.display()
+        ))
+    }
+
+    /// Removes what only a run that is resumed needs.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        self.output.tidy()
+    }
+
+    /// The best evaluation of a run that keeps the weights that did best.
+    pub(crate) fn best_notice(&self, best: Option<Best>) -> Option<String> {
+        let best = best.filter(|_| self.config.load_best_model_at_end)?;
+        let folder = self.output.path().join(folder::BEST);
+        let (step, value) = (best.step, best.value);
+        Some(format!(
+            "best: {value} after step {step}: {}",
+            folder.display()
+        ))
+    }
+
+    fn prune(&self) -> Result<()> {
+        let keep = self.config.save_total_limit;
+        keep.map_or(Ok(()), |keep| self.output.prune(keep))
+    }
+
+    fn write(&mut self, snapshot: &Snapshot, name: &str, progress: Progress) -> Result<()> {
+        snapshot.report.sync()?;
+        self.checkpoint(snapshot)
+            .write(self.output.path(), name, progress)?;
+        // They may come from the checkpoint that the run resumed from, which is pruned one day.
+        let folder = self.output.path().join(name);
+        let moved = |file: &PathBuf| Some(folder.join(file.file_name()?));
+        self.tokenizer_files = self.tokenizer_files.iter().filter_map(moved).collect();
+        self.saved = Some(progress);
+        Ok(())
+    }
+
+    fn checkpoint<'b>(&'b self, snapshot: &'b Snapshot) -> Checkpoint<'b> {
+        Checkpoint {
+            trainer: snapshot.trainer,
+            config: self.config,
+            tokenizer_files: &self.tokenizer_files,
+            probes: &self.probes,
+            skipped_rows: snapshot.skipped_rows,
+            measured: snapshot.measured,
+            best: snapshot.best,
+        }
+    }
+}

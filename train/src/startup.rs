@@ -1,0 +1,203 @@
+//! From the config to a run that is ready for its next step.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use tch::Device;
+
+use crate::config::{Algorithm, Config};
+use crate::data::lengths;
+use crate::data::preprocess::Preprocessor;
+use crate::data::rows::{self, Read, Rows};
+use crate::data::sampler::Sampler;
+use crate::data::skipped_rows::SkippedRows;
+use crate::model::branches::Branches;
+use crate::model::setup::Start;
+use crate::output::checkpoint;
+use crate::output::folder::{self, OutputFolder, Resumed};
+use crate::output::probes::Probes;
+use crate::output::saver::{Saver, Snapshot};
+use crate::output::trainer_state::Progress;
+use crate::report::display::Report;
+use crate::step::evaluator::Evaluator;
+use crate::step::phase::Phase;
+use crate::step::schedule::Schedule;
+use crate::step::trainer::Trainer;
+
+/// The parts of a run, as the training loop uses them.
+pub(crate) struct Run<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) rows: Arc<Rows>,
+    pub(crate) preprocessors: Arc<Branches<Preprocessor>>,
+    pub(crate) sampler: Sampler,
+    pub(crate) schedule: Schedule,
+    /// The number of steps that the text-only branch takes alone.
+    pub(crate) warmup_steps: usize,
+    pub(crate) trainer: Trainer,
+    /// The training rows that are skipped.
+    pub(crate) skipped: SkippedRows,
+    pub(crate) evaluator: Evaluator<'a>,
+    pub(crate) saver: Saver<'a>,
+    pub(crate) report: Report,
+}
+
+impl<'a> Run<'a> {
+    /// Reads everything that `config` names and makes the output folder ready. Returns the run and its progress so far.
+    ///
+    /// # Errors
+    /// A file or a row that cannot be read, an output folder that is in use or belongs to another run, a full disk.
+    pub(crate) fn open(config: &'a Config, device: Device) -> Result<(Self, Progress)> {
+        let output = OutputFolder::open(Path::new(&config.output_dir))?;
+        let resumed = output.resume(config)?;
+        let loaded = Loaded::read(config, resumed.as_ref(), device)?;
+        let probes = loaded.probes(config)?;
+        let mut notices = loaded.notices;
+        notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
+        // After the probes, which need the pixels of images whose features an earlier run has cached.
+        cache_on_disk(config, &loaded.trainer, &output)?;
+        notices.extend(resumed.as_ref().map(|r| resume_notice(r, &loaded.sampler)));
+        let saver = Saver {
+            config,
+            tokenizer_files: loaded.tokenizer_files,
+            probes,
+            steps_per_epoch: loaded.sampler.steps_per_epoch,
+            total_steps: loaded.sampler.total_steps,
+            saved: Saver::saved(&output, resumed.as_ref()),
+            output,
+        };
+        let state = resumed.map(|resumed| resumed.state).unwrap_or_default();
+        let progress = state.progress;
+        let mut report = Report::open(config, progress.step, device)?;
+        report.notices(notices);
+        let mut run = Self {
+            config,
+            schedule: Schedule::new(config, loaded.sampler.total_steps),
+            warmup_steps: warmup_steps(config, &loaded.preprocessors),
+            skipped: SkippedRows::new(&loaded.rows, config.max_bad_fraction, state.skipped_rows),
+            evaluator: Evaluator::new(config, loaded.sets, state.best)?,
+            rows: Arc::new(loaded.rows),
+            preprocessors: Arc::new(loaded.preprocessors),
+            sampler: loaded.sampler,
+            trainer: loaded.trainer,
+            saver,
+            report,
+        };
+        run.require_room(progress)?;
+        Ok((run, progress))
+    }
+
+    /// Better now than after hours. The optimizer's moments, which come with the first step, are not counted.
+    fn require_room(&mut self, progress: Progress) -> Result<()> {
+        let is_complete = progress.step >= self.sampler.total_steps;
+        let (saver, snapshot) = self.saving();
+        match is_complete {
+            true => Ok(()),
+            false => saver.require_room(&snapshot),
+        }
+    }
+
+    /// The saver, and everything that a checkpoint holds of the run at this moment.
+    pub(crate) fn saving(&mut self) -> (&mut Saver<'a>, Snapshot<'_>) {
+        let snapshot = Snapshot {
+            trainer: &self.trainer,
+            report: &self.report,
+            skipped_rows: self.skipped.numbers(),
+            measured: self.evaluator.measured_at(self.trainer.taken),
+            best: self.evaluator.best(),
+        };
+        (&mut self.saver, snapshot)
+    }
+
+    /// The progress of the run when `step` steps of a phase are taken.
+    pub(crate) fn progress(&self, phase: Phase, step: usize) -> Progress {
+        match phase {
+            Phase::TextWarmUp => Progress {
+                warmup: step,
+                step: 0,
+            },
+            Phase::Joint => Progress {
+                warmup: self.warmup_steps,
+                step,
+            },
+        }
+    }
+}
+
+/// Everything that is read before the output folder changes.
+struct Loaded {
+    rows: Rows,
+    /// Evaluation sets by name.
+    sets: Vec<(String, Rows)>,
+    preprocessors: Branches<Preprocessor>,
+    trainer: Trainer,
+    sampler: Sampler,
+    tokenizer_files: Vec<PathBuf>,
+    notices: Vec<String>,
+}
+
+impl Loaded {
+    fn read(config: &Config, resumed: Option<&Resumed>, device: Device) -> Result<Self> {
+        let mut notices = Vec::new();
+        let rows = read_rows(config, &config.dataset_path, &mut notices)?;
+        let set = |(name, path): (&String, &String)| {
+            Ok((name.clone(), read_rows(config, path, &mut notices)?))
+        };
+        let sets = config.eval_data.iter().map(set).collect::<Result<_>>()?;
+        let start = Start::load(config, resumed.map(|resumed| &*resumed.folder), device)?;
+        notices.extend(start.notices);
+        let mut trainer = Trainer::new(config, start.models, start.parameters);
+        if let Some(resumed) = resumed {
+            checkpoint::restore(&mut trainer, resumed)?;
+        }
+        let mut sampler = Sampler::new(config, rows.count())?;
+        if config.group_by_length {
+            sampler = sampler.grouped(lengths::estimate(&rows, &start.preprocessors.main)?);
+        }
+        Ok(Self {
+            rows,
+            sets,
+            preprocessors: start.preprocessors,
+            trainer,
+            sampler,
+            tokenizer_files: start.tokenizer_files,
+            notices,
+        })
+    }
+
+    /// Probes of the first evaluation set, or of the training rows. A model without a reward head has none.
+    fn probes(&self, config: &Config) -> Result<Probes> {
+        let rows = self.sets.first().map_or(&self.rows, |(_, rows)| rows);
+        match config.algorithm {
+            Algorithm::Sft => Ok(Probes::none()),
+            _ => Probes::choose(rows, &self.preprocessors),
+        }
+    }
+}
+
+/// The number of steps that the text-only branch takes alone, if there is one.
+fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usize {
+    let steps = config.text_branch_warmup_steps;
+    preprocessors.text.as_ref().map_or(0, |_| steps)
+}
+
+fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
+    let read = Read::open(config, Path::new(path))?;
+    let (rows, unreadable) = read.within(config.max_bad_fraction)?;
+    notices.extend(unreadable.iter().map(rows::notice));
+    Ok(rows)
+}
+
+fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> Result<()> {
+    let folder = output.path().join(folder::FEATURES);
+    let mut models = trainer.models.each();
+    models.try_for_each(|model| Ok(model.keep_on_disk(&folder, config.vision_cache_disk)?))
+}
+
+fn resume_notice(resumed: &Resumed, sampler: &Sampler) -> String {
+    let folder = resumed.folder.display();
+    match resumed.state.progress.step == sampler.total_steps {
+        true => format!("{folder}: the run is complete"),
+        false => format!("resuming from {folder}"),
+    }
+}
