@@ -89,7 +89,7 @@ pub fn vision_contract(image_size: usize, tokens_per_tile: usize, width: usize) 
     }
 }
 
-/// The reward graph: a forest, its image embeddings and rope tables → f32 rewards [k]. Names and order are those of
+/// The reward graph: a forest, its image embeddings and rope tables → f32 rewards `[k]`. Names and order are those of
 /// [`crate::net::RewardInputs`].
 pub fn reward_contract(width: usize, head_dim: usize) -> Contract {
     use Element::{F32, I32, I64};

@@ -21,7 +21,7 @@ pub enum Error {
     /// Content that breaks a rule: expected versus got.
     #[error("{0}")]
     Invalid(String),
-    /// An image that cannot be used. One that cannot be read is an [`Error::Io`].
+    /// An image that cannot be used.
     #[error("{problem}")]
     Image {
         /// The kind of problem.
@@ -80,6 +80,8 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImageFault {
+    /// The file cannot be read.
+    Unreadable,
     /// Not an image of a known format.
     Format,
     /// Broken, cut off, or coded in a way that is not supported.

@@ -1,4 +1,4 @@
-//! What holds for any input: rows, lines, pictures, tensors.
+//! What holds for any input: rows, lines, images, tensors.
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Cow;
@@ -131,8 +131,8 @@ proptest! {
         (width, height) in (1..300_u32, 1..300_u32),
         color in any::<[u8; 3]>(),
     ) {
-        let picture = Rgb::new(width, height, color.repeat((width * height) as usize)).unwrap();
-        let tiles = tiles(&picture, &settings).unwrap();
+        let image = Rgb::new(width, height, color.repeat((width * height) as usize)).unwrap();
+        let tiles = tiles(&image, &settings).unwrap();
         let (count, side) = (tile_count(width, height, &settings), settings.image_size as usize);
         prop_assert_eq!(tiles.dim(), (count, side, side, 3));
         let thumbnail = usize::from(settings.dynamic && settings.use_thumbnail && count > 1);

@@ -1,26 +1,23 @@
-//! Measures what stands behind the rates by which rows are packed (`seeward_models::forest::Rates`) with a bundle, text alone:
+//! Measures the rates by which rows are packed (`seeward_models::forest::Rates`) with a bundle, on text alone:
 //!
 //! ```sh
 //! cargo run --release -p seeward-runtime --example rates -- bundles/mine
 //! ```
 //!
-//! Seconds of runs of one row are fitted by `run + token · T + pair · T²`, least squares of the relative error, over the
-//! median of several rounds. A wide model tells what weights cost, a tiny one what its layers do.
+//! Fits the seconds of runs of one row by `run + token · T + pair · T²`: least squares of the relative error, on the median of
+//! several rounds. A wide model gives the cost of its weights, a tiny one that of its layers.
 
 use std::time::Duration;
 
 use seeward_runtime::{Options, Request, RewardModel};
 
-/// Words of the rows. They are a token each, or nearly.
+/// Words of the rows, of about one token each.
 const WORDS: [usize; 9] = [1, 16, 64, 128, 256, 512, 1024, 2048, 3072];
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = std::env::args().nth(1).ok_or("usage: rates BUNDLE")?;
-    let options = Options {
-        batch_tokens: usize::MAX,
-        ..Options::default()
-    };
+    let options = Options::default().batch_tokens(usize::MAX);
     let model = RewardModel::load(&bundle, options)?;
     let mut rows: Vec<(f64, Vec<f64>)> = vec![(0.0, Vec::new()); WORDS.len()];
     for _ in 0..=ROUNDS {
@@ -55,25 +52,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Tokens of a row of so many words, and the engine's time for it.
+/// Tokens of a row of this many words, and the engine's time for it.
 fn run(model: &RewardModel, words: usize) -> seeward_runtime::Result<(u64, Duration)> {
-    let request = Request {
-        prompt: "a ".repeat(words),
-        responses: vec!["b".to_owned()],
-        ..Request::default()
-    };
+    let request = Request::new("a ".repeat(words)).response("b");
     let usage = model.score(&[request])?.usage;
     Ok((usage.tokens, usage.engine))
 }
 
-/// Of all rounds but the first.
+/// The median of all rounds but the first.
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.remove(0);
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
 }
 
-/// The (a, b, c) for which a + b·t + c·t² is nearest to the seconds, relative to them.
+/// The (a, b, c) that minimise the relative error of a + b·t + c·t².
 fn fit(points: &[(f64, f64)]) -> [f64; 3] {
     let mut system = [[0.0; 4]; 3];
     for &(tokens, seconds) in points {

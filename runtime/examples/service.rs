@@ -1,4 +1,4 @@
-//! A reward model behind HTTP. Requests that arrive together are scored together:
+//! A reward model as an HTTP service. Requests that arrive together are scored together:
 //!
 //! ```sh
 //! cargo run --release -p seeward-runtime --example service -- bundles/mine 127.0.0.1:8080
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The answer is `{"rewards": […], "truncated": […]}`, or `{"error": "…"}` with status 422 for a request that cannot be
-//! scored, 503 when too many wait, 500 when the engine fails.
+//! scored, 503 when the queue is full, 500 when the engine fails.
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -15,10 +15,10 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use seeward_runtime::{Batcher, Batching, Error, Image, Options, Request, RewardModel};
+use seeward_runtime::{BatchConfig, Batcher, Error, Options, Request, RewardModel};
 use serde::{Deserialize, Serialize};
 
-/// Most bytes of a request.
+/// The maximum number of bytes of a request.
 const BODY_LIMIT: usize = 32 << 20;
 
 #[derive(Deserialize)]
@@ -46,16 +46,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: service BUNDLE ADDRESS".into());
     };
     let model = RewardModel::load(bundle, Options::default())?;
-    let batcher = Batcher::new(model, Batching::default())?;
+    let batcher = Batcher::new(model, BatchConfig::default())?;
     let listener = tokio::net::TcpListener::bind(address).await?;
     eprintln!("listening on http://{}", listener.local_addr()?);
-    // What has been taken is answered before the program ends.
+    // Accepted requests are answered before the program ends.
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     let server = axum::serve(listener, router(batcher)).with_graceful_shutdown(stop);
     Ok(server.await?)
 }
 
-/// The routes, with the handle that they share.
+/// The routes, with the batcher that they share.
 pub(crate) fn router(batcher: Batcher) -> Router {
     Router::new()
         .route("/score", post(score))
@@ -63,7 +63,7 @@ pub(crate) fn router(batcher: Batcher) -> Router {
         .with_state(batcher)
 }
 
-/// A client that goes away drops this future, and with it the request, if it still waits.
+/// When a client disconnects, this future is dropped, which cancels a request that is still waiting.
 async fn score(
     State(batcher): State<Batcher>,
     Json(question): Json<Question>,
@@ -77,20 +77,17 @@ async fn score(
 
 fn request(question: Question) -> Result<Request, Refusal> {
     let images = question.images.iter().map(|image| STANDARD.decode(image));
-    let images: Result<Vec<_>, _> = images.map(|bytes| bytes.map(Image::Bytes)).collect();
+    let images: Result<Vec<_>, _> = images.collect();
     let refused = |e| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("images: {e}"));
-    Ok(Request {
-        prompt: question.prompt,
-        images: images.map_err(refused)?,
-        responses: question.responses,
-    })
+    let request = Request::new(question.prompt).images(images.map_err(refused)?);
+    Ok(request.responses(question.responses))
 }
 
-/// The one place where errors become statuses.
+/// The HTTP status of each error.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = match error {
-            Error::Busy { .. } | Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Error::QueueFull { .. } | Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Error::Batch(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

@@ -1,22 +1,27 @@
-//! An answer that is still to come: to be waited for by a thread, or awaited on any executor.
+//! A pending answer: a thread can wait for it, async code can await it on any executor.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::batcher::Queue;
 use crate::{Error, Result, Scores};
 
-/// The scores of a request that a [`Batcher`](crate::Batcher) has taken: a future, and to be had blocking too. Dropped, the
-/// request is taken out of the queue.
+/// The pending scores of a request in a [`Batcher`](crate::Batcher): a future, with a blocking [`wait`](Self::wait) too.
+/// Dropping it cancels the request.
 #[must_use = "dropping it cancels the request"]
 pub struct Answer {
     slot: Arc<Slot>,
-    queue: Arc<Queue>,
+    queue: Arc<dyn Cancel>,
 }
 
-/// What fills an answer: with [`Error::Closed`] if it is dropped unkept.
+/// A queue that a request can be removed from.
+pub(crate) trait Cancel: Send + Sync {
+    /// Removes the request of this answer, if it is still waiting.
+    fn cancel(&self, answer: &Answer);
+}
+
+/// The other end of an answer, which fills it; dropped unfilled, it fills it with [`Error::Closed`].
 pub(crate) struct Promise(Arc<Slot>);
 
 #[derive(Default)]
@@ -35,7 +40,7 @@ impl Answer {
     /// Waits for the scores.
     ///
     /// # Errors
-    /// The request's own; [`Error::Batch`] when the engine failed on the batch.
+    /// The request's own; [`Error::Batch`] when the engine failed on its batch.
     pub fn wait(self) -> Result<Scores> {
         let mut state = self.slot.lock();
         loop {
@@ -70,25 +75,25 @@ impl Drop for Answer {
 }
 
 impl Promise {
-    pub(crate) fn new(queue: Arc<Queue>) -> (Self, Answer) {
+    pub(crate) fn new(queue: Arc<dyn Cancel>) -> (Self, Answer) {
         let slot = Arc::new(Slot::default());
         (Self(slot.clone()), Answer { slot, queue })
     }
 
-    /// Whether this answer is the one to be filled.
+    /// Whether it fills this answer.
     pub(crate) fn is_for(&self, answer: &Answer) -> bool {
         Arc::ptr_eq(&self.0, &answer.slot)
     }
 
     /// Fills the answer.
-    pub(crate) fn keep(self, result: Result<Scores>) {
+    pub(crate) fn fill(self, result: Result<Scores>) {
         self.0.fill(result);
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        // One that was kept is full, or has been read; nobody looks again.
+        // Without effect on an answer that was filled before.
         self.0.fill(Err(Error::Closed));
     }
 }

@@ -1,4 +1,4 @@
-//! Batching across callers: many threads ask, two of the batcher's own prepare and run what has come together.
+//! Batching across callers: requests of many threads gather in a queue; two threads of the batcher prepare and run them.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,58 +7,98 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::answer::{Answer, Promise};
+use crate::answer::{Answer, Cancel, Promise};
 use crate::{Error, Prepared, Request, Result, RewardModel, Scores, Usage};
 
-/// How requests of several callers come together.
+/// How requests of several callers are batched.
+///
+/// ```
+/// use seeward_runtime::BatchConfig;
+///
+/// let config = BatchConfig::default().max_batch_size(8).queue_capacity(64);
+/// assert_eq!(config.max_batch_size, 8);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batching {
-    /// Most requests of a batch.
-    pub requests: usize,
-    /// How long a request waits for others while the engine is idle. While it is busy requests gather anyway.
-    pub delay: Duration,
-    /// Most requests that wait, those of the two batches on their way not counted.
-    pub waiting: usize,
+#[non_exhaustive]
+pub struct BatchConfig {
+    /// The maximum number of requests of a batch.
+    pub max_batch_size: usize,
+    /// The maximum time that a request waits for others while the engine is idle. While it is busy requests gather anyway.
+    pub max_delay: Duration,
+    /// The maximum number of waiting requests, those of the two batches in progress not counted.
+    pub queue_capacity: usize,
 }
 
-impl Default for Batching {
+impl Default for BatchConfig {
     fn default() -> Self {
         Self {
-            requests: 32,
-            delay: Duration::from_millis(5),
-            waiting: 256,
+            max_batch_size: 32,
+            max_delay: Duration::from_millis(5),
+            queue_capacity: 256,
+        }
+    }
+}
+
+impl BatchConfig {
+    /// Sets [`max_batch_size`](Self#structfield.max_batch_size).
+    #[must_use]
+    pub fn max_batch_size(mut self, requests: usize) -> Self {
+        self.max_batch_size = requests;
+        self
+    }
+
+    /// Sets [`max_delay`](Self#structfield.max_delay).
+    #[must_use]
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// Sets [`queue_capacity`](Self#structfield.queue_capacity).
+    #[must_use]
+    pub fn queue_capacity(mut self, requests: usize) -> Self {
+        self.queue_capacity = requests;
+        self
+    }
+
+    fn validate(&self) -> Result<()> {
+        let values = [
+            ("max_batch_size", self.max_batch_size),
+            ("queue_capacity", self.queue_capacity),
+        ];
+        match values.iter().find(|(_, value)| *value == 0) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let problem = format!("{name}: expected at least 1, got 0");
+                Err(Error::Options(problem))
+            }
         }
     }
 }
 
 /// Scores requests of many callers together. Clones are handles of the same queue: give one to every thread or task.
 ///
-/// ```
-/// use seeward_runtime::{Batcher, Batching, Options, Request, RewardModel};
+/// ```no_run
+/// use seeward_runtime::{BatchConfig, Batcher, Options, Request, RewardModel};
 ///
-/// # const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/bundles/qwen2");
-/// let model = RewardModel::load(BUNDLE, Options::default())?;
-/// let batcher = Batcher::new(model, Batching::default())?;
-/// let request = Request {
-///     prompt: "Is water wet?".to_owned(),
-///     responses: vec!["Yes.".to_owned()],
-///     ..Request::default()
-/// };
-/// let answer = batcher.submit(request.clone())?; // Error::Busy when too many wait
+/// let model = RewardModel::load("bundles/mine", Options::default())?;
+/// let batcher = Batcher::new(model, BatchConfig::default())?;
+/// let request = Request::new("Is water wet?").response("Yes.");
+/// let answer = batcher.submit(request.clone())?; // Error::QueueFull when too many are waiting
 /// println!("{:?}", answer.wait()?.rewards); // or `answer.await?` in async code, on any executor
 /// println!("{:?}", batcher.score(request)?.rewards); // waits for a place in the queue, and for the answer
 /// # Ok::<(), seeward_runtime::Error>(())
 /// ```
 ///
-/// **Threads.** The batcher has two: one reads, tokenises and packs the next batch while the other's is in the engine. They
-/// end with [`close`](Self::close) or with the last handle; both wait until everything that was taken has been answered.
+/// **Threads.** The batcher has two: one reads, tokenises and packs the next batch while the engine runs the previous one. They
+/// end with [`close`](Self::close) or with the last handle; both wait until every accepted request has been answered.
 ///
-/// **Memory.** At most `waiting` requests in the queue, and two batches on their way.
+/// **Memory.** At most `queue_capacity` requests in the queue, and two batches in progress.
 ///
-/// **Cancellation.** Dropping an [`Answer`] takes its request out of the queue; one that is already in a batch is computed
-/// in vain.
+/// **Cancellation.** Dropping an [`Answer`] removes its request from the queue; one that is already in a batch is computed,
+/// and the result discarded.
 ///
-/// A request's neighbours do not change its rewards but for rounding.
+/// A request's neighbours change its rewards by rounding at most.
 #[derive(Clone)]
 pub struct Batcher(Arc<Owner>);
 
@@ -68,26 +108,26 @@ struct Owner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A request that waits.
+/// A waiting request.
 struct Ticket {
     request: Request,
     promise: Promise,
     since: Instant,
 }
 
-/// Requests on their way to the engine.
+/// Requests that are ready for the engine.
 struct Batch {
     promises: Vec<Promise>,
     prepared: Result<Prepared>,
 }
 
-pub(crate) struct Queue {
-    batching: Batching,
+struct Queue {
+    config: BatchConfig,
     state: Mutex<State>,
-    /// Something came, or nothing will any more.
-    came: Condvar,
-    /// There is room again, or there will be none any more.
-    left: Condvar,
+    /// Signalled when a request arrives or the queue closes.
+    arrived: Condvar,
+    /// Signalled when there is room again or the queue closes.
+    freed: Condvar,
 }
 
 #[derive(Default)]
@@ -101,28 +141,20 @@ impl Batcher {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Batches or a queue of no requests; no threads to be had.
-    pub fn new(model: RewardModel, batching: Batching) -> Result<Self> {
-        for (name, value) in [
-            ("requests", batching.requests),
-            ("waiting", batching.waiting),
-        ] {
-            if value == 0 {
-                let problem = format!("{name}: expected at least 1, got 0");
-                return Err(Error::Options(problem));
-            }
-        }
+    /// A batch size or queue capacity of zero; threads that cannot be started.
+    pub fn new(model: RewardModel, config: BatchConfig) -> Result<Self> {
+        config.validate()?;
         let queue = Arc::new(Queue {
-            batching,
+            config,
             state: Mutex::default(),
-            came: Condvar::new(),
-            left: Condvar::new(),
+            arrived: Condvar::new(),
+            freed: Condvar::new(),
         });
         let batcher = Self(Arc::new(Owner {
             queue: queue.clone(),
             threads: Mutex::default(),
         }));
-        // A batch waits for the engine, and no second one behind it: later requests still find company.
+        // One batch at most waits for the engine, so that later requests still gather.
         let (ready, batches) = sync_channel(0);
         let (q, m) = (queue.clone(), model.clone());
         batcher.spawn("seeward-prepare", move || prepare(&q, &m, &ready))?;
@@ -137,40 +169,39 @@ impl Batcher {
         Ok(())
     }
 
-    /// Takes a request without ever blocking.
+    /// Accepts a request without blocking.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the queue is full, [`Error::Closed`] behind [`close`](Self::close).
+    /// [`Error::QueueFull`]; [`Error::Closed`] after [`close`](Self::close).
     pub fn submit(&self, request: Request) -> Result<Answer> {
         let queue = &self.0.queue;
         let state = queue.lock();
-        match state.tickets.len() < queue.batching.waiting || state.closed {
-            true => queue.take(state, request),
-            false => Err(Error::Busy {
-                waiting: state.tickets.len(),
-            }),
+        let capacity = queue.config.queue_capacity;
+        match state.tickets.len() < capacity || state.closed {
+            true => queue.accept(state, request),
+            false => Err(Error::QueueFull { capacity }),
         }
     }
 
-    /// Takes a request, as soon as there is room for it, and waits for its scores.
+    /// Accepts a request as soon as there is room for it, and waits for its scores.
     ///
     /// # Errors
     /// The request's own; [`Error::Batch`] when the engine failed; [`Error::Closed`].
     pub fn score(&self, request: Request) -> Result<Scores> {
         let queue = &self.0.queue;
-        let full =
-            |state: &mut State| state.tickets.len() >= queue.batching.waiting && !state.closed;
-        let state = queue.left.wait_while(queue.lock(), full);
+        let capacity = queue.config.queue_capacity;
+        let full = |state: &mut State| state.tickets.len() >= capacity && !state.closed;
+        let state = queue.freed.wait_while(queue.lock(), full);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        queue.take(state, request)?.wait()
+        queue.accept(state, request)?.wait()
     }
 
-    /// What all batches have taken so far.
+    /// The work of all batches so far.
     pub fn usage(&self) -> Usage {
         self.0.queue.lock().usage
     }
 
-    /// Takes nothing more, and returns when all that was taken has been answered.
+    /// Accepts no more requests, and returns when every accepted one has been answered.
     pub fn close(&self) {
         self.0.close();
     }
@@ -181,10 +212,10 @@ impl Owner {
         self.queue.close();
         let threads = std::mem::take(&mut *lock(&self.threads));
         let here = thread::current().id();
-        // The last handle may go in a waker that one of them calls; it cannot wait for itself.
+        // The last handle may be dropped in a waker that one of these threads calls; it cannot wait for itself.
         if threads.iter().all(|thread| thread.thread().id() != here) {
             for thread in threads {
-                // What it panicked with has been printed, and its callers know.
+                // A panic has been printed, and its callers have an error.
                 let _ = thread.join();
             }
         }
@@ -202,7 +233,7 @@ impl Queue {
         lock(&self.state)
     }
 
-    fn take(
+    fn accept(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
         request: Request,
@@ -216,28 +247,17 @@ impl Queue {
             promise,
             since: Instant::now(),
         });
-        self.came.notify_one();
+        self.arrived.notify_one();
         Ok(answer)
-    }
-
-    /// Takes the request of this answer out again, if it still waits.
-    pub(crate) fn cancel(&self, answer: &Answer) {
-        let mut state = self.lock();
-        let index = state.tickets.iter().position(|t| t.promise.is_for(answer));
-        let ticket = index.and_then(|index| state.tickets.remove(index));
-        drop(state);
-        if ticket.is_some() {
-            self.left.notify_one();
-        }
     }
 
     fn close(&self) {
         self.lock().closed = true;
-        self.came.notify_all();
-        self.left.notify_all();
+        self.arrived.notify_all();
+        self.freed.notify_all();
     }
 
-    /// The next batch: full, or as full as it became within the delay. None once the queue is closed and empty.
+    /// The next batch: full, or the requests that arrived within the delay. None once the queue is closed and empty.
     fn next(&self) -> Option<Vec<Ticket>> {
         let mut state = self.lock();
         loop {
@@ -245,29 +265,39 @@ impl Queue {
                 if state.closed {
                     return None;
                 }
-                state = self
-                    .came
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let woken = self.arrived.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = self.batching.delay.saturating_sub(first.since.elapsed());
-            let full = state.tickets.len() >= self.batching.requests;
-            if full || state.closed || left.is_zero() {
+            let remaining = self.config.max_delay.saturating_sub(first.since.elapsed());
+            let full = state.tickets.len() >= self.config.max_batch_size;
+            if full || state.closed || remaining.is_zero() {
                 break;
             }
-            let waited = self.came.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.arrived.wait_timeout(state, remaining);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let count = state.tickets.len().min(self.batching.requests);
+        let count = state.tickets.len().min(self.config.max_batch_size);
         let batch = state.tickets.drain(..count).collect();
         drop(state);
-        self.left.notify_all();
+        self.freed.notify_all();
         Some(batch)
     }
 }
 
-/// Closes the queue when a thread ends, be it by panicking, and gives up what waits: nobody may wait for ever.
+impl Cancel for Queue {
+    fn cancel(&self, answer: &Answer) {
+        let mut state = self.lock();
+        let index = state.tickets.iter().position(|t| t.promise.is_for(answer));
+        let ticket = index.and_then(|index| state.tickets.remove(index));
+        drop(state);
+        if ticket.is_some() {
+            self.freed.notify_one();
+        }
+    }
+}
+
+/// Closes the queue when a thread ends, even by a panic, and drops waiting requests, so that no caller waits forever.
 struct ClosesQueue<'a>(&'a Queue);
 
 impl Drop for ClosesQueue<'_> {
@@ -284,35 +314,35 @@ fn prepare(queue: &Queue, model: &RewardModel, ready: &SyncSender<Batch>) {
     while let Some(tickets) = queue.next() {
         let pairs = tickets.into_iter().map(|t| (t.request, t.promise));
         let (requests, promises): (Vec<_>, Vec<_>) = pairs.unzip();
-        let prepared = unpanicked(|| model.prepare(&requests));
+        let prepared = catch_panic(|| model.prepare(&requests));
         if ready.send(Batch { promises, prepared }).is_err() {
             return;
         }
     }
 }
 
-/// The second one.
+/// The second thread.
 fn run(queue: &Queue, model: &RewardModel, batches: &Receiver<Batch>) {
     let _guard = ClosesQueue(queue);
     while let Ok(batch) = batches.recv() {
-        let scored = batch.prepared.and_then(|p| unpanicked(|| model.run(p)));
+        let scored = batch.prepared.and_then(|p| catch_panic(|| model.run(p)));
         match scored {
             Ok(scored) => {
                 queue.lock().usage += scored.usage;
                 let answers = batch.promises.into_iter().zip(scored.results);
-                answers.for_each(|(promise, result)| promise.keep(result));
+                answers.for_each(|(promise, result)| promise.fill(result));
             }
             Err(error) => {
                 let error = Arc::new(error);
                 let promises = batch.promises.into_iter();
-                promises.for_each(|promise| promise.keep(Err(Error::Batch(error.clone()))));
+                promises.for_each(|promise| promise.fill(Err(Error::Batch(error.clone()))));
             }
         }
     }
 }
 
-/// A panic, which would be a bug, costs its batch and not the service.
-fn unpanicked<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Turns a panic, which would be a bug, into an error of its batch.
+fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked))
 }
 

@@ -1,27 +1,23 @@
-//! Where a model runs, chosen at run time.
+//! Devices, chosen at run time.
 
 use std::fmt;
 use std::str::FromStr;
 
-use seeward_models::bundle::Manifest;
-use seeward_models::kinds::{Precision, Target};
-
-use crate::{Error, Result};
-
-/// Where a model runs. Never replaced by another one: a device that is not there is an error.
+/// Where a model runs. Never replaced by another one: a missing device is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// The NVIDIA GPU of this number, through CUDA.
+    /// The NVIDIA GPU with this index, through CUDA.
     Cuda(u32),
-    /// The NVIDIA GPU of this number, through TensorRT.
+    /// The NVIDIA GPU with this index, through TensorRT.
     Tensorrt(u32),
 }
 
 impl Device {
-    /// ONNX Runtime's name for what runs the model there.
+    /// The name of ONNX Runtime's execution provider for this device.
     pub fn provider(self) -> &'static str {
         match self {
             Self::Cpu => "CPUExecutionProvider",
@@ -30,41 +26,12 @@ impl Device {
         }
     }
 
-    /// Most rows of a run. TensorRT takes memory beforehand for the most rows of the most tokens that it is told of; as many
-    /// rows as there are tokens would be their square.
+    /// The maximum number of rows of a run. TensorRT allocates memory beforehand for the largest shape that it is told of; as
+    /// many rows as there are tokens would be their square.
     pub(crate) fn most_rows(self) -> usize {
         match self {
             Self::Cpu | Self::Cuda(_) => usize::MAX,
             Self::Tensorrt(_) => 1,
-        }
-    }
-
-    /// Refuses a bundle made for another device, or in a precision that this one has no kernels for.
-    pub(crate) fn check(self, manifest: &Manifest) -> Result<()> {
-        let target = match self {
-            Self::Cpu => Target::Cpu,
-            Self::Cuda(_) => Target::Cuda,
-            Self::Tensorrt(_) => Target::Tensorrt,
-        };
-        if ![target, Target::Portable].contains(&manifest.target) {
-            let problem = format!(
-                "the bundle is made for {:?} (export it with --target portable, which runs everywhere)",
-                manifest.target
-            );
-            return Err(self.refuses(problem.to_lowercase()));
-        }
-        if self == Self::Cpu && manifest.precision == Precision::Bf16 {
-            let problem = "the bundle is bf16, for which ONNX Runtime's CPU provider has no MatMul \
-                           (export it with --dtype fp32, or fp16, or run it on a GPU)";
-            return Err(self.refuses(problem.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn refuses(self, problem: String) -> Error {
-        Error::Device {
-            device: self,
-            problem,
         }
     }
 }
@@ -73,25 +40,28 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Tensorrt(number) => write!(f, "tensorrt:{number}"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Tensorrt(index) => write!(f, "tensorrt:{index}"),
         }
     }
 }
 
+/// A text that names no device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("device: expected cpu, cuda[:N] or tensorrt[:N], got {0}")]
+pub struct ParseDeviceError(String);
+
 /// `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`.
 impl FromStr for Device {
-    type Err = Error;
+    type Err = ParseDeviceError;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let (name, number) = text.split_once(':').unwrap_or((text, "0"));
-        match (name, number.parse()) {
+    fn from_str(text: &str) -> Result<Self, ParseDeviceError> {
+        let (name, index) = text.split_once(':').unwrap_or((text, "0"));
+        match (name, index.parse()) {
             ("cpu", _) if text == name => Ok(Self::Cpu),
-            ("cuda", Ok(number)) => Ok(Self::Cuda(number)),
-            ("tensorrt", Ok(number)) => Ok(Self::Tensorrt(number)),
-            _ => Err(Error::Options(format!(
-                "device: expected cpu, cuda[:N] or tensorrt[:N], got {text}"
-            ))),
+            ("cuda", Ok(index)) => Ok(Self::Cuda(index)),
+            ("tensorrt", Ok(index)) => Ok(Self::Tensorrt(index)),
+            _ => Err(ParseDeviceError(text.to_owned())),
         }
     }
 }
@@ -111,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_is_refused() {
+    fn a_text_that_names_no_device_is_refused() {
         for text in [
             "",
             "gpu",

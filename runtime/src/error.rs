@@ -1,24 +1,26 @@
-//! What can go wrong: with one request (the others are scored), with loading, or with the engine.
+//! Errors of one request (the others are scored), of loading, and of the engine.
 
 use std::sync::Arc;
 
 use seeward_models::kinds::{InputMode, Precision};
 
-use crate::Device;
+use crate::device::{Device, ParseDeviceError};
 
-/// A request that cannot be scored, or a model that cannot be loaded or run.
+/// A request that cannot be scored, or a model that cannot be loaded or run. Errors of `seeward_models` inside keep their
+/// type, so that callers can match the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A request's picture is missing, broken or too large.
-    #[error("image {image}: {problem}")]
+    /// A request's image is missing, broken or too large.
+    #[error("image {image}: {error}")]
+    #[non_exhaustive]
     Image {
         /// Its path, or its place among the request's images, counted from 1.
         image: String,
-        /// What is wrong with it.
-        problem: String,
+        /// The cause; requests with the same image share it.
+        error: Arc<seeward_models::Error>,
     },
-    /// A request's prompt and response make no conversation that the model can read.
+    /// A request's prompt, images and response make no conversation that the model can read.
     #[error("{0}")]
     Prompt(seeward_models::Error),
     /// A request without responses.
@@ -26,16 +28,18 @@ pub enum Error {
     NoResponses,
     /// A request with images, and a bundle without a vision graph.
     #[error("this bundle has no vision graph, so it cannot score the request's {images} images")]
+    #[non_exhaustive]
     NoVision {
-        /// How many the request has.
+        /// The request's number of images.
         images: usize,
     },
-    /// A response's reward is no number: somewhere on the way the model left its precision's range.
-    #[error("response {response}: the reward is {reward}; in {precision}, the model leaves the range of its numbers", precision = format!("{precision:?}").to_lowercase())]
+    /// A response's reward is NaN or infinite: a value inside the model exceeded the range of its precision.
+    #[error("response {response}: the reward is {reward}; in {precision}, a value exceeds the range", precision = format!("{precision:?}").to_lowercase())]
+    #[non_exhaustive]
     NotFinite {
         /// The response's place in the request, counted from 1.
         response: usize,
-        /// What came out.
+        /// The reward.
         reward: f32,
         /// The bundle's precision.
         precision: Precision,
@@ -43,16 +47,18 @@ pub enum Error {
     /// The bundle is missing, broken or has changed.
     #[error("{0}")]
     Bundle(seeward_models::Error),
-    /// The bundle was made for other inputs than those asked for.
+    /// The bundle reads other inputs than the options ask for.
     #[error("the bundle's model is {bundle}, which excludes {asked}", bundle = name(*bundle), asked = name(*asked))]
+    #[non_exhaustive]
     InputMode {
-        /// What the bundle says.
+        /// The bundle's mode.
         bundle: InputMode,
-        /// What the options say.
+        /// The options' mode.
         asked: InputMode,
     },
-    /// The device is not there, or not one for this bundle.
+    /// The device is missing, or cannot run this bundle.
     #[error("device {device}: {problem}")]
+    #[non_exhaustive]
     Device {
         /// The device asked for.
         device: Device,
@@ -62,24 +68,26 @@ pub enum Error {
     /// ONNX Runtime's library cannot be loaded.
     #[error("ONNX Runtime: {0}")]
     Library(String),
-    /// ONNX Runtime refuses a graph or a run of it. Other requests would fare no better.
+    /// ONNX Runtime refuses a graph or a run of it. Other requests would fail too.
     #[error("{graph}: {problem}")]
+    #[non_exhaustive]
     Engine {
         /// The graph's file name.
         graph: &'static str,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's message.
         problem: String,
     },
-    /// Too many requests wait. Later there may be room.
-    #[error("{waiting} requests wait already")]
-    Busy {
-        /// How many.
-        waiting: usize,
+    /// The batcher's queue is full. Retry later.
+    #[error("the queue is full: {capacity} requests are waiting")]
+    #[non_exhaustive]
+    QueueFull {
+        /// The queue's capacity.
+        capacity: usize,
     },
-    /// The batcher takes no more requests, or ended before it came to this one.
+    /// The batcher accepts no more requests, or ended before it reached this one.
     #[error("the batcher is closed")]
     Closed,
-    /// The engine failed on the batch that this request was in.
+    /// The engine failed on this request's batch.
     #[error("{0}")]
     Batch(Arc<Error>),
     /// A bug in this crate or one below it; its place was printed to stderr.
@@ -92,6 +100,12 @@ pub enum Error {
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<ParseDeviceError> for Error {
+    fn from(error: ParseDeviceError) -> Self {
+        Self::Options(error.to_string())
+    }
+}
 
 fn name(mode: InputMode) -> &'static str {
     match mode {

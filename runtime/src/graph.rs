@@ -1,8 +1,10 @@
 //! One ONNX graph of a bundle in an engine session.
 
+use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ndarray::{ArrayView, Dimension};
 use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
@@ -11,8 +13,8 @@ use ort::value::{PrimitiveTensorElementType, Tensor, TensorRef};
 use seeward_models::bundle::Bundle;
 use seeward_models::contract::Contract;
 
+use crate::assignment::{NodeAssignment, RECORD};
 use crate::operators::{alone_if_first, operators};
-use crate::placement::{Placement, RECORD};
 use crate::provider::providers;
 use crate::{Device, Error, Options, Result, library};
 
@@ -20,45 +22,49 @@ use crate::{Device, Error, Options, Result, library};
 pub(crate) struct Graph {
     name: &'static str,
     session: Mutex<Session>,
-    /// Whether runs bind their inputs and output; on the processor that would only copy them.
+    /// Whether runs bind their inputs and output; on the CPU that would only copy them.
     pub(crate) bound: bool,
-    /// Which provider runs which nodes.
-    pub(crate) placements: Vec<Placement>,
+    /// The execution providers of the nodes.
+    pub(crate) assignments: Vec<NodeAssignment>,
 }
 
-/// What is fed to a graph, in the contract's order.
+/// A graph's inputs, in the contract's order.
 #[derive(Default)]
 pub(crate) struct Inputs<'a>(Vec<Input<'a>>);
 
-/// Makes the engine's value, which shares the numbers or has its own.
-type Input<'a> = Box<dyn Fn(Numbers) -> ort::Result<SessionInputValue<'a>> + 'a>;
+/// Creates the engine's value.
+type Input<'a> = Box<dyn Fn(Storage) -> ort::Result<SessionInputValue<'a>> + 'a>;
 
+/// Where the engine's value has its elements.
 #[derive(Clone, Copy)]
-enum Numbers {
-    Shared,
-    Own,
+enum Storage {
+    /// In the caller's array.
+    Borrowed,
+    /// In a copy.
+    Owned,
 }
 
 impl<'a> Inputs<'a> {
     /// Adds the next input.
-    pub(crate) fn with<T, const N: usize>(mut self, shape: [usize; N], values: &'a [T]) -> Self
+    pub(crate) fn with<T, D>(mut self, array: ArrayView<'a, T, D>) -> Self
     where
-        T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
+        T: PrimitiveTensorElementType + Debug + Clone + 'static,
+        D: Dimension + 'static,
     {
-        self.0.push(Box::new(move |numbers| match numbers {
-            Numbers::Shared => Ok(TensorRef::from_array_view((shape, values))?.into()),
-            Numbers::Own => Ok(Tensor::from_array((shape, values.to_vec()))?.into()),
+        self.0.push(Box::new(move |storage| match storage {
+            Storage::Borrowed => Ok(TensorRef::from_array_view(array.clone())?.into()),
+            Storage::Owned => Ok(Tensor::from_array(array.to_owned())?.into()),
         }));
         self
     }
 
-    fn values(&self, numbers: Numbers) -> ort::Result<Vec<SessionInputValue<'a>>> {
-        self.0.iter().map(|input| input(numbers)).collect()
+    fn values(&self, storage: Storage) -> ort::Result<Vec<SessionInputValue<'a>>> {
+        self.0.iter().map(|input| input(storage)).collect()
     }
 }
 
 impl Graph {
-    /// Opens the bundle's graph of this name, which keeps `contract`.
+    /// Opens the bundle's graph of this name, which must have the contract's inputs.
     pub(crate) fn open(
         name: &'static str,
         bundle: &Bundle,
@@ -82,12 +88,12 @@ impl Graph {
         Ok(Self {
             name,
             bound: options.device != Device::Cpu,
-            placements: Placement::of(name, &session).map_err(refused)?,
+            assignments: NodeAssignment::of(name, &session).map_err(refused)?,
             session: Mutex::new(session),
         })
     }
 
-    /// The graph's output for `inputs`, flat, with the time inside the engine.
+    /// The graph's output for `inputs`, flat, and the time inside the engine.
     pub(crate) fn run(&self, inputs: Inputs) -> Result<(Vec<f32>, Duration)> {
         let refused = |e: ort::Error| refused(self.name, &e);
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,10 +115,10 @@ impl Graph {
 }
 
 fn builder(environment: &Environment, options: &Options) -> ort::Result<SessionBuilder> {
-    // Memory patterns are kept for every shape ever seen, and hardly two runs have the same.
-    // Weights are prepacked, as is ONNX Runtime's default: InternVL2-1B in fp32 then takes 3.4 s of processor time to load
-    // instead of 0.2 s, and every run 12 % less, which pays off within two rows. Peak memory is the same, 0.92 of the
-    // weights' size: packed weights replace the mapped file, of whose embedding table only rows in use are read.
+    // No memory patterns: they are kept for every shape ever seen, and two runs rarely have the same.
+    // Weights are prepacked, ONNX Runtime's default: loading InternVL2-1B in fp32 then takes 3.4 s of CPU time instead of
+    // 0.2 s, and every run 12 % less, which pays off within two rows. Peak memory is the same, 0.92 of the weights' size:
+    // packed weights replace the mapped file, of whose embedding table only the rows in use are read.
     let builder = Session::builder(environment)?
         .with_memory_pattern(false)?
         .with_config_entry(RECORD, "1")?
@@ -124,26 +130,26 @@ fn builder(environment: &Environment, options: &Options) -> ort::Result<SessionB
 }
 
 fn run(session: &mut Session, inputs: &Inputs) -> ort::Result<Vec<f32>> {
-    let inputs = inputs.values(Numbers::Shared)?;
+    let inputs = inputs.values(Storage::Borrowed)?;
     let outputs = session.run(inputs.as_slice())?;
     let (_, values) = outputs[0].try_extract_tensor::<f32>()?;
     Ok(values.to_vec())
 }
 
-/// The same with each input copied once to where the graph's provider reads it, and the output to the processor. Values
-/// have their own numbers: ort 2.0.0-rc.15 waits for itself for ever when it binds shared ones that need not be copied.
+/// The same with each input copied once to the memory of the graph's provider, and the output to the CPU's. Inputs are owned:
+/// ort 2.0.0-rc.15 deadlocks when binding borrowed CPU tensors that need no copy.
 fn run_bound(session: &mut Session, inputs: &Inputs) -> ort::Result<Vec<f32>> {
     let mut binding = session.create_binding()?;
-    for (input, value) in session.inputs().iter().zip(inputs.values(Numbers::Own)?) {
+    for (input, value) in session.inputs().iter().zip(inputs.values(Storage::Owned)?) {
         binding.bind_input(input.name(), &value)?;
     }
-    let processor = MemoryInfo::new(
+    let cpu = MemoryInfo::new(
         AllocationDevice::CPU,
         0,
         AllocatorType::Device,
         MemoryType::CPUOutput,
     )?;
-    binding.bind_output_to_device(session.outputs()[0].name(), &processor)?;
+    binding.bind_output_to_device(session.outputs()[0].name(), &cpu)?;
     binding.synchronize_inputs()?;
     let outputs = session.run_binding(&binding)?;
     binding.synchronize_outputs()?;
@@ -164,7 +170,7 @@ fn check(name: &'static str, session: &Session, contract: &Contract) -> Result<(
 }
 
 fn refused(graph: &'static str, error: &ort::Error) -> Error {
-    // Some of the engine's messages go over several lines.
+    // Some of the engine's messages have several lines.
     let message = error.to_string();
     let words: Vec<&str> = message.split_whitespace().collect();
     Error::Engine {

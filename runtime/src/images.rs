@@ -1,26 +1,74 @@
-//! The pictures of one call: each distinct one is decoded, tiled and encoded once.
+//! The images of one call: each distinct one is read, decoded and tiled once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::hash::Hash;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
+use ndarray::Array3;
 use rayon::prelude::*;
+use seeward_models::ImageFault;
 use seeward_models::image::{Rgb, TileSettings, Tiles, decode, tiles};
 
 use crate::{Error, Image, Request, Result};
 
-/// A picture as it was given. Equal contents are one picture.
+/// An image as it was given. Equal sources are one image.
 #[derive(PartialEq, Eq, Hash)]
-pub(crate) enum Content<'a> {
+pub(crate) enum ImageSource<'a> {
     File(Cow<'a, [u8]>),
-    Pixels(&'a Rgb),
+    Pixels(Cow<'a, Rgb>),
 }
 
-/// How pictures become tiles.
+/// An error that several requests with the same image share.
+pub(crate) type ImageError = Arc<seeward_models::Error>;
+
+/// The distinct images of some requests.
+pub(crate) struct ImageSet<'a> {
+    pub(crate) sources: Vec<ImageSource<'a>>,
+    /// For each request its images as indices into `sources`, or why one could not be read.
+    pub(crate) requests: Vec<Result<Vec<usize>>>,
+}
+
+impl<'a> ImageSet<'a> {
+    pub(crate) fn read(requests: &'a [Request]) -> Self {
+        let read: Vec<_> = requests.par_iter().map(read_images).collect();
+        let mut distinct = Distinct::default();
+        let mut requests = Vec::with_capacity(requests.len());
+        for sources in read {
+            requests.push(sources.map(|sources| distinct.indices(sources)));
+        }
+        Self {
+            requests,
+            sources: distinct.in_order(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Distinct<'a>(HashMap<ImageSource<'a>, usize>);
+
+impl<'a> Distinct<'a> {
+    fn indices(&mut self, sources: Vec<ImageSource<'a>>) -> Vec<usize> {
+        let indices = sources.into_iter().map(|source| self.index(source));
+        indices.collect()
+    }
+
+    fn index(&mut self, source: ImageSource<'a>) -> usize {
+        let next = self.0.len();
+        *self.0.entry(source).or_insert(next)
+    }
+
+    fn in_order(self) -> Vec<ImageSource<'a>> {
+        let mut sources: Vec<_> = self.0.into_iter().collect();
+        sources.sort_by_key(|(_, index)| *index);
+        sources.into_iter().map(|(source, _)| source).collect()
+    }
+}
+
+/// Turns images into tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoder {
     pub(crate) settings: TileSettings,
@@ -28,82 +76,53 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    fn tiles(&self, content: &Content) -> seeward_models::Result<Tiles> {
-        match content {
-            Content::File(bytes) => tiles(&decode(bytes, self.max_pixels)?, &self.settings),
-            Content::Pixels(picture) => tiles(picture, &self.settings),
-        }
+    /// The tiles of each image or its error, computed in parallel.
+    pub(crate) fn decode_all(&self, sources: &[ImageSource]) -> Vec<Result<Tiles, ImageError>> {
+        let decoded = |source| self.decode(source).map_err(Arc::new);
+        sources.par_iter().map(decoded).collect()
     }
 
-    /// The tiles of `contents`, or what is wrong with each, made in parallel.
-    pub(crate) fn all(&self, contents: &[Content]) -> Vec<Result<Tiles, String>> {
-        let tiles = |content| self.tiles(content).map_err(|e| e.to_string());
-        contents.par_iter().map(tiles).collect()
-    }
-}
-
-/// The distinct pictures of some requests, and which of them each request shows.
-pub(crate) struct Gallery<'a> {
-    pub(crate) contents: Vec<Content<'a>>,
-    /// For each request, its pictures: indices into `contents`, or why one could not be read.
-    pub(crate) shown: Vec<Result<Vec<usize>>>,
-}
-
-impl<'a> Gallery<'a> {
-    pub(crate) fn read(requests: &'a [Request]) -> Self {
-        let read: Vec<_> = requests.par_iter().map(read_images).collect();
-        let mut distinct = Distinct::default();
-        let mut shown = Vec::with_capacity(requests.len());
-        for images in read {
-            shown.push(images.map(|contents| distinct.indices(contents)));
-        }
-        Self {
-            contents: distinct.in_order(),
-            shown,
+    fn decode(&self, source: &ImageSource) -> seeward_models::Result<Tiles> {
+        match source {
+            ImageSource::File(bytes) => tiles(&decode(bytes, self.max_pixels)?, &self.settings),
+            ImageSource::Pixels(pixels) => tiles(pixels, &self.settings),
         }
     }
 }
 
-#[derive(Default)]
-struct Distinct<'a>(HashMap<Content<'a>, usize>);
-
-impl<'a> Distinct<'a> {
-    fn indices(&mut self, contents: Vec<Content<'a>>) -> Vec<usize> {
-        contents
-            .into_iter()
-            .map(|content| self.index(content))
-            .collect()
-    }
-
-    fn index(&mut self, content: Content<'a>) -> usize {
-        let next = self.0.len();
-        *self.0.entry(content).or_insert(next)
-    }
-
-    fn in_order(self) -> Vec<Content<'a>> {
-        let mut contents: Vec<_> = self.0.into_iter().collect();
-        contents.sort_by_key(|(_, index)| *index);
-        contents.into_iter().map(|(content, _)| content).collect()
-    }
-}
-
-fn read_images(request: &Request) -> Result<Vec<Content<'_>>> {
+fn read_images(request: &Request) -> Result<Vec<ImageSource<'_>>> {
     let images = request.images.iter().enumerate();
-    images.map(|(index, image)| read(image, index)).collect()
+    let read = |(index, image)| read(image).map_err(|e| image_error(image, index, Arc::new(e)));
+    images.map(read).collect()
 }
 
-fn read(image: &Image, index: usize) -> Result<Content<'_>> {
+fn read(image: &Image) -> seeward_models::Result<ImageSource<'_>> {
     match image {
-        Image::Rgb(picture) => Ok(Content::Pixels(picture)),
-        Image::Bytes(bytes) => Ok(Content::File(Cow::Borrowed(bytes))),
+        Image::Rgb(pixels) => Ok(ImageSource::Pixels(Cow::Borrowed(pixels))),
+        Image::Pixels(pixels) => Ok(ImageSource::Pixels(Cow::Owned(rgb(pixels)?))),
+        Image::Bytes(bytes) => Ok(ImageSource::File(Cow::Borrowed(bytes))),
         Image::Path(path) => match read_file(path) {
-            Ok(bytes) => Ok(Content::File(Cow::Owned(bytes))),
-            Err(e) => Err(bad_image(image, index, e.to_string())),
+            Ok(bytes) => Ok(ImageSource::File(Cow::Owned(bytes))),
+            // The path is in the error's place already.
+            Err(e) => Err(seeward_models::Error::image(ImageFault::Unreadable, e)),
         },
     }
 }
 
-/// A pipe would block and a device might never end.
+fn rgb(pixels: &Array3<u8>) -> seeward_models::Result<Rgb> {
+    let problem = || {
+        let shape = pixels.shape();
+        seeward_models::Error::invalid(format!("expected pixels [height, width, 3], got {shape:?}"))
+    };
+    let (height, width, channels) = pixels.dim();
+    let sides = (u32::try_from(width), u32::try_from(height));
+    match (channels, sides) {
+        (3, (Ok(width), Ok(height))) => Rgb::new(width, height, pixels.iter().copied().collect()),
+        _ => Err(problem()),
+    }
+}
+
+/// Only regular files: a pipe would block and a device might never end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     match fs::metadata(path)?.is_file() {
         true => fs::read(path),
@@ -111,46 +130,13 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The error of a request's image, which is number `index` of them.
-pub(crate) fn bad_image(image: &Image, index: usize, problem: String) -> Error {
+/// The error of a request's image number `index`.
+pub(crate) fn image_error(image: &Image, index: usize, error: ImageError) -> Error {
     let image = match image {
         Image::Path(path) => path.display().to_string(),
-        Image::Bytes(_) | Image::Rgb(_) => format!("{}", index + 1),
+        Image::Bytes(_) | Image::Rgb(_) | Image::Pixels(_) => format!("{}", index + 1),
     };
-    Error::Image { image, problem }
-}
-
-/// Image embeddings of several pictures, one after the other: f32 [rows, width].
-pub(crate) struct Embeddings {
-    values: Vec<f32>,
-    width: usize,
-}
-
-/// Where a picture is among the embeddings.
-#[derive(Clone, Debug)]
-pub(crate) struct Encoded {
-    pub(crate) rows: Range<usize>,
-    pub(crate) tiles: usize,
-}
-
-impl Embeddings {
-    pub(crate) fn new(width: usize) -> Self {
-        Self {
-            values: Vec::new(),
-            width,
-        }
-    }
-
-    /// Adds the embeddings of a picture.
-    pub(crate) fn push(&mut self, values: &[f32]) {
-        self.values.extend_from_slice(values);
-    }
-
-    /// The rows of these indices: f32 [rows.len(), width].
-    pub(crate) fn gather(&self, rows: &[i64]) -> Vec<f32> {
-        let row = |&row: &i64| &self.values[row as usize * self.width..][..self.width];
-        rows.iter().flat_map(row).copied().collect()
-    }
+    Error::Image { image, error }
 }
 
 #[cfg(test)]
@@ -158,46 +144,52 @@ impl Embeddings {
 mod tests {
     use super::*;
 
-    fn request(images: Vec<Image>) -> Request {
-        Request {
-            images,
-            ..Request::default()
-        }
-    }
-
     #[test]
-    fn equal_pictures_are_one() {
+    fn equal_images_are_one() {
         let here = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
         let bytes = std::fs::read(&here).unwrap();
-        let red = || Image::Rgb(Rgb::new(1, 1, vec![255, 0, 0]).unwrap());
+        let red = || Rgb::new(1, 1, vec![255, 0, 0]).unwrap();
+        let array = Array3::from_shape_vec((1, 1, 3), vec![255, 0, 0]).unwrap();
         let requests = [
-            request(vec![red(), Image::Bytes(bytes)]),
-            request(vec![]),
-            request(vec![Image::Path(here), red(), Image::Bytes(vec![1])]),
+            Request::default().image(red()).image(bytes),
+            Request::default(),
+            Request::default().image(here).image(array).image(vec![1]),
         ];
-        let gallery = Gallery::read(&requests);
-        let shown: Vec<_> = gallery.shown.into_iter().map(Result::unwrap).collect();
-        assert_eq!(shown, [vec![0, 1], vec![], vec![1, 0, 2]]);
-        assert!(matches!(gallery.contents[2], Content::File(ref bytes) if **bytes == [1]));
+        let images = ImageSet::read(&requests);
+        let indices: Vec<_> = images.requests.into_iter().map(Result::unwrap).collect();
+        assert_eq!(indices, [vec![0, 1], vec![], vec![1, 0, 2]]);
+        assert!(matches!(images.sources[2], ImageSource::File(ref bytes) if **bytes == [1]));
     }
 
     #[test]
     fn a_missing_file_spoils_its_request_alone() {
         let requests = [
-            request(vec![Image::Path("no/such.png".into())]),
-            request(vec![Image::Bytes(vec![1])]),
+            Request::default().image(Image::path("no/such.png")),
+            Request::default().image(Image::bytes([1])),
         ];
-        let gallery = Gallery::read(&requests);
-        let message = gallery.shown[0].as_ref().unwrap_err().to_string();
+        let images = ImageSet::read(&requests);
+        let message = images.requests[0].as_ref().unwrap_err().to_string();
         assert!(message.starts_with("image no/such.png: "), "{message}");
-        assert_eq!(gallery.shown[1].as_ref().unwrap(), &[0]);
+        assert_eq!(images.requests[1].as_ref().unwrap(), &[0]);
     }
 
     #[test]
-    fn embeddings_are_gathered_by_row() {
-        let mut embeddings = Embeddings::new(2);
-        embeddings.push(&[0.0, 1.0, 2.0, 3.0]);
-        embeddings.push(&[4.0, 5.0]);
-        assert_eq!(embeddings.gather(&[2, 0]), [4.0, 5.0, 0.0, 1.0]);
+    fn pixels_of_another_shape_are_refused() {
+        for shape in [(2, 2, 4), (3, 2, 2), (0, 2, 3)] {
+            let request = Request::default().image(Array3::zeros(shape));
+            let images = ImageSet::read(std::slice::from_ref(&request));
+            let message = images.requests[0].as_ref().unwrap_err().to_string();
+            assert!(message.starts_with("image 1: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn pixels_may_lie_in_any_order() {
+        let pixels = Array3::from_shape_fn((2, 3, 3), |(y, x, c)| (9 * y + 3 * x + c) as u8);
+        let columns = pixels.view().permuted_axes([1, 0, 2]).to_owned();
+        let view = columns.view().permuted_axes([1, 0, 2]);
+        let requests = [Request::default().image(pixels.view()).image(view)];
+        let images = ImageSet::read(&requests);
+        assert_eq!(images.requests[0].as_ref().unwrap(), &[0, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! ONNX Runtime's shared library, and the one environment that a process has of it.
+//! ONNX Runtime's shared library and its environment, one of each in a process.
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::error::Error as _;
@@ -16,7 +16,7 @@ const THIRD_PARTY: &str = "third_party/onnxruntime";
 /// The library that this process has loaded, with its environment.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// The process's environment, made at the first call. A later call that names another library is an error.
+/// The process's environment, created at the first call. A later call that names another library is an error.
 pub(crate) fn environment(asked: Option<&Path>) -> Result<Environment> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((path, environment)) = loaded.as_ref() {
@@ -36,8 +36,8 @@ pub(crate) fn environment(asked: Option<&Path>) -> Result<Environment> {
     Ok(environment)
 }
 
-/// Loads CUDA's libraries where ONNX Runtime lies beside them, as wheels are unpacked: its provider does not look there.
-/// Elsewhere the system's loader knows them.
+/// Loads CUDA's libraries from the folders of unpacked wheels next to ONNX Runtime's, where its provider does not search. In
+/// other layouts the system's loader finds them.
 pub(crate) fn load_cuda() -> ort::Result<()> {
     let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let library = loaded.as_ref().map(|(path, _)| path.as_path());
@@ -53,7 +53,7 @@ pub(crate) fn load_cuda() -> ort::Result<()> {
     }
 }
 
-/// `nvidia` beside `onnxruntime/capi/libonnxruntime.so`.
+/// `nvidia` next to `onnxruntime/capi/libonnxruntime.so`.
 fn nvidia_wheels(library: &Path) -> Option<PathBuf> {
     Some(library.ancestors().nth(3)?.join("nvidia"))
 }
@@ -64,7 +64,7 @@ fn load(path: &Path) -> std::result::Result<Environment, String> {
     builder.build().map_err(|e| e.to_string())
 }
 
-/// What is wrong with the library at `path`, in words that need not name it.
+/// The problem with the library at `path`, without the path.
 fn load_problem(path: &Path, error: &LoadDynamicError) -> String {
     match error {
         LoadDynamicError::Dlopen { error, .. } => {
@@ -102,8 +102,8 @@ fn find(asked: Option<&Path>, variable: Option<PathBuf>) -> Result<PathBuf> {
 fn usual_places() -> Vec<PathBuf> {
     let name = format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}");
     let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent);
-    let folders = beside.into_iter().chain([Path::new(THIRD_PARTY)]);
+    let folder = executable.as_deref().and_then(Path::parent);
+    let folders = folder.into_iter().chain([Path::new(THIRD_PARTY)]);
     folders.map(|folder| folder.join(&name)).collect()
 }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_tried_and_the_cure_are_named() {
+    fn the_tried_places_and_the_fix_are_named() {
         let none = find(Some(Path::new("no/such.so")), None).unwrap_err();
         let message = none.to_string();
         assert!(message.contains("no/such.so: no such file"), "{message}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn cudas_libraries_lie_where_wheels_are_unpacked() {
+    fn cudas_libraries_are_in_the_folders_of_unpacked_wheels() {
         let library = Path::new("third_party/cuda/onnxruntime/capi/libonnxruntime.so");
         let folder = nvidia_wheels(library).unwrap();
         assert_eq!(folder, Path::new("third_party/cuda/nvidia"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_named_is_not_replaced_by_another() {
+    fn a_named_library_is_not_replaced_by_another() {
         let variable = Some(PathBuf::from("named/by/variable.so"));
         let message = find(None, variable.clone()).unwrap_err().to_string();
         assert!(message.contains("named/by/variable.so"), "{message}");

@@ -1,22 +1,20 @@
-//! A loaded bundle: requests → pictures → conversations → forests → rewards.
+//! A loaded bundle: requests → tiles and token layouts → rewards.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use seeward_models::bundle::{Bundle, Manifest, REWARD_GRAPH};
-use seeward_models::contract::reward_contract;
+use seeward_models::bundle::Bundle;
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
 use seeward_models::tokenizer::Tokenizer;
 
-use crate::graph::{Graph, Inputs};
-use crate::images::{Embeddings, Encoded};
-use crate::prepared::{Asked, Pictures, Prepared, Read, Run};
+use crate::prepared::{Prepared, RequestInfo, Tokenized};
+use crate::reward::Reward;
 use crate::scale::Whitening;
-use crate::vision::{Shown, Vision};
-use crate::{Device, Error, Options, Placement, Request, Result, Scored, Scores, Usage};
+use crate::vision::{Embeddings, ImageRows, Vision, VisionBatch, VisionInputs};
+use crate::{Device, Error, NodeAssignment, Options, Request, Result, Scored, Scores, Usage};
 
 /// A reward model in an engine. Cheap to clone: clones share weights, threads and engine. Threads may share it; the runs of
 /// each of its two graphs take turns, since one run uses all of the engine's threads.
@@ -30,7 +28,7 @@ struct Inner {
     whitening: Option<Whitening>,
     prompter: Prompter,
     vision: Option<Vision>,
-    reward: Graph,
+    reward: Reward,
     pool: ThreadPool,
 }
 
@@ -38,19 +36,19 @@ impl RewardModel {
     /// Loads the bundle in `folder`.
     ///
     /// # Errors
-    /// A broken bundle, one made for another device, no ONNX Runtime, no such device.
+    /// A broken bundle, one made for another device, a missing ONNX Runtime or device, an option outside its range.
     pub fn load(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
         options.validate()?;
         let bundle = Bundle::open(folder.as_ref()).map_err(Error::Bundle)?;
         let manifest = bundle.manifest();
-        options.device.check(manifest)?;
+        options.check_device(manifest)?;
         let tokenizer = Tokenizer::open(bundle.folder()).map_err(Error::Bundle)?;
         let prompter = Prompter::new(tokenizer, manifest.prompt.clone()).map_err(Error::Bundle)?;
         Ok(Self(Arc::new(Inner {
             input: options.input_mode(manifest.input_mode)?,
             whitening: Whitening::of(manifest, options.scale)?,
             vision: Vision::open(&bundle, &options)?,
-            reward: open_reward(&bundle, &options)?,
+            reward: Reward::open(&bundle, &options)?,
             pool: pool(&options)?,
             prompter,
             options,
@@ -63,33 +61,33 @@ impl RewardModel {
         &self.0.bundle
     }
 
-    /// Where it runs.
+    /// The device.
     pub fn device(&self) -> Device {
         self.0.options.device
     }
 
-    /// Which of ONNX Runtime's providers runs which nodes of the graphs.
-    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+    /// The execution provider of each node of the graphs.
+    pub fn node_assignments(&self) -> impl Iterator<Item = &NodeAssignment> {
         let vision = self.0.vision.iter().map(|vision| &vision.graph);
-        let graphs = vision.chain([&self.0.reward]);
-        graphs.flat_map(|graph| &graph.placements)
+        let graphs = vision.chain([&self.0.reward.graph]);
+        graphs.flat_map(|graph| &graph.assignments)
     }
 
-    /// Those that the device's own provider left to another. On a GPU a few that compute with shapes stay on the processor;
-    /// more than that is slow.
-    pub fn elsewhere(&self) -> impl Iterator<Item = &Placement> {
+    /// The nodes that the device's own provider left to another. On a GPU a few that compute with shapes stay on the CPU; more
+    /// than that is slow.
+    pub fn fallback_nodes(&self) -> impl Iterator<Item = &NodeAssignment> {
         let own = self.device().provider();
-        self.placements()
-            .filter(move |placement| placement.provider != own)
+        self.node_assignments()
+            .filter(move |assignment| assignment.provider != own)
     }
 
-    /// What the model sees of a request: what both the bundle and the options let through.
+    /// The parts of a request that both the bundle and the options show to the model.
     pub fn input_mode(&self) -> InputMode {
         self.0.input
     }
 
-    /// Scores requests: the rewards of each, or its own error. What is computed together depends on the requests alone,
-    /// so equal calls give equal bits. Memory grows with the pixels and embeddings of the call's images.
+    /// Scores requests: the rewards of each, or its own error. Batching depends on the requests alone, so equal calls give equal
+    /// bits. Memory grows with the pixels and embeddings of the call's images.
     ///
     /// # Errors
     /// The engine failed: no request is scored.
@@ -97,75 +95,74 @@ impl RewardModel {
         self.run(self.prepare(requests)?)
     }
 
-    /// The part of [`score`](Self::score) that needs no engine: reads, decodes and tiles pictures, tokenises, packs. So a
-    /// thread may prepare the next call while another runs this one.
+    /// The part of [`score`](Self::score) that needs no engine: reads, decodes and tiles images, tokenises, packs. So a thread may
+    /// prepare the next call while another runs this one.
     ///
     /// # Errors
-    /// Those of the requests are inside, and come out of [`run`](Self::run).
+    /// The requests cannot be packed. A request's own error is inside, and comes out of [`run`](Self::run).
     pub fn prepare(&self, requests: &[Request]) -> Result<Prepared> {
         let (inner, options) = (&*self.0, &self.0.options);
         inner.pool.install(|| {
-            let shown = inner.show(requests);
-            let read = inner.read(requests, shown.images);
-            Prepared::new(shown.pictures, read, &inner.bundle, options)
+            let inputs = inner.vision_inputs(requests);
+            let tokenized = inner.tokenize(requests, inputs.requests);
+            Prepared::new(inputs.batch, tokenized, &inner.bundle, options)
         })
     }
 
-    /// The part of [`score`](Self::score) that is the engine's. What was prepared by a model of the same bundle and options
-    /// on another device may run here.
+    /// The part of [`score`](Self::score) that is the engine's. Requests that a model of the same bundle and options prepared on
+    /// another device may run here.
     ///
     /// # Errors
-    /// The engine failed, or it was prepared for another bundle: no request is scored.
+    /// The engine failed, or the requests were prepared for another bundle: no request is scored.
     pub fn run(&self, prepared: Prepared) -> Result<Scored> {
         let (inner, mut usage) = (&*self.0, Usage::default());
         if prepared.bundle != inner.bundle.hash() {
-            let problem = "what is to be run was prepared for another bundle";
+            let problem = "the requests were prepared for another bundle";
             return Err(Error::Options(problem.to_owned()));
         }
-        let embeddings = inner.encode(prepared.pictures, &mut usage)?;
-        let asked = prepared.requests.iter().flatten();
-        let none = |asked: &Asked| vec![0.0; asked.truncated.len()];
-        let mut rewards: Vec<Vec<f32>> = asked.map(none).collect();
+        let embeddings = inner.encode(prepared.images, &mut usage)?;
+        let valid = prepared.requests.iter().flatten();
+        let unscored = |info: &RequestInfo| vec![0.0; info.truncated.len()];
+        let mut rewards: Vec<Vec<f32>> = valid.map(unscored).collect();
         for run in &prepared.runs {
-            let values = inner.reward(run, &embeddings, &mut usage)?;
+            let values = inner.reward.run(run, &embeddings, &mut usage)?;
             for (&(request, response), value) in run.batch.sources.iter().zip(values) {
                 rewards[request][response] = value;
             }
         }
         let mut rewards = rewards.into_iter();
-        let mut answer = |asked: Asked| {
-            let rewards = rewards.next().unwrap_or_default();
-            usage.count(&asked);
-            inner.scores(rewards, asked.truncated)
+        let mut scores = |info: RequestInfo| {
+            info.add_to(&mut usage);
+            inner.scores(rewards.next().unwrap_or_default(), info.truncated)
         };
         let requests = prepared.requests.into_iter();
-        let results = requests.map(|asked| answer(asked?)).collect();
+        let results = requests.map(|info| scores(info?)).collect();
         Ok(Scored { results, usage })
     }
 }
 
 impl Inner {
-    fn manifest(&self) -> &Manifest {
-        self.bundle.manifest()
-    }
-
-    /// What the model is to see of the requests' images.
-    fn show(&self, requests: &[Request]) -> Shown {
+    /// The images that the model sees of the requests.
+    fn vision_inputs(&self, requests: &[Request]) -> VisionInputs {
         match (&self.vision, self.input) {
-            (None, mode) => show_nothing(requests, mode),
+            (None, mode) => no_images(requests, mode),
             (Some(vision), InputMode::TextOnly) => vision.white(requests.len()),
             (Some(vision), _) => vision.images(requests),
         }
     }
 
-    fn read(&self, requests: &[Request], shown: Vec<Result<Vec<Encoded>>>) -> Vec<Result<Read>> {
-        let pairs = requests.par_iter().zip(shown);
+    fn tokenize(
+        &self,
+        requests: &[Request],
+        images: Vec<Result<Vec<ImageRows>>>,
+    ) -> Vec<Result<Tokenized>> {
+        let pairs = requests.par_iter().zip(images);
         pairs
-            .map(|(request, images)| self.read_one(request, images?))
+            .map(|(request, images)| self.tokenize_one(request, images?))
             .collect()
     }
 
-    fn read_one(&self, request: &Request, images: Vec<Encoded>) -> Result<Read> {
+    fn tokenize_one(&self, request: &Request, images: Vec<ImageRows>) -> Result<Tokenized> {
         if request.responses.is_empty() {
             return Err(Error::NoResponses);
         }
@@ -176,53 +173,26 @@ impl Inner {
         let tiles: Vec<usize> = images.iter().map(|image| image.tiles).collect();
         let conversation = |response: &String| self.prompter.conversation(prompt, response, &tiles);
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();
-        Ok(Read {
+        Ok(Tokenized {
             conversations: conversations.map_err(Error::Prompt)?,
             images,
         })
     }
 
-    fn encode(&self, pictures: Pictures, usage: &mut Usage) -> Result<Embeddings> {
+    fn encode(&self, images: VisionBatch, usage: &mut Usage) -> Result<Embeddings> {
         match &self.vision {
-            Some(vision) => vision.encode(pictures, usage),
-            None => Ok(Embeddings::new(self.manifest().hidden_size)),
+            Some(vision) => vision.encode(images, usage),
+            None => Ok(Embeddings::none(self.bundle.manifest().hidden_size)),
         }
     }
 
-    /// One run of the reward graph.
-    fn reward(&self, run: &Run, embeddings: &Embeddings, usage: &mut Usage) -> Result<Vec<f32>> {
-        let (forest, rope) = (&run.batch.forest, &run.rope);
-        let (width, layout) = (self.manifest().hidden_size, [forest.rows, forest.tokens]);
-        let images = embeddings.gather(&forest.image_rows);
-        let table = [rope.entries, self.manifest().rope.head_dim / 2];
-        let last = forest.reward_positions();
-        let inputs = Inputs::default()
-            .with(layout, &forest.input_ids)
-            .with(layout, &forest.position_ids)
-            .with(layout, &forest.document_ids)
-            .with(layout, &forest.branch_ids)
-            .with([forest.image_rows.len(), width], &images)
-            .with([forest.image_positions.len()], &forest.image_positions)
-            .with(table, &rope.cos)
-            .with(table, &rope.sin)
-            .with([last.len()], &last);
-        let (rewards, seconds) = self.reward.run(inputs)?;
-        usage.engine += seconds;
-        usage.tokens += forest.used_tokens as u64;
-        if rewards.len() != last.len() {
-            let problem = format!("expected {} rewards, got {}", last.len(), rewards.len());
-            return Err(self.reward.error(problem));
-        }
-        Ok(rewards)
-    }
-
-    /// The rewards on the scale that was asked for; refuses such as are no numbers.
+    /// The rewards on the scale that was asked for; refuses NaN and infinity.
     fn scores(&self, mut rewards: Vec<f32>, truncated: Vec<bool>) -> Result<Scores> {
         if let Some(index) = rewards.iter().position(|reward| !reward.is_finite()) {
             return Err(Error::NotFinite {
                 response: index + 1,
                 reward: rewards[index],
-                precision: self.manifest().precision,
+                precision: self.bundle.manifest().precision,
             });
         }
         if let Some(whitening) = self.whitening {
@@ -232,22 +202,16 @@ impl Inner {
     }
 }
 
-/// A model without vision; asked for the text alone, it has no need of the images.
-fn show_nothing(requests: &[Request], mode: InputMode) -> Shown {
-    let show = |request: &Request| match request.images.len() {
+/// The inputs of a model without vision; asked for the text alone, it needs no images.
+fn no_images(requests: &[Request], mode: InputMode) -> VisionInputs {
+    let images = |request: &Request| match request.images.len() {
         images if images > 0 && mode != InputMode::TextOnly => Err(Error::NoVision { images }),
         _ => Ok(Vec::new()),
     };
-    Shown {
-        pictures: Pictures::Own(Vec::new()),
-        images: requests.iter().map(show).collect(),
+    VisionInputs {
+        batch: VisionBatch::Images(Vec::new()),
+        requests: requests.iter().map(images).collect(),
     }
-}
-
-fn open_reward(bundle: &Bundle, options: &Options) -> Result<Graph> {
-    let manifest = bundle.manifest();
-    let contract = reward_contract(manifest.hidden_size, manifest.rope.head_dim);
-    Graph::open(REWARD_GRAPH, bundle, &contract, options)
 }
 
 fn pool(options: &Options) -> Result<ThreadPool> {
@@ -272,23 +236,19 @@ mod tests {
         RewardModel::load(golden("bundles/qwen2"), Options::default()).unwrap()
     }
 
-    fn request(images: Vec<Image>) -> Request {
-        Request {
-            prompt: "what color is the shape?".to_owned(),
-            images,
-            responses: vec!["blue".to_owned(), "It is a yellow circle.".to_owned()],
-        }
+    fn request() -> Request {
+        Request::new("what color is the shape?").responses(["blue", "It is a yellow circle."])
     }
 
     #[test]
     fn a_bound_run_gives_the_same_bits() {
         let (plain, mut bound) = (model(), model());
         let inner = Arc::get_mut(&mut bound.0).unwrap();
-        inner.reward.bound = true;
+        inner.reward.graph.bound = true;
         inner.vision.as_mut().unwrap().graph.bound = true;
-        let picture = Image::Path(golden("images/vqa0.png"));
+        let image = Image::path(golden("images/vqa0.png"));
         // The second run has no image embeddings at all.
-        for request in [request(vec![picture]), request(Vec::new())] {
+        for request in [request().image(image), request()] {
             let rewards = |model: &RewardModel| {
                 let scored = model.score(std::slice::from_ref(&request)).unwrap();
                 let rewards = &scored.results[0].as_ref().unwrap().rewards;
@@ -301,20 +261,17 @@ mod tests {
     #[test]
     fn every_node_has_its_provider() {
         let model = model();
-        let placements: Vec<&Placement> = model.placements().collect();
-        let graphs: Vec<&str> = placements.iter().map(|p| p.graph).collect();
+        let assignments: Vec<&NodeAssignment> = model.node_assignments().collect();
+        let graphs: Vec<&str> = assignments.iter().map(|a| a.graph).collect();
         assert_eq!(graphs, ["vision.onnx", "reward.onnx"]);
-        for placement in placements {
-            assert_eq!(placement.provider, "CPUExecutionProvider");
-            assert!(placement.operators["MatMul"] > 1, "{placement}");
+        for assignment in assignments {
+            assert_eq!(assignment.provider, "CPUExecutionProvider");
+            assert!(assignment.operators["MatMul"] > 1, "{assignment}");
         }
-        assert_eq!(model.elsewhere().count(), 0);
-        // Held against what another device would call its own, all of it is elsewhere.
+        assert_eq!(model.fallback_nodes().count(), 0);
+        // Compared with another device's provider, all nodes would be fallback nodes.
         let own = Device::Cuda(0).provider();
-        assert!(
-            model
-                .placements()
-                .all(|placement| placement.provider != own)
-        );
+        let mut assignments = model.node_assignments();
+        assert!(assignments.all(|assignment| assignment.provider != own));
     }
 }

@@ -1,84 +1,84 @@
-//! What the engine needs of a call: tiles, token layouts, and where every reward belongs.
+//! A call's inputs of the engine: tiles, token layouts, and the request of every reward.
 
 use seeward_models::bundle::{Bundle, Manifest};
 use seeward_models::forest::{self, Batch, Cost, Document, Packing, Rates};
-use seeward_models::image::Tiles;
 use seeward_models::prompt::Conversation;
 use seeward_models::rope::RopeTables;
 
-use crate::images::Encoded;
-use crate::{Error, Options, Result};
+use crate::vision::{ImageRows, VisionBatch};
+use crate::{Error, Options, Result, Usage};
 
-/// Requests as the engine reads them: pictures as tiles, conversations as packed token ids. Made beside the engine's runs by
-/// [`RewardModel::prepare`](crate::RewardModel::prepare), scored by [`RewardModel::run`](crate::RewardModel::run).
+/// Requests in the form that the engine reads: images as tiles, conversations as packed token ids. Created by
+/// [`RewardModel::prepare`](crate::RewardModel::prepare), which does not wait for the engine, and scored by
+/// [`RewardModel::run`](crate::RewardModel::run).
 ///
-/// Holds the pixels of the distinct pictures, 0.6 MB for a tile of 448 × 448, until they have been encoded.
+/// Holds the pixels of the distinct images, 0.6 MB for a tile of 448 × 448, until they have been encoded.
 pub struct Prepared {
     /// The hash of the bundle that it is for.
     pub(crate) bundle: String,
-    pub(crate) pictures: Pictures,
-    pub(crate) runs: Vec<Run>,
-    /// For each request what it asks, or why it cannot be scored.
-    pub(crate) requests: Vec<Result<Asked>>,
-}
-
-/// What the vision graph is to encode.
-pub(crate) enum Pictures {
-    /// The white tile.
-    White,
-    /// These, one after the other.
-    Own(Vec<Tiles>),
+    pub(crate) images: VisionBatch,
+    pub(crate) runs: Vec<RewardRun>,
+    /// Each request, or why it cannot be scored.
+    pub(crate) requests: Vec<Result<RequestInfo>>,
 }
 
 /// One run of the reward graph.
-pub(crate) struct Run {
+pub(crate) struct RewardRun {
     pub(crate) batch: Batch,
     pub(crate) rope: RopeTables,
 }
 
-/// What is asked of the model.
-pub(crate) struct Asked {
-    /// Tokens of its conversations, each on its own.
+/// A request in numbers.
+pub(crate) struct RequestInfo {
+    /// Tokens of its conversations, without sharing.
     pub(crate) tokens: usize,
     /// For each response, whether it was cut.
     pub(crate) truncated: Vec<bool>,
 }
 
-/// A request's conversations and what they show.
-pub(crate) struct Read {
+/// A request as conversations and the places of their images.
+pub(crate) struct Tokenized {
     pub(crate) conversations: Vec<Conversation>,
-    pub(crate) images: Vec<Encoded>,
+    pub(crate) images: Vec<ImageRows>,
 }
 
 impl Prepared {
-    /// Packs those requests that could be read.
+    /// Packs the requests that could be tokenised.
     pub(crate) fn new(
-        pictures: Pictures,
-        read: Vec<Result<Read>>,
+        images: VisionBatch,
+        tokenized: Vec<Result<Tokenized>>,
         bundle: &Bundle,
         options: &Options,
     ) -> Result<Self> {
         let manifest = bundle.manifest();
-        let documents: Vec<Document> = read.iter().flatten().map(Read::document).collect();
+        let documents = tokenized.iter().flatten().map(Tokenized::document);
+        let documents: Vec<Document> = documents.collect();
         let batches = forest::batches(&documents, &manifest.rope, &packing(manifest, options));
-        let run = |batch: Batch| Run {
+        let batches = batches.map_err(Error::Prompt)?.into_iter();
+        let run = |batch: Batch| RewardRun {
             rope: manifest.rope.tables(&batch.forest.rope),
             batch,
         };
+        let requests = tokenized.into_iter();
         Ok(Self {
             bundle: bundle.hash().to_owned(),
-            pictures,
-            runs: batches
-                .map_err(Error::Prompt)?
-                .into_iter()
-                .map(run)
-                .collect(),
-            requests: read.into_iter().map(|read| Ok(read?.asked())).collect(),
+            images,
+            runs: batches.map(run).collect(),
+            requests: requests.map(|request| Ok(request?.info())).collect(),
         })
     }
 }
 
-impl Read {
+impl RequestInfo {
+    /// Adds what does not depend on runs.
+    pub(crate) fn add_to(&self, usage: &mut Usage) {
+        usage.responses += self.truncated.len() as u64;
+        usage.truncated += self.truncated.iter().filter(|cut| **cut).count() as u64;
+        usage.tokens_without_sharing += self.tokens as u64;
+    }
+}
+
+impl Tokenized {
     fn document(&self) -> Document<'_> {
         let rows = self.images.iter().flat_map(|image| image.rows.clone());
         Document {
@@ -87,8 +87,8 @@ impl Read {
         }
     }
 
-    fn asked(&self) -> Asked {
-        Asked {
+    fn info(&self) -> RequestInfo {
+        RequestInfo {
             tokens: self.conversations.iter().map(|c| c.ids.len()).sum(),
             truncated: self.conversations.iter().map(|c| c.truncated).collect(),
         }

@@ -1,4 +1,4 @@
-//! ONNX Runtime's providers for GPUs, and what they are told: options by its own names for them.
+//! ONNX Runtime's execution providers for GPUs and their options, under ONNX Runtime's names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use crate::{Device, Error, Options, Result};
 
 type Setting = (&'static str, String);
 
-/// Rewards of a run for which TensorRT chooses its kernels; runs with more and with fewer use them too.
+/// Rewards of a typical run, for which TensorRT chooses its kernels; all runs use them.
 const USUAL_REWARDS: usize = 16;
 
-/// What the device needs besides the processor to run a graph with this contract, best first.
+/// The device's providers for a graph with this contract, best first; none for the CPU.
 pub(crate) fn providers(
     bundle: &Bundle,
     contract: &Contract,
     options: &Options,
 ) -> Result<Vec<ExecutionProviderDispatch>> {
-    let cuda = |number| set(ep::CUDA::default(), cuda(number, options)).build();
+    let cuda = |index| set(ep::CUDA::default(), cuda(index, options)).build();
     match options.device {
         Device::Cpu => Ok(Vec::new()),
-        Device::Cuda(number) => Ok(vec![cuda(number)]),
-        Device::Tensorrt(number) => {
+        Device::Cuda(index) => Ok(vec![cuda(index)]),
+        Device::Tensorrt(index) => {
             let engines = engines(bundle, options)?;
-            let mut settings = tensorrt(number, bundle.manifest(), contract, options);
+            let mut settings = tensorrt(index, bundle.manifest(), contract, options);
             settings.extend(engines.iter().flat_map(|folder| caches(folder)));
             let tensorrt = set(ep::TensorRT::default(), settings).build();
-            Ok(vec![tensorrt, cuda(number)])
+            Ok(vec![tensorrt, cuda(index)])
         }
     }
 }
@@ -41,12 +41,12 @@ fn set<P: ArbitrarilyConfigurableExecutionProvider>(provider: P, settings: Vec<S
     settings.into_iter().fold(provider, set)
 }
 
-/// In fp32 products are fp32, which TF32, ONNX Runtime's default, is not. Memory grows by what is asked for instead of by
-/// doubling, since others may use the GPU too. The kernel of a convolution is looked up, not chosen by timing, which would
-/// let equal runs round differently.
-fn cuda(number: u32, options: &Options) -> Vec<Setting> {
+/// No TF32, ONNX Runtime's default: products in fp32 are fp32. Memory grows by the requested size instead of by doubling, since
+/// other programs may use the GPU too. The kernel of a convolution is looked up, not chosen by timing, which would let equal
+/// runs round differently.
+fn cuda(index: u32, options: &Options) -> Vec<Setting> {
     let mut settings = vec![
-        ("device_id", number.to_string()),
+        ("device_id", index.to_string()),
         ("use_tf32", "0".to_owned()),
         ("arena_extend_strategy", "kSameAsRequested".to_owned()),
         ("cudnn_conv_algo_search", "HEURISTIC".to_owned()),
@@ -56,10 +56,10 @@ fn cuda(number: u32, options: &Options) -> Vec<Setting> {
     settings
 }
 
-/// Shapes are told beforehand: TensorRT would otherwise build its engine anew, for minutes, whenever a run is larger than
-/// all before. Weights are handed over in memory, as a model of more than 2 GB cannot hold them.
+/// Shapes are set beforehand: TensorRT would otherwise rebuild its engine, for minutes, whenever a run is larger than all
+/// before. Weights are passed in memory, as a graph of more than 2 GB cannot hold them.
 fn tensorrt(
-    number: u32,
+    index: u32,
     manifest: &Manifest,
     contract: &Contract,
     options: &Options,
@@ -68,7 +68,7 @@ fn tensorrt(
     let shapes = |size: fn(Extent) -> usize| extents.shapes(contract, size);
     let on = "1".to_owned();
     let mut settings = vec![
-        ("device_id", number.to_string()),
+        ("device_id", index.to_string()),
         ("trt_profile_min_shapes", shapes(|extent| extent.least)),
         ("trt_profile_opt_shapes", shapes(|extent| extent.usual)),
         ("trt_profile_max_shapes", shapes(|extent| extent.most)),
@@ -88,8 +88,8 @@ fn tensorrt(
     settings
 }
 
-/// Where the bundle's engines are kept, made if it is not there. ONNX Runtime knows an engine again by the names in its
-/// graph, which are the same in every bundle of an architecture, whatever the weights: so each has a folder of its own.
+/// The cache folder of the bundle's engines, created if missing. ONNX Runtime identifies an engine by the names in its graph,
+/// which are the same in every bundle of an architecture, whatever the weights: so each bundle has its own folder.
 fn engines(bundle: &Bundle, options: &Options) -> Result<Option<PathBuf>> {
     let Some(cache) = &options.cache_dir else {
         return Ok(None);
@@ -111,14 +111,14 @@ fn caches(folder: &Path) -> [Setting; 4] {
     ]
 }
 
-/// How large a dimension can be, and for which size TensorRT is to choose its kernels.
+/// The range of a dimension, and the size for which TensorRT chooses its kernels.
 struct Extent {
     least: usize,
     usual: usize,
     most: usize,
 }
 
-/// How large the dimensions of a bundle's graphs can be.
+/// The ranges of the dimensions of a bundle's graphs.
 struct Extents<'a> {
     manifest: &'a Manifest,
     options: &'a Options,
@@ -155,7 +155,7 @@ impl Extents<'_> {
     }
 }
 
-/// Of one picture.
+/// Of one image.
 fn most_tiles(settings: &TileSettings) -> usize {
     match settings.dynamic {
         false => 1,
@@ -172,10 +172,10 @@ mod tests {
 
     use super::*;
 
-    /// As ort's own setters of `ep::CUDA` spell them.
+    /// The names in ort's own setters of `ep::CUDA`.
     const CUDA_NAMES: &str =
         "device_id gpu_mem_limit arena_extend_strategy cudnn_conv_algo_search use_tf32";
-    /// As ort's own setters of `ep::TensorRT` spell them; the last is of ONNX Runtime's pull request 25409.
+    /// The names in ort's own setters of `ep::TensorRT`; the last is from ONNX Runtime's pull request 25409.
     const TENSORRT_NAMES: &str = "device_id trt_max_workspace_size trt_fp16_enable trt_bf16_enable trt_engine_cache_enable \
         trt_engine_cache_path trt_timing_cache_enable trt_timing_cache_path trt_layer_norm_fp32_fallback \
         trt_profile_min_shapes trt_profile_opt_shapes trt_profile_max_shapes trt_load_user_initializer";
@@ -197,24 +197,21 @@ mod tests {
     }
 
     fn options(gpu_memory_limit: Option<u64>) -> Options {
-        Options {
-            device: Device::Tensorrt(1),
-            gpu_memory_limit,
-            ..Options::default()
-        }
+        let options = Options::default().device(Device::Tensorrt(1));
+        options.gpu_memory_limit(gpu_memory_limit)
     }
 
     fn map(settings: Vec<Setting>, names: &str) -> BTreeMap<&'static str, String> {
         let count = settings.len();
         let map: BTreeMap<_, _> = settings.into_iter().collect();
-        assert_eq!(map.len(), count, "given twice: {map:?}");
+        assert_eq!(map.len(), count, "set twice: {map:?}");
         let known: Vec<&str> = names.split_whitespace().collect();
         assert!(map.keys().all(|name| known.contains(name)), "{map:?}");
         map
     }
 
     #[test]
-    fn cuda_is_told_to_be_exact_and_modest() {
+    fn cuda_is_set_to_be_exact_and_modest() {
         let settings = map(cuda(1, &options(None)), CUDA_NAMES);
         assert_eq!(settings["device_id"], "1");
         assert_eq!(settings["use_tf32"], "0");
@@ -228,18 +225,15 @@ mod tests {
     #[test]
     fn tensorrt_knows_every_shape_beforehand() {
         let manifest = manifest(Precision::Fp32);
-        let told = |contract: &Contract, batch_tokens: usize| {
-            let options = Options {
-                batch_tokens,
-                ..options(None)
-            };
+        let profile = |contract: &Contract, batch_tokens: usize| {
+            let options = options(None).batch_tokens(batch_tokens);
             let settings = tensorrt(0, &manifest, contract, &options);
             let settings = map(settings, TENSORRT_NAMES);
             ["min", "opt", "max"]
                 .map(|which| settings[&*format!("trt_profile_{which}_shapes")].clone())
         };
         assert_eq!(
-            told(&vision_contract(448, 256, 896), 6144),
+            profile(&vision_contract(448, 256, 896), 6144),
             [
                 "pixels:1x448x448x3",
                 "pixels:7x448x448x3",
@@ -255,7 +249,7 @@ mod tests {
         };
         let contract = reward_contract(896, 64);
         assert_eq!(
-            told(&contract, 6144),
+            profile(&contract, 6144),
             [
                 reward("1x1", "0", "1", "1"),
                 reward("1x6144", "1792", "6144", "16"),
@@ -264,7 +258,7 @@ mod tests {
         );
         // A conversation may be longer than the budget of a run.
         assert_eq!(
-            told(&contract, 2048)[2],
+            profile(&contract, 2048)[2],
             reward("1x4096", "4096", "4096", "4096")
         );
     }
@@ -297,10 +291,7 @@ mod tests {
     #[test]
     fn every_bundle_has_its_own_engines() {
         let cache = tempfile::tempdir().unwrap();
-        let options = Options {
-            cache_dir: Some(cache.path().join("engines")),
-            ..options(None)
-        };
+        let options = options(None).cache_dir(cache.path().join("engines"));
         let bundle = bundle();
         let folder = engines(&bundle, &options).unwrap().unwrap();
         assert!(folder.is_dir() && folder.ends_with(bundle.hash()));
@@ -311,10 +302,7 @@ mod tests {
         assert_eq!(settings["trt_engine_cache_path"], path);
         assert_eq!(settings["trt_timing_cache_path"], path);
         let file = tempfile::NamedTempFile::new().unwrap();
-        let options = Options {
-            cache_dir: Some(file.path().to_owned()),
-            ..options
-        };
+        let options = options.cache_dir(file.path());
         let message = engines(&bundle, &options).unwrap_err().to_string();
         assert!(message.contains("cache_dir: "), "{message}");
     }

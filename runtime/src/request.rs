@@ -1,19 +1,26 @@
-//! What is asked and what is answered.
+//! Requests: a prompt, images and responses.
 
-use std::ops::AddAssign;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
+use ndarray::{Array3, ArrayView3};
 use seeward_models::image::Rgb;
 
-use crate::Result;
-use crate::prepared::Asked;
-
 /// A prompt, its images and the responses to score.
+///
+/// ```
+/// use seeward_runtime::{Image, Request};
+///
+/// let request = Request::new("what color is the shape?")
+///     .image(Image::path("photos/1.png"))
+///     .response("The shape is blue.")
+///     .response("It is a circle, I think.");
+/// assert_eq!(request.responses.len(), 2);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Request {
-    /// What the user asks, without the conversation template. A single image comes before it; several take the places of
-    /// its `<image>` tags, or all come first if it has none.
+    /// The user's message, without the conversation template. A single image comes before it; several take the places of its
+    /// `<image>` tags, or all come first if it has none.
     pub prompt: String,
     /// The images, in order; without any the model reads text alone.
     pub images: Vec<Image>,
@@ -21,70 +28,101 @@ pub struct Request {
     pub responses: Vec<String>,
 }
 
-/// A picture.
+impl Request {
+    /// A request with this prompt, without images and responses.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds an image.
+    pub fn image(self, image: impl Into<Image>) -> Self {
+        self.images([image])
+    }
+
+    /// Adds images.
+    pub fn images<I: Into<Image>>(mut self, images: impl IntoIterator<Item = I>) -> Self {
+        self.images.extend(images.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a response.
+    pub fn response(self, response: impl Into<String>) -> Self {
+        self.responses([response])
+    }
+
+    /// Adds responses.
+    pub fn responses<R: Into<String>>(mut self, responses: impl IntoIterator<Item = R>) -> Self {
+        self.responses.extend(responses.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// An image of a request.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Image {
     /// A PNG, JPEG, WebP, GIF or BMP file.
     Path(PathBuf),
     /// The content of such a file.
     Bytes(Vec<u8>),
-    /// Pixels.
+    /// Decoded pixels.
     Rgb(Rgb),
+    /// Decoded pixels, red, green and blue: `[height, width, 3]`. Another shape is the request's error.
+    Pixels(Array3<u8>),
 }
 
-/// The rewards of one request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// One for each response, in order.
-    pub rewards: Vec<f32>,
-    /// For each response, whether the model's maximal length cut it.
-    pub truncated: Vec<bool>,
-}
+impl Image {
+    /// An image file.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        Self::Path(path.into())
+    }
 
-/// The answer to one call.
-#[derive(Debug)]
-pub struct Scored {
-    /// One for each request, in order. A request's failure leaves the others alone.
-    pub results: Vec<Result<Scores>>,
-    /// What the call took.
-    pub usage: Usage,
-}
+    /// The content of an image file.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Bytes(bytes.into())
+    }
 
-/// What scoring took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Responses scored.
-    pub responses: u64,
-    /// Of them, those that the maximal length cut.
-    pub truncated: u64,
-    /// Tokens that went through the reward graph, padding not counted.
-    pub tokens: u64,
-    /// Tokens of the same conversations, each on its own.
-    pub tokens_without_sharing: u64,
-    /// Images that went through the vision graph.
-    pub images_encoded: u64,
-    /// Their tiles.
-    pub tiles: u64,
-    /// Time inside the engine's runs.
-    pub engine: Duration,
-}
-
-impl Usage {
-    pub(crate) fn count(&mut self, asked: &Asked) {
-        self.responses += asked.truncated.len() as u64;
-        self.truncated += asked.truncated.iter().filter(|cut| **cut).count() as u64;
-        self.tokens_without_sharing += asked.tokens as u64;
+    /// A copy of decoded pixels `[height, width, 3]`.
+    pub fn pixels(pixels: ArrayView3<u8>) -> Self {
+        Self::Pixels(pixels.to_owned())
     }
 }
 
-impl AddAssign for Usage {
-    fn add_assign(&mut self, other: Self) {
-        self.responses += other.responses;
-        self.truncated += other.truncated;
-        self.tokens += other.tokens;
-        self.tokens_without_sharing += other.tokens_without_sharing;
-        self.images_encoded += other.images_encoded;
-        self.tiles += other.tiles;
-        self.engine += other.engine;
+impl From<PathBuf> for Image {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Image {
+    fn from(path: &Path) -> Self {
+        Self::path(path)
+    }
+}
+
+impl From<Vec<u8>> for Image {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Rgb> for Image {
+    fn from(pixels: Rgb) -> Self {
+        Self::Rgb(pixels)
+    }
+}
+
+impl From<Array3<u8>> for Image {
+    fn from(pixels: Array3<u8>) -> Self {
+        Self::Pixels(pixels)
+    }
+}
+
+impl From<ArrayView3<'_, u8>> for Image {
+    fn from(pixels: ArrayView3<u8>) -> Self {
+        Self::pixels(pixels)
     }
 }

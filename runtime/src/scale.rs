@@ -1,17 +1,17 @@
-//! The scale on which rewards come out.
+//! The scale of rewards.
 
 use seeward_models::bundle::Manifest;
 
 use crate::{Error, Result};
 
-/// The scale on which rewards come out.
+/// The scale of rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scale {
-    /// As the model computes them.
+    /// The model's own.
     #[default]
     Raw,
-    /// Less their mean and divided by their standard deviation over the trainer's evaluation set, which the bundle must
-    /// hold.
+    /// Minus their mean, divided by their standard deviation, over the trainer's evaluation set. The bundle must hold both.
     Whitened,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Whitening {
 }
 
 impl Whitening {
-    /// What is needed for the scale, out of the bundle.
+    /// The bundle's values for this scale.
     pub(crate) fn of(manifest: &Manifest, scale: Scale) -> Result<Option<Self>> {
         match (scale, manifest.reward_mean, manifest.reward_std) {
             (Scale::Raw, ..) => Ok(None),
@@ -34,8 +34,8 @@ impl Whitening {
             }
             (Scale::Whitened, mean, deviation) => Err(Error::Options(format!(
                 "scale: whitened rewards need the bundle's reward_mean and a positive reward_std, got {} and {}",
-                shown(mean),
-                shown(deviation)
+                or_none(mean),
+                or_none(deviation)
             ))),
         }
     }
@@ -45,6 +45,6 @@ impl Whitening {
     }
 }
 
-fn shown(value: Option<f64>) -> String {
+fn or_none(value: Option<f64>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }

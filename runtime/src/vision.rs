@@ -1,30 +1,63 @@
-//! The vision graph: pictures, or the white one in their place → image embeddings.
+//! The vision graph: images, or the white one instead of them → image embeddings.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
+use ndarray::{Array2, ArrayView2, Axis};
 use seeward_models::bundle::{Bundle, VISION_GRAPH};
 use seeward_models::contract::vision_contract;
 use seeward_models::image::{Rgb, Tiles, tiles};
 
 use crate::graph::{Graph, Inputs};
-use crate::images::{Decoder, Embeddings, Encoded, Gallery, bad_image};
-use crate::prepared::Pictures;
+use crate::images::{Decoder, ImageError, ImageSet, image_error};
 use crate::{Error, Options, Request, Result, Usage};
 
-/// The vision graph with what it is fed by.
+/// The images of a call, ready for the graph.
+pub(crate) struct VisionInputs {
+    pub(crate) batch: VisionBatch,
+    /// For each request the places of its images among the embeddings, or why it cannot be scored.
+    pub(crate) requests: Vec<Result<Vec<ImageRows>>>,
+}
+
+/// Images that the graph encodes.
+pub(crate) enum VisionBatch {
+    /// The white tile.
+    White,
+    /// The requests' own.
+    Images(Vec<Tiles>),
+}
+
+/// The place of an image among the embeddings.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageRows {
+    pub(crate) rows: Range<usize>,
+    pub(crate) tiles: usize,
+}
+
+/// Embeddings of a call's images, one after the other: `[rows, width]`.
+pub(crate) struct Embeddings(Array2<f32>);
+
+impl Embeddings {
+    /// No embeddings.
+    pub(crate) fn none(width: usize) -> Self {
+        Self(Array2::zeros((0, width)))
+    }
+
+    /// The rows with these indices.
+    pub(crate) fn gather(&self, rows: &[i64]) -> Array2<f32> {
+        let rows: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
+        self.0.select(Axis(0), &rows)
+    }
+}
+
+/// The vision graph and the settings of its inputs.
 pub(crate) struct Vision {
     pub(crate) graph: Graph,
     decoder: Decoder,
     tokens_per_tile: usize,
     width: usize,
-    /// The embeddings of the white picture, once they have been needed.
-    white: OnceLock<Vec<f32>>,
-}
-
-/// What the requests of a call show: pictures to encode, and for each request where its own will be.
-pub(crate) struct Shown {
-    pub(crate) pictures: Pictures,
-    pub(crate) images: Vec<Result<Vec<Encoded>>>,
+    /// The embeddings of the white image, once they have been needed.
+    white: OnceLock<Array2<f32>>,
 }
 
 impl Vision {
@@ -49,93 +82,107 @@ impl Vision {
         }))
     }
 
-    /// One white tile for each of so many requests.
-    pub(crate) fn white(&self, requests: usize) -> Shown {
-        let white = Encoded {
+    /// One white tile for each request.
+    pub(crate) fn white(&self, requests: usize) -> VisionInputs {
+        let white = ImageRows {
             rows: 0..self.tokens_per_tile,
             tiles: 1,
         };
-        Shown {
-            pictures: Pictures::White,
-            images: (0..requests).map(|_| Ok(vec![white.clone()])).collect(),
+        VisionInputs {
+            batch: VisionBatch::White,
+            requests: (0..requests).map(|_| Ok(vec![white.clone()])).collect(),
         }
     }
 
-    /// The requests' own pictures, decoded and tiled.
-    pub(crate) fn images(&self, requests: &[Request]) -> Shown {
-        let gallery = Gallery::read(requests);
-        let mut pictures = Vec::with_capacity(gallery.contents.len());
-        let mut rows = 0;
+    /// The requests' own images, decoded and tiled.
+    pub(crate) fn images(&self, requests: &[Request]) -> VisionInputs {
+        let set = ImageSet::read(requests);
+        let mut batch = Vec::with_capacity(set.sources.len());
+        let mut end = 0;
         let mut place = |tiles: Tiles| {
-            let start = rows;
-            rows += tiles.count * self.tokens_per_tile;
-            let encoded = Encoded {
-                rows: start..rows,
-                tiles: tiles.count,
-            };
-            pictures.push(tiles);
-            encoded
-        };
-        let decoded = self.decoder.all(&gallery.contents).into_iter();
-        let places: Vec<_> = decoded.map(|tiles| tiles.map(&mut place)).collect();
-        let shown = requests.iter().zip(gallery.shown);
-        let images = shown.map(|(request, shown)| pick(request, &shown?, &places));
-        Shown {
-            images: images.collect(),
-            pictures: Pictures::Own(pictures),
-        }
-    }
-
-    /// Runs the graph. A picture is never computed together with another: so its embeddings are the same bits in every call.
-    pub(crate) fn encode(&self, pictures: Pictures, usage: &mut Usage) -> Result<Embeddings> {
-        let mut embeddings = Embeddings::new(self.width);
-        match pictures {
-            Pictures::White => embeddings.push(self.white_tile(usage)?),
-            Pictures::Own(pictures) => {
-                for tiles in pictures {
-                    embeddings.push(&self.run(&tiles, usage)?);
-                }
+            let start = end;
+            let tile_count = tiles.len_of(Axis(0));
+            end += tile_count * self.tokens_per_tile;
+            batch.push(tiles);
+            ImageRows {
+                rows: start..end,
+                tiles: tile_count,
             }
+        };
+        let decoded = self.decoder.decode_all(&set.sources).into_iter();
+        let places: Vec<_> = decoded.map(|tiles| tiles.map(&mut place)).collect();
+        let placed = requests.iter().zip(set.requests);
+        let placed = placed.map(|(request, indices)| pick(request, &indices?, &places));
+        VisionInputs {
+            requests: placed.collect(),
+            batch: VisionBatch::Images(batch),
         }
-        Ok(embeddings)
     }
 
-    fn white_tile(&self, usage: &mut Usage) -> Result<&[f32]> {
+    /// Runs the graph. An image is never computed together with another: so its embeddings are the same bits in every call.
+    pub(crate) fn encode(&self, batch: VisionBatch, usage: &mut Usage) -> Result<Embeddings> {
+        let images = match batch {
+            VisionBatch::White => return Ok(Embeddings(self.white_image(usage)?.to_owned())),
+            VisionBatch::Images(images) => images,
+        };
+        let mut embeddings = Array2::zeros((0, self.width));
+        for tiles in images {
+            let of_image = self.run(&tiles, usage)?;
+            let appended = embeddings.append(Axis(0), of_image.view());
+            appended.map_err(|e| self.graph.error(e.to_string()))?;
+        }
+        Ok(Embeddings(embeddings))
+    }
+
+    fn white_image(&self, usage: &mut Usage) -> Result<ArrayView2<'_, f32>> {
         if let Some(white) = self.white.get() {
-            return Ok(white);
+            return Ok(white.view());
         }
         let settings = self.decoder.settings.one_tile();
         let tile = tiles(&Rgb::white(), &settings).map_err(Error::Bundle)?;
-        let values = self.run(&tile, usage)?;
-        Ok(self.white.get_or_init(|| values))
+        let embeddings = self.run(&tile, usage)?;
+        Ok(self.white.get_or_init(|| embeddings).view())
     }
 
-    fn run(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Vec<f32>> {
-        let side = tiles.size as usize;
-        let inputs = Inputs::default().with([tiles.count, side, side, 3], &tiles.pixels);
-        let (values, seconds) = self.graph.run(inputs)?;
+    /// The embeddings of one image.
+    fn run(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Array2<f32>> {
+        let (values, seconds) = self.graph.run(Inputs::default().with(tiles.view()))?;
+        let tile_count = tiles.len_of(Axis(0));
         usage.engine += seconds;
         usage.images_encoded += 1;
-        usage.tiles += tiles.count as u64;
-        let expected = tiles.count * self.tokens_per_tile * self.width;
-        if values.len() != expected {
-            let problem = format!("expected {expected} numbers, got {}", values.len());
-            return Err(self.graph.error(problem));
-        }
-        Ok(values)
+        usage.tiles += tile_count as u64;
+        let (rows, count) = (tile_count * self.tokens_per_tile, values.len());
+        Array2::from_shape_vec((rows, self.width), values).map_err(|_| {
+            let expected = rows * self.width;
+            let problem = format!("expected {expected} values, got {count}");
+            self.graph.error(problem)
+        })
     }
 }
 
-/// The request's pictures among those to encode.
+/// The places of a request's images.
 fn pick(
     request: &Request,
-    shown: &[usize],
-    places: &[Result<Encoded, String>],
-) -> Result<Vec<Encoded>> {
-    let images = request.images.iter().zip(shown).enumerate();
-    let encoded = images.map(|(index, (image, &picture))| match &places[picture] {
-        Ok(encoded) => Ok(encoded.clone()),
-        Err(problem) => Err(bad_image(image, index, problem.clone())),
+    indices: &[usize],
+    places: &[Result<ImageRows, ImageError>],
+) -> Result<Vec<ImageRows>> {
+    let images = request.images.iter().zip(indices).enumerate();
+    let places = images.map(|(place, (image, &index))| match &places[index] {
+        Ok(rows) => Ok(rows.clone()),
+        Err(error) => Err(image_error(image, place, error.clone())),
     });
-    encoded.collect()
+    places.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_are_gathered_by_row() {
+        let embeddings = Embeddings(ndarray::array![[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]);
+        let expected = ndarray::array![[4.0, 5.0], [0.0, 1.0]];
+        assert_eq!(embeddings.gather(&[2, 0]), expected);
+        assert_eq!(Embeddings::none(2).gather(&[]).dim(), (0, 2));
+    }
 }

@@ -1,4 +1,4 @@
-//! Many callers of one model: batches, backpressure, cancellation, the end.
+//! Many callers of one model: batches, backpressure, cancellation, closing.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -6,46 +6,46 @@ use std::thread;
 use std::time::Duration;
 
 use seeward_runtime::{
-    Answer, Batcher, Batching, Error, Image, Options, Request, RewardModel, Scale, Scores,
+    Answer, BatchConfig, Batcher, Error, Image, Options, Request, RewardModel, Scale, Scores,
 };
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
-/// Longer than any test takes: batches that wait so long wait to be full, or closed.
-const FOR_EVER: Duration = Duration::from_secs(3600);
+/// Longer than any test takes: a batch with this delay waits until it is full or the queue closed.
+const FOREVER: Duration = Duration::from_secs(3600);
 
 fn model() -> RewardModel {
     RewardModel::load(Path::new(GOLDEN).join("bundles/qwen2"), Options::default()).unwrap()
 }
 
 fn request(number: usize) -> Request {
-    Request {
-        prompt: format!("what is in picture {number}?"),
-        images: vec![Image::Path(Path::new(GOLDEN).join("images/vqa0.png"))],
-        responses: vec!["A shape.".to_owned(), format!("It is {number}.")],
-    }
+    Request::new(format!("what is in image {number}?"))
+        .image(Path::new(GOLDEN).join("images/vqa0.png"))
+        .responses(["A shape.".to_owned(), format!("It is {number}.")])
 }
 
-fn batcher(requests: usize, waiting: usize, delay: Duration) -> Batcher {
-    let batching = Batching {
-        requests,
-        delay,
-        waiting,
-    };
-    Batcher::new(model(), batching).unwrap()
+fn batcher(max_batch_size: usize, queue_capacity: usize, max_delay: Duration) -> Batcher {
+    let config = BatchConfig::default()
+        .max_batch_size(max_batch_size)
+        .queue_capacity(queue_capacity)
+        .max_delay(max_delay);
+    Batcher::new(model(), config).unwrap()
 }
 
 #[track_caller]
 fn assert_alone(number: usize, scores: &Scores, model: &RewardModel) {
     let alone = model.score(&[request(number)]).unwrap().results.remove(0);
     for (got, expected) in scores.rewards.iter().zip(alone.unwrap().rewards) {
-        let apart = (got - expected).abs();
-        assert!(apart <= 1e-5 * expected.abs().max(1.0), "{got} {expected}");
+        let differs = (got - expected).abs();
+        assert!(
+            differs <= 1e-5 * expected.abs().max(1.0),
+            "{got} {expected}"
+        );
     }
 }
 
 #[test]
 fn requests_of_several_callers_share_a_batch() {
-    let (batcher, model) = (batcher(8, 8, FOR_EVER), model());
+    let (batcher, model) = (batcher(8, 8, FOREVER), model());
     let answers: Vec<Answer> = (0..8)
         .map(|n| batcher.submit(request(n)).unwrap())
         .collect();
@@ -53,12 +53,12 @@ fn requests_of_several_callers_share_a_batch() {
         assert_alone(number, &answer.wait().unwrap(), &model);
     }
     let usage = batcher.usage();
-    // Their picture is encoded once, so they went together.
+    // Their image is encoded once, so they were one batch.
     assert_eq!((usage.responses, usage.images_encoded), (16, 1));
 }
 
 #[test]
-fn callers_that_block_wait_for_room() {
+fn blocking_callers_wait_for_room() {
     let (batcher, model) = (batcher(2, 1, Duration::ZERO), model());
     thread::scope(|scope| {
         for number in 0..12 {
@@ -73,16 +73,16 @@ fn callers_that_block_wait_for_room() {
 }
 
 #[test]
-fn a_full_queue_is_busy_until_a_request_is_cancelled() {
-    let batcher = batcher(8, 2, FOR_EVER);
+fn a_full_queue_refuses_requests_until_one_is_cancelled() {
+    let batcher = batcher(8, 2, FOREVER);
     let [first, second] = [0, 1].map(|n| batcher.submit(request(n)).unwrap());
     assert!(matches!(
         batcher.submit(request(2)),
-        Err(Error::Busy { waiting: 2 })
+        Err(Error::QueueFull { capacity: 2, .. })
     ));
     drop(first);
     let third = batcher.submit(request(3)).unwrap();
-    // Closing does not wait for company, and answers what was taken.
+    // Closing does not wait for a full batch, and answers accepted requests.
     batcher.close();
     assert!(second.wait().is_ok() && third.wait().is_ok());
     assert_eq!(batcher.usage().responses, 4, "the cancelled one was scored");
@@ -92,7 +92,7 @@ fn a_full_queue_is_busy_until_a_request_is_cancelled() {
 
 #[test]
 fn the_last_handle_closes_the_queue() {
-    let batcher = batcher(8, 8, FOR_EVER);
+    let batcher = batcher(8, 8, FOREVER);
     let answer = batcher.submit(request(0)).unwrap();
     drop(batcher.clone());
     drop(batcher);
@@ -107,11 +107,9 @@ fn a_lonely_request_waits_no_longer_than_the_delay() {
 
 #[test]
 fn a_bad_request_spoils_no_other_of_its_batch() {
-    let (batcher, model) = (batcher(3, 3, FOR_EVER), model());
-    let bad = Request {
-        images: vec![Image::Bytes(b"junk".to_vec())],
-        ..request(1)
-    };
+    let (batcher, model) = (batcher(3, 3, FOREVER), model());
+    let mut bad = request(1);
+    bad.images = vec![Image::bytes(*b"junk")];
     let answers = [request(0), bad, request(2)].map(|r| batcher.submit(r).unwrap());
     let [first, bad, last] = answers.map(Answer::wait);
     assert_alone(0, &first.unwrap(), &model);
@@ -121,13 +119,13 @@ fn a_bad_request_spoils_no_other_of_its_batch() {
 
 #[test]
 fn answers_are_futures_of_any_executor() {
-    let (batcher, model) = (batcher(4, 4, FOR_EVER), model());
+    let (batcher, model) = (batcher(4, 4, FOREVER), model());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
     runtime.block_on(async {
-        // A future that is given up takes its request along: the batch of four is filled by the others.
+        // A dropped future cancels its request: the batch of four is filled by the others.
         let impatient = batcher.submit(request(9)).unwrap();
         let timeout = tokio::time::timeout(Duration::from_millis(5), impatient).await;
         assert!(timeout.is_err());
@@ -142,14 +140,13 @@ fn answers_are_futures_of_any_executor() {
 }
 
 #[test]
-fn batches_of_nothing_are_refused() {
-    for (requests, waiting, name) in [(0, 1, "requests"), (1, 0, "waiting")] {
-        let batching = Batching {
-            requests,
-            waiting,
-            ..Batching::default()
-        };
-        let error = Batcher::new(model(), batching).err().unwrap().to_string();
+fn empty_batches_and_queues_are_refused() {
+    let config = BatchConfig::default;
+    for (config, name) in [
+        (config().max_batch_size(0), "max_batch_size"),
+        (config().queue_capacity(0), "queue_capacity"),
+    ] {
+        let error = Batcher::new(model(), config).err().unwrap().to_string();
         assert_eq!(error, format!("{name}: expected at least 1, got 0"));
     }
 }
@@ -168,11 +165,7 @@ fn rewards_are_whitened_by_the_bundles_mean_and_deviation() {
         manifest["reward_mean"] = mean;
         manifest["reward_std"] = deviation;
         std::fs::write(&path, manifest.to_string()).unwrap();
-        let options = Options {
-            scale: Scale::Whitened,
-            ..Options::default()
-        };
-        RewardModel::load(folder.path(), options)
+        RewardModel::load(folder.path(), Options::default().scale(Scale::Whitened))
     };
     let whitened = load(0.5.into(), 0.25.into()).unwrap();
     let other = whitened.run(model().prepare(&[request(0)]).unwrap());

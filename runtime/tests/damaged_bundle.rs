@@ -1,5 +1,5 @@
-//! Bundles whose manifest says other things than its graphs, or whose files are damaged: loading or scoring says so, and
-//! never panics. `SEEWARD_FUZZ_CASES` makes more cases, `SEEWARD_FUZZ_SEED` others.
+//! Bundles whose manifest contradicts their graphs, or whose files are damaged: loading or scoring reports it, and never
+//! panics. `SEEWARD_FUZZ_CASES` sets the number of cases, `SEEWARD_FUZZ_SEED` the seed.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use seeward_models::hash::hash;
-use seeward_runtime::{Image, Options, Request, RewardModel};
+use seeward_runtime::{Options, Request, RewardModel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,18 +40,13 @@ fn fuzz<S: Strategy>(strategy: S, check: impl Fn(S::Value) -> Result<(), TestCas
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Loads and scores: rewards that are numbers, or errors of one line.
+/// Loads and scores: finite rewards, or errors of one line.
 fn score(bundle: &Path) -> Result<(), TestCaseError> {
-    let request = Request {
-        prompt: "what is this?".to_owned(),
-        images: vec![Image::Path(PathBuf::from(GOLDEN).join("images/vqa0.png"))],
-        responses: vec!["A shape.".to_owned(), "x".repeat(50)],
-    };
-    let options = Options {
-        threads: Some(1),
-        ..Options::default()
-    };
-    let scored = RewardModel::load(bundle, options).and_then(|m| m.score(&[request]));
+    let request = Request::new("what is this?")
+        .image(PathBuf::from(GOLDEN).join("images/vqa0.png"))
+        .responses(["A shape.".to_owned(), "x".repeat(50)]);
+    let scored =
+        RewardModel::load(bundle, Options::default().threads(1)).and_then(|m| m.score(&[request]));
     let result = scored.and_then(|mut scored| scored.results.remove(0));
     match result {
         Ok(scores) => prop_assert!(scores.rewards.iter().all(|reward| reward.is_finite())),
@@ -108,7 +103,7 @@ fn other_value() -> impl Strategy<Value = Value> {
 }
 
 #[test]
-fn manifests_that_say_something_else_are_told() {
+fn manifests_that_contradict_the_graphs_are_reported() {
     let copy = copy();
     let path = copy.path().join(MANIFEST);
     let sound: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -127,7 +122,7 @@ fn manifests_that_say_something_else_are_told() {
 }
 
 #[test]
-fn damaged_weights_are_told_or_computed_with() {
+fn damaged_weights_are_reported_or_computed_with() {
     let copy = copy();
     let files = ["reward.onnx.data", "vision.onnx.data"].map(|name| {
         let path = copy.path().join(name);
@@ -157,9 +152,9 @@ fn damaged_weights_are_told_or_computed_with() {
     });
 }
 
-/// Graphs cut short or with other bytes, under a manifest that takes them for sound.
+/// Graphs cut short or with other bytes, under a manifest that has their hashes.
 #[test]
-fn damaged_graphs_are_told_or_computed_with() {
+fn damaged_graphs_are_reported_or_computed_with() {
     let copy = copy();
     let path = copy.path().join(MANIFEST);
     let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

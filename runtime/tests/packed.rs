@@ -1,4 +1,4 @@
-//! Random trees: responses that share prompt, picture and run score as each does alone.
+//! Random trees: responses that share prompt, image and run score as each does alone.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -33,23 +33,20 @@ fn text(words: std::ops::Range<usize>) -> impl Strategy<Value = String> {
 
 /// Equal and empty responses and such that begin alike among them.
 fn request() -> impl Strategy<Value = Request> {
-    let pictures = prop::sample::subsequence(vec!["vqa0.png", "wide.png", "gray.png"], 0..=2);
+    let images = prop::sample::subsequence(vec!["vqa0.png", "wide.png", "gray.png"], 0..=2);
     let responses = prop::collection::vec(text(0..8), 1..7);
-    (text(0..12), pictures, responses).prop_map(|(prompt, pictures, responses)| Request {
-        prompt,
-        images: pictures
-            .iter()
-            .map(|name| Image::Path(golden("images").join(name)))
-            .collect(),
-        responses,
+    (text(0..12), images, responses).prop_map(|(prompt, images, responses)| {
+        let images = images.iter().map(|name| golden("images").join(name));
+        Request::new(prompt).images(images).responses(responses)
     })
 }
 
 /// Every response as a request.
-fn apart(requests: &[Request]) -> Vec<Request> {
-    let alone = |request: &Request, response: &String| Request {
-        responses: vec![response.clone()],
-        ..request.clone()
+fn separate(requests: &[Request]) -> Vec<Request> {
+    let alone = |request: &Request, response: &String| {
+        let mut alone = request.clone();
+        alone.responses = vec![response.clone()];
+        alone
     };
     let each = |request: &Request| {
         let responses = request.responses.iter();
@@ -79,7 +76,7 @@ fn check_close(got: &[f32], expected: &[f32]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What a call of whole trees should take, counted by hand: tokens, images and tiles.
+/// The tokens and images that a call of whole trees should take, counted by hand.
 struct Counter {
     prompter: Prompter,
     tiles: TileSettings,
@@ -99,11 +96,11 @@ impl Counter {
         let Image::Path(path) = image else {
             panic!("these trees show files");
         };
-        let picture = decode(&fs::read(path).unwrap(), 1 << 24).unwrap();
-        tiles(&picture, &self.tiles).unwrap().count
+        let image = decode(&fs::read(path).unwrap(), 1 << 24).unwrap();
+        tiles(&image, &self.tiles).unwrap().count
     }
 
-    /// The prefix once, and of every response what the prefix has not.
+    /// The prefix once, and of every response the tokens after it.
     fn tokens(&self, request: &Request) -> usize {
         let tiles: Vec<usize> = request.images.iter().map(|i| self.tiles_of(i)).collect();
         let ids = |response| {
@@ -120,8 +117,8 @@ impl Counter {
     }
 
     fn images(requests: &[Request]) -> BTreeSet<String> {
-        let shown = requests.iter().flat_map(|request| &request.images);
-        shown.map(|image| format!("{image:?}")).collect()
+        let images = requests.iter().flat_map(|request| &request.images);
+        images.map(|image| format!("{image:?}")).collect()
     }
 }
 
@@ -130,18 +127,18 @@ fn check(
     batch_tokens: usize,
     requests: &[Request],
 ) -> Result<(), TestCaseError> {
-    let single = one_by_one(model, &apart(requests));
+    let single = one_by_one(model, &separate(requests));
     check_close(&one_by_one(model, requests), &single)?;
     let batch = model.score(requests).unwrap();
     check_close(&rewards(&batch), &single)?;
     let (usage, counter) = (batch.usage, Counter::new(model));
     let trees: usize = requests.iter().map(|request| counter.tokens(request)).sum();
-    let (tokens, apart) = (usage.tokens as usize, usage.tokens_without_sharing);
+    let (tokens, separate) = (usage.tokens as usize, usage.tokens_without_sharing);
     match batch_tokens {
         // Rows of these lengths are nowhere near the point where a second prefix pays.
         WHOLE => prop_assert_eq!(tokens, trees),
-        ALONE => prop_assert_eq!(usage.tokens, apart),
-        _ => prop_assert!(trees <= tokens && usage.tokens <= apart),
+        ALONE => prop_assert_eq!(usage.tokens, separate),
+        _ => prop_assert!(trees <= tokens && usage.tokens <= separate),
     }
     prop_assert_eq!(usage.responses as usize, single.len());
     prop_assert_eq!(
@@ -155,10 +152,7 @@ fn check(
 fn packed_is_batched_is_single() {
     // Runs of one response, of parts of a tree, and of several trees.
     for batch_tokens in [ALONE, 150, WHOLE] {
-        let options = Options {
-            batch_tokens,
-            ..Options::default()
-        };
+        let options = Options::default().batch_tokens(batch_tokens);
         let model = RewardModel::load(golden("bundles/qwen2"), options).unwrap();
         let mut runner = TestRunner::new(Config {
             cases: 12,

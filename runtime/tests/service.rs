@@ -11,7 +11,7 @@ use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use seeward_runtime::{Batcher, Batching, Image, Options, Request, RewardModel};
+use seeward_runtime::{BatchConfig, Batcher, Options, Request, RewardModel};
 use serde_json::{Value, json};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
@@ -45,20 +45,21 @@ fn start(runtime: &tokio::runtime::Runtime, batcher: Batcher) -> SocketAddr {
 #[test]
 fn a_request_over_http_gets_the_rewards_of_the_library() {
     let model = RewardModel::load(format!("{GOLDEN}/bundles/qwen2"), Options::default()).unwrap();
-    let picture = std::fs::read(format!("{GOLDEN}/images/vqa0.png")).unwrap();
-    let request = Request {
-        prompt: "what color is the shape?".to_owned(),
-        images: vec![Image::Bytes(picture.clone())],
-        responses: vec!["It is blue.".to_owned(), "I cannot tell.".to_owned()],
-    };
+    let image = std::fs::read(format!("{GOLDEN}/images/vqa0.png")).unwrap();
+    let request = Request::new("what color is the shape?")
+        .image(image.clone())
+        .responses(["It is blue.", "I cannot tell."]);
     let expected = model.score(std::slice::from_ref(&request)).unwrap();
     let expected = expected.results[0].as_ref().unwrap().rewards.clone();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let address = start(&runtime, Batcher::new(model, Batching::default()).unwrap());
+    let address = start(
+        &runtime,
+        Batcher::new(model, BatchConfig::default()).unwrap(),
+    );
     let good = json!({
         "prompt": request.prompt,
-        "images": [STANDARD.encode(&picture)],
+        "images": [STANDARD.encode(&image)],
         "responses": request.responses,
     })
     .to_string();

@@ -1,7 +1,6 @@
-//! What the tests across crates share (golden files, the comparison of floats), and the tool `seeward-fixture`.
+//! Code shared by the tests across crates: golden files, the comparison of floats, the programs under test.
 
 pub mod compare;
-pub mod fixture;
 pub mod golden;
 pub mod program;
 

@@ -10,18 +10,20 @@ use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
     ("seeward-export", &["seeward-models"]),
     ("seeward-kernels", &[]),
     ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),
+    ("seeward-fixture", &["seeward-cli", "seeward-models"]),
     (
         "seeward-tests",
         &[
             "seeward-cli",
             "seeward-export",
+            "seeward-fixture",
             "seeward-models",
             "seeward-runtime",
             "seeward-train",
@@ -33,7 +35,15 @@ const ARROWS: [(&str, &[&str]); 7] = [
 const ADMITTED: [(&str, &[&str]); 8] = [
     ("tch", &["seeward-train", "seeward-tests"]),
     ("torch-sys", &["seeward-train", "seeward-tests"]),
-    ("ort", &["seeward-runtime", "seeward-cli", "seeward-tests"]),
+    (
+        "ort",
+        &[
+            "seeward-runtime",
+            "seeward-cli",
+            "seeward-fixture",
+            "seeward-tests",
+        ],
+    ),
     // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
     ("clap", PROGRAMS),
     ("indicatif", PROGRAMS),
@@ -47,6 +57,7 @@ const PROGRAMS: &[&str] = &[
     "seeward-train",
     "seeward-export",
     "seeward-cli",
+    "seeward-fixture",
     "seeward-tests",
 ];
 

@@ -16,7 +16,7 @@ use seeward_models::checkpoint::{
 use seeward_models::config::Config as ModelConfig;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
-use seeward_runtime::{Image, Options, Request, RewardModel, Usage};
+use seeward_runtime::{Options, Request, RewardModel, Usage};
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number};
 use seeward_train::config::{Algorithm, Config};
@@ -279,23 +279,14 @@ fn exported_from(
         max_length,
     };
     export(&options).expect("exported");
-    RewardModel::load(
-        &output,
-        Options {
-            input: mode,
-            threads: Some(1),
-            ..Options::default()
-        },
-    )
-    .expect("loaded")
+    let options = Options::default().input(mode).threads(1);
+    RewardModel::load(&output, options).expect("loaded")
 }
 
 fn request(cases: &[&Case]) -> Request {
-    Request {
-        prompt: cases[0].prompt.clone(),
-        images: vec![Image::Path(cases[0].image.clone())],
-        responses: cases.iter().map(|case| case.response.clone()).collect(),
-    }
+    Request::new(&cases[0].prompt)
+        .image(cases[0].image.as_path())
+        .responses(cases.iter().map(|case| &case.response))
 }
 
 fn score(model: &RewardModel, requests: &[Request]) -> (Vec<f64>, Usage) {

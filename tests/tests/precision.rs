@@ -12,7 +12,7 @@ use seeward_models::bundle::MANIFEST_FILE;
 use seeward_models::checkpoint::{Checkpoint, TensorData, WEIGHTS_FILE, write_tensors};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
-use seeward_runtime::{Error, Image, Options, Request, RewardModel};
+use seeward_runtime::{Error, Options, Request, RewardModel};
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden;
 use serde_json::{Value, json};
@@ -47,11 +47,7 @@ fn exported(checkpoint: &Path, target: Target, precision: Precision) -> anyhow::
 }
 
 fn load(bundle: &TempDir) -> seeward_runtime::Result<RewardModel> {
-    let options = Options {
-        threads: Some(1),
-        ..Options::default()
-    };
-    RewardModel::load(bundle.path(), options)
+    RewardModel::load(bundle.path(), Options::default().threads(1))
 }
 
 /// Says in the manifest that the bundle is portable.
@@ -71,11 +67,11 @@ fn requests(model: &str) -> Vec<Request> {
     let request = |line: &str| {
         let row: Value = serde_json::from_str(line).expect("JSON");
         let image = row["img_path"].as_str().expect("a path");
-        Request {
-            prompt: row["prompt"].as_str().expect("a prompt").to_owned(),
-            images: vec![Image::Path(folder.join(image))],
-            responses: serde_json::from_value(row["responses"].clone()).expect("responses"),
-        }
+        let responses: Vec<String> =
+            serde_json::from_value(row["responses"].clone()).expect("responses");
+        Request::new(row["prompt"].as_str().expect("a prompt"))
+            .image(folder.join(image))
+            .responses(responses)
     };
     text.lines().map(request).collect()
 }
@@ -196,9 +192,10 @@ fn in_eight_bits_a_response_does_not_see_what_is_scored_beside_it() {
     let requests = requests("qwen2");
     let alone = requests.iter().flat_map(|request| {
         let responses = request.responses.iter();
-        responses.map(|response| Request {
-            responses: vec![response.clone()],
-            ..request.clone()
+        responses.map(|response| {
+            let mut alone = request.clone();
+            alone.responses = vec![response.clone()];
+            alone
         })
     });
     let one = |request: Request| rewards(&bundle, &[request]);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use seeward_tests::fixture::study::METHODS;
+use seeward_fixture::study::METHODS;
 use seeward_tests::program::program;
 use serde_json::Value;
 

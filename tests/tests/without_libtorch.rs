@@ -35,7 +35,12 @@ fn only_the_trainer_needs_it() {
     assert_eq!(trainer.status.code(), Some(127), "{said}");
     let missing = "libtorch_cpu.so: cannot open shared object file";
     assert!(said.contains(missing), "{said}");
-    for name in ["seeward-export", "seeward-score", "seeward-evaluate"] {
+    for name in [
+        "seeward-export",
+        "seeward-score",
+        "seeward-evaluate",
+        "seeward-fixture",
+    ] {
         let other = start(name);
         let said = String::from_utf8_lossy(&other.stderr);
         assert!(other.status.success(), "{name}: {said}");

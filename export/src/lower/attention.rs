@@ -25,9 +25,9 @@ pub enum TreeMask {
     Added {
         /// The term added before the softmax, f32 [rows, 1, tokens, tokens]: zero, or f32's minimum.
         bias: Value,
-        /// Index of every row's last token, i32 [rows].
+        /// Index of every row's last token, i32 `[rows]`.
         last: Value,
-        /// Number of tokens of a row, i32 [1].
+        /// Number of tokens of a row, i32 `[1]`.
         tokens: Value,
     },
 }

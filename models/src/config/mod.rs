@@ -27,7 +27,7 @@ pub struct Config {
     pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
-    /// How a picture becomes tiles.
+    /// How an image becomes tiles.
     pub tiles: TileSettings,
     /// How pixels are normalised. Not stored by the published code; ImageNet unless `normalize_type` says otherwise.
     pub normalization: Normalization,

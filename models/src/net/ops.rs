@@ -107,12 +107,12 @@ pub trait Ops: Sized {
         window: usize,
         order: TokenOrder,
     ) -> Result<Self::T>;
-    /// [n, 1] → [n].
+    /// `[n, 1]` → `[n]`.
     fn squeeze_last(&mut self, x: &Self::T) -> Result<Self::T>;
 
-    /// x [rows, tokens, width] with the rows of `source` [n, width] put at flat indices `at` [n] (all different).
+    /// x `[rows, tokens, width]` with the rows of `source` `[n, width]` put at flat indices `at` `[n]` (all different).
     fn scatter_rows(&mut self, x: &Self::T, source: &Self::T, at: &Self::T) -> Result<Self::T>;
-    /// Rows of x [.., width] at flat indices `at` [k] → [k, width].
+    /// Rows of x `[.., width]` at flat indices `at` `[k]` → `[k, width]`.
     fn gather_rows(&mut self, x: &Self::T, at: &Self::T) -> Result<Self::T>;
 
     /// From documents and branches [rows, tokens]: token i sees j iff j ≤ i, documents are equal, and j's branch is 0

@@ -18,7 +18,7 @@ pub struct Tokens<T> {
     pub branch_ids: T,
     /// Image embeddings in the order of their places, [n, width].
     pub image_embeds: T,
-    /// Flat token indices of the image embeddings, i64 [n].
+    /// Flat token indices of the image embeddings, i64 `[n]`.
     pub image_positions: T,
     /// Cosines by position id, f32 [entries, head/2].
     pub rope_cos: T,
@@ -30,7 +30,7 @@ pub struct Tokens<T> {
 pub struct RewardInputs<T> {
     /// The forest.
     pub tokens: Tokens<T>,
-    /// Flat indices of every branch's last token, i64 [k]; `None` for every token.
+    /// Flat indices of every branch's last token, i64 `[k]`; `None` for every token.
     pub reward_positions: Option<T>,
 }
 
@@ -73,7 +73,7 @@ fn hidden_states<O: Ops + 'static>(
     text::decode(ops, &config.text, &x, &text::Context { mask, rope }, at)
 }
 
-/// One reward for each of `reward_positions`, [k], or every token, [rows, tokens]: the score head over the hidden state
+/// One reward for each of `reward_positions`, `[k]`, or every token, [rows, tokens]: the score head over the hidden state
 /// there.
 pub fn rewards<O: Ops + 'static>(
     ops: &mut O,
@@ -86,7 +86,7 @@ pub fn rewards<O: Ops + 'static>(
     ops.squeeze_last(&scores)
 }
 
-/// Next-token logits [k, vocabulary] at flat indices `at` [k].
+/// Next-token logits `[k, vocabulary]` at flat indices `at` `[k]`.
 pub fn logits<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,

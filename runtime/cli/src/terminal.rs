@@ -41,10 +41,10 @@ pub(crate) fn say(program: &str, message: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {message}");
 }
 
-/// What the model's device left to another of ONNX Runtime's providers: work that is done elsewhere is never silent.
-pub(crate) fn say_elsewhere(program: &str, model: &RewardModel) {
-    for placement in model.elsewhere() {
-        say(program, format_args!("{}: {placement}", model.device()));
+/// Lists the nodes that the device's provider left to another: a fallback is never silent.
+pub(crate) fn say_fallback_nodes(program: &str, model: &RewardModel) {
+    for nodes in model.fallback_nodes() {
+        say(program, format_args!("{}: {nodes}", model.device()));
     }
 }
 

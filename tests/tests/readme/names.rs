@@ -1,6 +1,6 @@
 //! The flags, keys, formats, targets, messages, files and folders that the pages name exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
@@ -8,7 +8,9 @@ use std::str::FromStr;
 use seeward_models::sample::Format;
 use seeward_train::config::Config;
 
-use crate::page::{Page, ROOT, blocks, commands, documentation, pages, paths, quoted, table};
+use crate::page::{
+    Page, ROOT, blocks, commands, current_pages, documentation, paths, quoted, table,
+};
 use crate::run;
 
 const PROGRAMS: [&str; 4] = [
@@ -105,7 +107,7 @@ fn every_flag_of_a_printed_command_exists() {
 fn every_flag_that_is_named_exists() {
     let helps = helps();
     let scripts = sources(&["py"]);
-    for page in pages() {
+    for page in current_pages() {
         let is_foreign = |span: &&str| FOREIGN_COMMANDS.iter().any(|c| span.starts_with(c));
         for span in page.spans().into_iter().filter(|span| !is_foreign(span)) {
             for flag in span
@@ -167,7 +169,7 @@ fn every_file_that_is_named_exists() {
         path.contains('/') && paths.iter().any(|known| known.starts_with(first))
     };
     let mut count = 0;
-    for page in pages() {
+    for page in current_pages() {
         let words = page.spans().into_iter().flat_map(str::split_whitespace);
         for path in words.filter(|word| top(word) && !word.contains(['*', '{', '…', '<'])) {
             // In `tests/golden` paths are relative to the page's folder.
@@ -182,10 +184,27 @@ fn every_file_that_is_named_exists() {
 }
 
 #[test]
+fn every_rust_path_that_is_named_exists() {
+    let sources = sources(&["rs"]);
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let names: BTreeSet<&str> = sources.split(|c| !is_part(c)).collect();
+    let mut count = 0;
+    for page in current_pages() {
+        for path in page.spans().into_iter().filter(|span| span.contains("::")) {
+            for name in path.split(|c| !is_part(c)).filter(|name| !name.is_empty()) {
+                assert!(names.contains(name), "{}: no {path}", page.path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 4, "{count}");
+}
+
+#[test]
 fn every_make_target_that_is_named_exists() {
     let makefile = read(Path::new("Makefile"));
     let mut count = 0;
-    for page in pages() {
+    for page in current_pages() {
         let blocks = blocks(&page.text, "sh");
         let lines = blocks.iter().flat_map(|block| block.text.lines());
         for line in lines.chain(page.spans()) {

@@ -37,6 +37,12 @@ pub(crate) fn pages() -> Vec<Page> {
     pages
 }
 
+/// The pages about the present: all but the changelog, which names older flags and functions.
+pub(crate) fn current_pages() -> Vec<Page> {
+    let is_current = |page: &Page| page.path != Path::new("CHANGELOG.md");
+    pages().into_iter().filter(is_current).collect()
+}
+
 /// The pages for users: README and `docs/`.
 pub(crate) fn documentation() -> Vec<Page> {
     let is_documentation =

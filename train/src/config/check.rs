@@ -1,10 +1,11 @@
-//! What must hold between and within settings, beyond their types.
+//! Checks of the ranges and combinations of settings.
 
 use anyhow::{Result, bail, ensure};
 
-use super::keys::{Algorithm, Config, Resume};
+use super::choices::{Algorithm, Resume};
+use super::keys::Config;
 
-/// Checks ranges and combinations, and returns what the user should know.
+/// Checks ranges and combinations, and returns notices for the user.
 pub(super) fn check(config: &Config) -> Result<Vec<String>> {
     required(config)?;
     counts(config)?;
@@ -58,7 +59,7 @@ fn counts(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Settings from 0 to 1.
+/// Checks settings that must lie between 0 and 1.
 fn fractions(config: &Config) -> Result<()> {
     for (key, value) in [
         ("lora_dropout", config.lora_dropout),
@@ -110,7 +111,7 @@ fn ranges(config: &Config) -> Result<()> {
     let (steps, epochs) = (config.max_steps, config.num_train_epochs);
     ensure!(
         steps > 0 || epochs > 0.0,
-        "num_train_epochs: expected more than zero where max_steps gives no number, got {epochs}"
+        "num_train_epochs: expected more than zero, since max_steps is not set, got {epochs}"
     );
     Ok(())
 }
@@ -123,23 +124,23 @@ fn combinations(config: &Config) -> Result<()> {
         );
     }
     if config.group_by_length && !config.shuffle {
-        bail!("group_by_length: needs shuffle: true, for it gives the rows another order");
+        bail!("group_by_length: needs shuffle: true, because it reorders the rows");
     }
     if config.overwrite_output_dir && matches!(config.resume_from_checkpoint, Resume::From(_)) {
         bail!(
-            "resume_from_checkpoint: overwrite_output_dir: true starts afresh: leave one of them out"
+            "resume_from_checkpoint: contradicts overwrite_output_dir: true, which starts from scratch: remove one of them"
         );
     }
     if config.use_text_only && config.use_image_only {
-        bail!("use_text_only: nothing is left to train on with use_image_only");
+        bail!("use_text_only: with use_image_only no input is left to train on");
     }
     if config.unfreeze_vit_layers != 0 && config.use_backbone_lora {
-        bail!("unfreeze_vit_layers: the vision model has low-rank additions: use_backbone_lora");
+        bail!("unfreeze_vit_layers: cannot be combined with use_backbone_lora");
     }
     let ablated = config.use_text_only || config.use_image_only;
     if ablated && config.algorithm == Algorithm::ShortcutAware {
         bail!(
-            "algorithm: shortcut_aware needs image and text: leave use_text_only and use_image_only off"
+            "algorithm: shortcut_aware needs image and text: set use_text_only and use_image_only to false"
         );
     }
     Ok(())
@@ -149,37 +150,37 @@ fn notices(config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     let (algorithm, defaults) = (config.algorithm, Config::default());
     if algorithm != Algorithm::ShortcutAware {
-        notices.extend(unused(config, &defaults, &OF_TWO_BRANCHES, algorithm));
+        notices.extend(unused(config, &defaults, &TWO_BRANCH_KEYS, algorithm));
     }
     if algorithm == Algorithm::Sft {
-        notices.extend(unused(config, &defaults, &OF_PAIRS, algorithm));
+        notices.extend(unused(config, &defaults, &PAIR_KEYS, algorithm));
     }
     if config.unfreeze_lm_head && config.algorithm != Algorithm::Sft {
         notices.push(
-            "unfreeze_lm_head: not used: a reward does not pass the output projection".into(),
+            "unfreeze_lm_head: not used: rewards do not depend on the output projection".into(),
         );
     }
     let unknown = |name: &&String| !["all", "none", "tensorboard"].contains(&name.as_str());
     if let Some(name) = config.report_to.iter().find(unknown) {
         notices.push(format!(
-            "report_to: {name} is not written to, only metrics.jsonl and tensorboard are"
+            "report_to: {name} is ignored: only metrics.jsonl and tensorboard are written"
         ));
     }
     notices
 }
 
-/// Keys of the shortcut-aware algorithm alone.
-const OF_TWO_BRANCHES: [&str; 5] = [
+/// Keys that only the shortcut-aware algorithm uses.
+const TWO_BRANCH_KEYS: [&str; 5] = [
     "bias_model_path",
     "text_branch_warmup_steps",
     "sfc",
     "text_branch_vision",
     "text_branch_layers",
 ];
-/// Keys of the algorithms that learn from pairs.
-const OF_PAIRS: [&str; 2] = ["label_smoothing", "center_rewards_coefficient"];
+/// Keys that only algorithms on pairs use.
+const PAIR_KEYS: [&str; 2] = ["label_smoothing", "center_rewards_coefficient"];
 
-/// Of these keys, those that have a value and are without effect.
+/// Notices for the `keys` that are set although `algorithm` does not use them.
 fn unused<'a>(
     config: &Config,
     defaults: &Config,

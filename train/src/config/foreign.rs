@@ -1,16 +1,16 @@
-//! Keys that are no settings of this trainer: those of features it does not have, and those of other frameworks.
+//! Keys that are not settings of this trainer: keys of unsupported features, and keys of other frameworks.
 
 use serde_norway::Value;
 
 use super::keys::Config;
 use super::setting::{Setting, shown};
 
-/// A key of the published argument classes that would change the result.
+/// A key of the published argument classes whose feature is not supported.
 struct Refused {
     key: &'static str,
-    /// The values that would not.
+    /// Values that do not ask for the feature.
     neutral: &'static [&'static str],
-    /// Why there is no other, or what there is instead.
+    /// The reason, or the alternative.
     because: &'static str,
 }
 
@@ -26,19 +26,19 @@ const fn refused(
     }
 }
 
-const ONE_FOLDER: &str = "a model is one folder: model_name_or_path";
-const PER_DEVICE: &str = "its name is per_device_train_batch_size";
+const ONE_FOLDER: &str = "a model is one folder: use model_name_or_path";
+const PER_DEVICE: &str = "use per_device_train_batch_size";
 
-const UNBUILT: &[Refused] = &[
+const UNSUPPORTED: &[Refused] = &[
     refused(
         "fp16",
         &["false"],
-        "gradients are not scaled: bf16: true trains in 16 bits",
+        "loss scaling is not supported: use bf16: true",
     ),
     refused(
         "lora_bias",
         &["none"],
-        "biases of a part with low-rank additions stay as they are",
+        "biases of a part with LoRA layers stay frozen",
     ),
     refused("vision_path", &["null"], ONE_FOLDER),
     refused("llm_path", &["null"], ONE_FOLDER),
@@ -46,14 +46,18 @@ const UNBUILT: &[Refused] = &[
     refused(
         "use_data_resampling",
         &["false"],
-        "an epoch has every row once: write those twice that are to count twice",
+        "an epoch has every row once: duplicate rows in the file instead",
     ),
     refused(
         "label_smoothing_factor",
         &["0"],
-        "it is one of classes: that of pairs is label_smoothing",
+        "it smooths classes: for pairs use label_smoothing",
     ),
-    refused("neftune_noise_alpha", &["null"], "embeddings get no noise"),
+    refused(
+        "neftune_noise_alpha",
+        &["null"],
+        "noise on embeddings is not supported",
+    ),
     refused("adafactor", &["false"], "the optimizer is AdamW"),
     refused(
         "optim",
@@ -63,39 +67,39 @@ const UNBUILT: &[Refused] = &[
             "adamw_hf",
             "adamw_apex_fused",
         ],
-        "the optimizer is AdamW, its state in fp32",
+        "the optimizer is AdamW with fp32 state",
     ),
     refused(
         "optim_args",
         &["null"],
-        "AdamW's settings are adam_beta1, adam_beta2 and adam_epsilon",
+        "use adam_beta1, adam_beta2 and adam_epsilon",
     ),
     refused(
         "optim_target_modules",
         &["null"],
-        "one optimizer moves all that trains",
+        "one optimizer updates all trainable parameters",
     ),
     refused(
         "lr_scheduler_kwargs",
         &["null"],
-        "the schedules' only setting is min_lr_ratio",
+        "the only setting of the schedules is min_lr_ratio",
     ),
     refused(
         "auto_find_batch_size",
         &["false"],
-        "--dry-run says what memory per_device_train_batch_size takes",
+        "--dry-run estimates the memory of per_device_train_batch_size",
     ),
     refused("per_gpu_train_batch_size", &["null"], PER_DEVICE),
     refused(
         "per_gpu_eval_batch_size",
         &["null"],
-        "its name is per_device_eval_batch_size",
+        "use per_device_eval_batch_size",
     ),
-    refused("logging_strategy", &["steps"], "logging_steps says when"),
-    refused("do_eval", &["true", "false"], "eval_strategy says when"),
+    refused("logging_strategy", &["steps"], "use logging_steps"),
+    refused("do_eval", &["true", "false"], "use eval_strategy"),
 ];
 
-/// Keys that mean something to another framework alone; a last `*` stands for any ending.
+/// Keys that only another framework uses; a trailing `*` matches any suffix.
 const FOREIGN: &[&str] = &[
     "accelerator_config",
     "average_tokens_across_devices",
@@ -162,22 +166,22 @@ const FOREIGN: &[&str] = &[
     "use_mps_device",
 ];
 
-/// What to do with a key.
+/// The classification of a key before its value is read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// It asks for a feature that there is not: what to say.
+    /// It asks for an unsupported feature; with the message.
     Refused(String),
-    /// It asks for nothing: a neutral value, of a key that is not read.
+    /// A key of an unsupported feature, with a value that does not ask for it.
     Neutral,
-    /// It means nothing here.
+    /// A key that only another framework uses.
     Foreign,
-    /// A key of ours, or of nobody's.
+    /// Any other key: a config key or an unknown one.
     Unlisted,
 }
 
-/// Judges a key before it is read.
-pub(super) fn judge(key: &str, value: &Value) -> Verdict {
-    match UNBUILT.iter().find(|refused| refused.key == key) {
+/// Classifies a key with its value.
+pub(super) fn classify(key: &str, value: &Value) -> Verdict {
+    match UNSUPPORTED.iter().find(|refused| refused.key == key) {
         Some(refused) if is_neutral(value, refused.neutral) => Verdict::Neutral,
         Some(refused) => Verdict::Refused(format!(
             "expected {}, got {}: {}",
@@ -191,9 +195,9 @@ pub(super) fn judge(key: &str, value: &Value) -> Verdict {
     }
 }
 
-/// The names that a mistyped key may have meant.
-pub(super) fn unbuilt_names() -> impl Iterator<Item = &'static str> {
-    UNBUILT.iter().map(|refused| refused.key)
+/// Names of the keys of unsupported features, as candidates for a mistyped key.
+pub(super) fn unsupported_names() -> impl Iterator<Item = &'static str> {
+    UNSUPPORTED.iter().map(|refused| refused.key)
 }
 
 fn matches(name: &str, key: &str) -> bool {
@@ -203,7 +207,7 @@ fn matches(name: &str, key: &str) -> bool {
     }
 }
 
-/// Compares as numbers, as booleans, or as text: `0.0` is `0`, and `no` is `false`.
+/// Whether `value` equals one of `neutral`, as numbers, booleans or text: `0.0` is `0`, and `no` is `false`.
 fn is_neutral(value: &Value, neutral: &[&str]) -> bool {
     neutral.iter().any(|name| {
         let name = Value::from(*name);
@@ -215,7 +219,7 @@ fn same<T: Setting + PartialEq>(a: &Value, b: &Value) -> bool {
     T::read(a).is_some_and(|a| T::read(b) == Some(a))
 }
 
-/// Nothing in either spelling: null, or a mapping without keys.
+/// The value as text; an empty mapping counts as null.
 fn text(value: &Value) -> String {
     match value {
         Value::Mapping(keys) if keys.is_empty() => "null".into(),

@@ -1,18 +1,20 @@
-//! Every key of the config: its name, type and default, and what it means. The one table of them.
+//! The table of all config keys: name, type, default and meaning.
 //!
-//! Names and defaults are those of the published argument classes (InternVL's model and data arguments as the
-//! shortcut-aware code has them, and the Hugging Face trainer's); those at the end are Seeward's own.
+//! Names and defaults are those of the published argument classes: InternVL's model and data arguments as the
+//! shortcut-aware code has them, and the Hugging Face trainer's arguments. The last group is Seeward's own.
 
 use std::collections::BTreeMap;
 
 use serde_norway::{Mapping, Value};
 
-use super::setting::{Choice, Setting, shown};
+use super::choices::{
+    Algorithm, EvalStrategy, Normalization, PixelShuffle, Resume, SaveStrategy, SchedulerKind, Sfc,
+};
+use super::setting::{Setting, shown};
 
 macro_rules! keys {
     ($($(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr;)+) => {
-        /// The settings of a training run, complete and checked. `None` in a key that the checkpoint's `config.json`
-        /// also has stands for the checkpoint's value.
+        /// The settings of a training run, complete and checked.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             $($(#[doc = $doc])+ pub $key: $kind,)+
@@ -25,10 +27,10 @@ macro_rules! keys {
         }
 
         impl Config {
-            /// The names of all keys, in the order of the resolved config.
+            /// Names of all keys, in the order of the resolved config.
             pub const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
 
-            /// Sets one key, or says what it expected; `None` if there is no such key.
+            /// Sets one key. The error names the expected type; `None` means an unknown key.
             pub(super) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), String>> {
                 Some(match key {
                     $(stringify!($key) => read(value).map(|value| self.$key = value),)+
@@ -36,7 +38,7 @@ macro_rules! keys {
                 })
             }
 
-            /// Every key with its value.
+            /// All keys with their values.
             pub(super) fn to_mapping(&self) -> Mapping {
                 let entries = [$((Value::from(stringify!($key)), self.$key.yaml())),+];
                 entries.into_iter().collect()
@@ -50,297 +52,180 @@ fn read<T: Setting>(value: &Value) -> Result<T, String> {
 }
 
 keys! {
-    /// Checkpoint folder or hub id to start from.
+    /// Checkpoint folder, or hub id in the local Hugging Face cache, that the main branch starts from.
     model_name_or_path: String = "OpenGVLab/InternVL2-8B".into();
-    /// Checkpoint folder or hub id that the text-only branch starts from; `None` leaves it to the main one.
+    /// Checkpoint folder or hub id that the text-only branch starts from; `None` uses that of the main branch.
     bias_model_path: Option<String> = None;
-    /// The training rows: a JSONL file.
+    /// Training rows: a JSONL file. Required.
     dataset_path: String = String::new();
-    /// The folder of checkpoints, metrics and the resolved config.
+    /// Folder for checkpoints, metrics and the resolved config. Required.
     output_dir: String = String::new();
 
-    /// The name of the conversation template.
+    /// Name of the conversation template; `None` uses that of the checkpoint's `config.json`.
     conv_style: Option<String> = None;
-    /// The longest conversation, in tokens; the rest is cut off on the right.
+    /// Length limit of a conversation in tokens; longer ones are cut on the right.
     max_length: usize = 8192;
-    /// Keeps the language model as it is.
+    /// Freezes the language model.
     freeze_llm: bool = false;
-    /// Keeps the vision model as it is.
+    /// Freezes the vision model.
     freeze_backbone: bool = false;
-    /// Trains a frozen vision model's layers from this one on, counted from the end if negative; 0 trains none.
+    /// First layer of a frozen vision model that trains all the same, with all later ones; a negative index counts from
+    /// the end, 0 trains none.
     unfreeze_vit_layers: i64 = 0;
-    /// Trains the output projection of a language model that is frozen or has additions: next-token training reaches it.
+    /// Trains the output projection of a language model that is frozen or has LoRA layers; only `sft` uses it.
     unfreeze_lm_head: bool = false;
-    /// Keeps the projector as it is.
+    /// Freezes the projector.
     freeze_mlp: bool = false;
-    /// Trains a low-rank addition to the vision model.
+    /// Adds LoRA layers to the vision model.
     use_backbone_lora: bool = false;
-    /// Trains a low-rank addition to the language model.
+    /// Adds LoRA layers to the language model.
     use_llm_lora: bool = false;
-    /// Rank of the low-rank additions.
+    /// Rank of the LoRA layers.
     lora_r: usize = 64;
-    /// Their scale is this divided by the rank.
+    /// Scale of the LoRA layers, multiplied by their rank: the scale is `lora_alpha / lora_r`.
     lora_alpha: f64 = 16.0;
-    /// The share of their inputs that training drops.
+    /// Dropout probability of the LoRA layers' inputs, from 0 to 1.
     lora_dropout: f64 = 0.05;
-    /// Recomputes activations in the backward pass instead of keeping them.
+    /// Recomputes activations in the backward pass instead of storing them.
     grad_checkpoint: bool = false;
-    /// The rate at which the deepest block of a trained vision model is skipped.
+    /// Probability of skipping a residual path of the deepest block of a trained vision model, from 0 to 1; it rises
+    /// linearly from 0 in the first block.
     drop_path_rate: f64 = 0.0;
-    /// Width and height of a tile, in pixels.
+    /// Width and height of a tile in pixels; `None` uses the checkpoint's value.
     force_image_size: Option<usize> = None;
-    /// Scale of the pixel shuffle.
+    /// Scale of the pixel shuffle, as a factor of width and height; `None` uses the checkpoint's value.
     down_sample_ratio: Option<f64> = None;
-    /// Cuts images into tiles.
+    /// Splits images into tiles; `None` uses the checkpoint's value.
     dynamic_image_size: Option<bool> = None;
-    /// Adds a thumbnail where there is more than one tile.
+    /// Adds a thumbnail to images of more than one tile; `None` uses the checkpoint's value.
     use_thumbnail: Option<bool> = None;
-    /// The least number of tiles.
+    /// Minimum number of tiles of an image; `None` uses the checkpoint's value.
     min_dynamic_patch: Option<usize> = None;
-    /// The greatest number of tiles, the thumbnail not counted.
+    /// Maximum number of tiles of an image, without the thumbnail; `None` uses the checkpoint's value.
     max_dynamic_patch: Option<usize> = None;
-    /// Pads an image that is not tiled to a square.
+    /// Pads an image that is not split into tiles to a square; `None` uses the checkpoint's value.
     pad2square: Option<bool> = None;
-    /// Mean and deviation of the pixel normalisation.
+    /// Mean and standard deviation of the pixel normalisation; `None` uses the checkpoint's values.
     normalize_type: Option<Normalization> = None;
-    /// Version of the pixel shuffle.
+    /// Version of the pixel shuffle; `None` uses the checkpoint's.
     ps_version: Option<PixelShuffle> = None;
-    /// The vision layer whose output is used: an index into [embeddings, layer 1, …], from the end if negative.
+    /// Vision layer whose output the projector reads: an index into [embeddings, layer 1, …], negative from the end;
+    /// `None` uses the checkpoint's value.
     vision_select_layer: Option<i64> = None;
-    /// Replaces every image by the white one.
+    /// Replaces every image by the white image (the published text-only ablation).
     use_text_only: bool = false;
-    /// Replaces every prompt by the empty one.
+    /// Replaces every prompt by the empty prompt (the published image-only ablation).
     use_image_only: bool = false;
 
-    /// Passes over the data; overridden by `max_steps`.
+    /// Passes over the training rows, unless `max_steps` is set.
     num_train_epochs: f64 = 3.0;
-    /// Rows of similar length share an optimizer step; lengths are estimated.
+    /// Puts rows of similar length in one optimizer step; lengths are estimated.
     group_by_length: bool = false;
-    /// Optimizer steps; -1 leaves it to `num_train_epochs`.
+    /// Number of optimizer steps; -1 uses `num_train_epochs`.
     max_steps: i64 = -1;
-    /// Pairs of one forward and backward pass.
+    /// Rows of one forward and backward pass.
     per_device_train_batch_size: usize = 8;
-    /// Pairs of one forward pass of an evaluation.
+    /// Rows of one forward pass of an evaluation.
     per_device_eval_batch_size: usize = 8;
-    /// Passes of one optimizer step.
+    /// Forward and backward passes of one optimizer step.
     gradient_accumulation_steps: usize = 1;
-    /// The peak of the learning rate.
+    /// Peak learning rate.
     learning_rate: f64 = 5e-5;
     /// Decoupled weight decay of tensors of two or more dimensions.
     weight_decay: f64 = 0.0;
-    /// Decay of AdamW's first moment.
+    /// Decay rate of AdamW's first moment.
     adam_beta1: f64 = 0.9;
-    /// Decay of AdamW's second moment.
+    /// Decay rate of AdamW's second moment.
     adam_beta2: f64 = 0.999;
     /// AdamW's epsilon.
     adam_epsilon: f64 = 1e-8;
-    /// Gradients are scaled down to this norm; 0 leaves them.
+    /// Maximum gradient norm over both branches, above which gradients are scaled down; 0 disables clipping.
     max_grad_norm: f64 = 1.0;
-    /// The shape of the learning rate behind its ramp.
+    /// Learning-rate schedule after the warm-up.
     lr_scheduler_type: SchedulerKind = SchedulerKind::Linear;
-    /// The ramp's share of all steps; overridden by `warmup_steps`.
+    /// Share of all steps in which the learning rate warms up; `warmup_steps` overrides it.
     warmup_ratio: f64 = 0.0;
-    /// The ramp's steps; 0 leaves it to `warmup_ratio`.
+    /// Number of steps in which the learning rate warms up; 0 uses `warmup_ratio`.
     warmup_steps: usize = 0;
     /// When checkpoints are saved.
     save_strategy: SaveStrategy = SaveStrategy::Steps;
-    /// Steps between checkpoints.
+    /// Optimizer steps between checkpoints.
     save_steps: usize = 500;
-    /// Leaves the optimizer's state out of checkpoints: no run goes on from them.
+    /// Saves checkpoints without optimizer state; no run can resume from them.
     save_only_model: bool = false;
-    /// What a run goes on from.
+    /// Checkpoint that the run resumes from; `null` uses the newest of `output_dir`.
     resume_from_checkpoint: Resume = Resume::Newest;
-    /// How many checkpoints are kept; `None` keeps all.
+    /// Number of checkpoints to keep; `None` keeps all.
     save_total_limit: Option<usize> = None;
-    /// Steps between lines of the metrics.
+    /// Optimizer steps between records of the metrics.
     logging_steps: usize = 500;
-    /// Logs the first step too.
+    /// Also logs the first step.
     logging_first_step: bool = false;
-    /// When `eval_data` is evaluated; `None`: every `eval_steps`.
+    /// When `eval_data` is evaluated; `None` evaluates every `eval_steps`.
     eval_strategy: Option<EvalStrategy> = None;
-    /// Steps between evaluations; `None` takes `logging_steps`.
+    /// Optimizer steps between evaluations; `None` uses `logging_steps`.
     eval_steps: Option<usize> = None;
-    /// Keeps the weights that did best in an evaluation, as `checkpoint-best`.
+    /// Keeps the weights with the best evaluation as `checkpoint-best`.
     load_best_model_at_end: bool = false;
-    /// What decides which are best: a metric, behind its set's name where there are several sets; `None` takes the loss.
+    /// Metric that ranks evaluations, prefixed with the set's name if there are several sets, e.g. `dev_accuracy`;
+    /// `None` uses the loss.
     metric_for_best_model: Option<String> = None;
-    /// Whether more of it is better; `None`: unless it is a loss.
+    /// Whether a greater metric is better; `None` means yes for every metric but a loss.
     greater_is_better: Option<bool> = None;
-    /// Evaluations without a better one after which training stops; `None` never stops.
+    /// Number of evaluations without improvement after which training stops; `None` never stops early.
     early_stopping_patience: Option<usize> = None;
-    /// What an evaluation must be better by to count for that.
+    /// Minimum improvement that resets `early_stopping_patience`.
     early_stopping_threshold: f64 = 0.0;
-    /// Computes in bfloat16, with fp32 masters of the weights that train.
+    /// Computes in bfloat16, with fp32 master weights.
     bf16: bool = false;
-    /// Lets fp32 products on an NVIDIA GPU be less exact (TF32).
+    /// Allows TF32 in fp32 matrix products on an NVIDIA GPU: faster and less exact.
     tf32: bool = false;
-    /// The seed of all randomness.
+    /// Seed of all randomness.
     seed: usize = 42;
-    /// The seed of the rows' order; `None` takes `seed`.
+    /// Seed of the order of the rows; `None` uses `seed`.
     data_seed: Option<usize> = None;
-    /// Leaves out the rows of an epoch that do not fill a batch.
+    /// Skips the last, incomplete batch of an epoch.
     dataloader_drop_last: bool = false;
-    /// Where metrics go besides `metrics.jsonl`: `tensorboard`, `all` (the same) or `none`.
+    /// Metrics writers in addition to `metrics.jsonl`: `tensorboard`, `all` (the same) or `none`.
     report_to: Vec<String> = vec!["all".into()];
 
-    /// What is trained; where it is absent, shortcut-aware if `bias_model_path` is set, else standard.
+    /// Training algorithm; if absent, shortcut-aware with `bias_model_path` and standard without.
     algorithm: Algorithm = Algorithm::Standard;
-    /// Steps that the text-only branch takes alone before step 0.
+    /// Optimizer steps of the text-only branch alone, before the first common step.
     text_branch_warmup_steps: usize = 0;
-    /// How the text-only branch bears on the main one.
+    /// How the text-only branch reweights the main loss.
     sfc: Sfc = Sfc::Published;
-    /// Whether the text-only branch has a vision encoder; without one it never sees an image, not even the white one.
+    /// Whether the text-only branch has a vision encoder; without one it sees no image, not even the white one.
     text_branch_vision: bool = true;
-    /// How many layers of its language model the text-only branch starts with, the first ones; `None` takes all.
+    /// Number of language-model layers that the text-only branch starts with, from the first; `None` uses all.
     text_branch_layers: Option<usize> = None;
-    /// The share of pairs that the loss takes for labelled the wrong way round.
+    /// Assumed label-noise rate: the share of pairs whose labels are swapped, from 0 to below 0.5.
     label_smoothing: f64 = 0.0;
-    /// Weight of the squared sum of a pair's rewards in the loss; `None` is none.
+    /// Coefficient of the squared sum of a pair's rewards in the loss; `None` omits the term.
     center_rewards_coefficient: Option<f64> = None;
-    /// The floor of the learning rate behind its ramp, as a share of the peak.
+    /// Minimum learning rate after the warm-up, as a share of the peak.
     min_lr_ratio: f64 = 0.0;
     /// Shuffles the rows of each epoch.
     shuffle: bool = true;
-    /// The folder that relative image paths start from; `None` takes that of the JSONL file.
+    /// Base folder of relative image paths; `None` uses the folder of the JSONL file.
     image_root: Option<String> = None;
     /// Keys of the rows that are plain data, although their names suggest an image, a video, turns or a margin.
     carry: Vec<String> = Vec::new();
-    /// Evaluation sets by name: JSONL files of pairs.
+    /// Evaluation sets: JSONL files by name.
     eval_data: BTreeMap<String, String> = BTreeMap::new();
-    /// The share of rows that may be unreadable before training refuses the file.
+    /// Tolerated share of bad rows (unreadable, or with images that are), from 0 to 1; more of them end the run.
     max_bad_fraction: f64 = 0.0;
-    /// Takes special tokens that a text spells out for plain text.
+    /// Reads special tokens that are spelled out in a text as plain text.
     literal_special_tokens: bool = false;
-    /// Computes once what rows have in common; off, every response is a row of its own and sees its own images, as
-    /// published.
+    /// Computes common parts of rows once. `false` is the published schedule: every response is a separate row that
+    /// encodes its own images.
     share_computation: bool = true;
-    /// Bytes of memory in which what a frozen vision model makes of images is kept.
+    /// RAM budget in bytes for cached vision features of a frozen vision model.
     vision_cache_memory: usize = 4 << 30;
-    /// Bytes of the output folder's disk for what memory has no room for.
+    /// Disk budget in bytes, in `output_dir`, for cached vision features beyond `vision_cache_memory`.
     vision_cache_disk: usize = 0;
-    /// Starts afresh in a folder that is not empty.
+    /// Starts from scratch in an output folder that is not empty.
     overwrite_output_dir: bool = false;
-    /// Processor threads of the computation; `None` leaves it to LibTorch.
+    /// CPU threads of LibTorch; `None` uses LibTorch's default.
     threads: Option<usize> = None;
-}
-
-/// What a run goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// The newest checkpoint of its output folder, if there is any.
-    Newest,
-    /// Nothing: its output folder must have no checkpoints.
-    Never,
-    /// This checkpoint, in an output folder without checkpoints; there, from then on, the newest.
-    From(String),
-}
-
-impl Setting for Resume {
-    fn expected() -> String {
-        "a checkpoint folder, true or false or null".into()
-    }
-
-    fn read(value: &Value) -> Option<Self> {
-        if value.is_null() {
-            return Some(Self::Newest);
-        }
-        match bool::read(value) {
-            Some(true) => Some(Self::Newest),
-            Some(false) => Some(Self::Never),
-            None => String::read(value).map(Self::From),
-        }
-    }
-
-    fn yaml(&self) -> Value {
-        match self {
-            Self::Newest => Value::Null,
-            Self::Never => Value::from(false),
-            Self::From(folder) => Value::from(folder.as_str()),
-        }
-    }
-}
-
-macro_rules! choices {
-    ($($(#[doc = $doc:literal])+ $kind:ident { $($(#[doc = $what:literal])+ $choice:ident = $name:literal,)+ })+) => {$(
-        $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $kind { $($(#[doc = $what])+ $choice,)+ }
-
-        impl Choice for $kind {
-            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$choice)),+];
-        }
-
-        impl $kind {
-            /// Its name in the config.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$choice => $name,)+ }
-            }
-        }
-    )+};
-}
-
-choices! {
-    /// What is trained.
-    Algorithm {
-        /// One branch on the pairs.
-        Standard = "standard",
-        /// The main branch, its pairs weighted by the failures of a text-only one.
-        ShortcutAware = "shortcut_aware",
-        /// Next-token training on the response.
-        Sft = "sft",
-    }
-    /// How the text-only branch bears on the main one. f and g are a pair's margins, ℓ its losses.
-    Sfc {
-        /// Weighs ℓ_f by the shortcut-failure coefficient, ℓ_g over the sum of both.
-        Published = "published",
-        /// Weighs ℓ_f by σ(−g).
-        InversePropensity = "inverse_propensity",
-        /// Learns −log σ(f + g), g a constant.
-        ProductOfExperts = "product_of_experts",
-    }
-    /// The shape of the learning rate.
-    SchedulerKind {
-        /// A straight line down to the floor.
-        Linear = "linear",
-        /// Half a cosine down to the floor.
-        Cosine = "cosine",
-        /// The peak throughout, without a ramp.
-        Constant = "constant",
-        /// The peak behind the ramp.
-        ConstantWithWarmup = "constant_with_warmup",
-    }
-    /// When checkpoints are saved; the last one always is.
-    SaveStrategy {
-        /// At the end alone.
-        No = "no",
-        /// Every `save_steps`.
-        Steps = "steps",
-        /// After every epoch.
-        Epoch = "epoch",
-    }
-    /// When evaluations are made; after the last step too.
-    EvalStrategy {
-        /// Never.
-        No = "no",
-        /// Every `eval_steps`.
-        Steps = "steps",
-        /// After every epoch.
-        Epoch = "epoch",
-    }
-    /// Mean and deviation of the pixel normalisation.
-    Normalization {
-        /// ImageNet's.
-        ImageNet = "imagenet",
-        /// CLIP's.
-        Clip = "clip",
-        /// SigLIP's: one half.
-        Siglip = "siglip",
-    }
-    /// Version of the pixel shuffle.
-    PixelShuffle {
-        /// The first, which transposes the image.
-        V1 = "v1",
-        /// The corrected one.
-        V2 = "v2",
-    }
 }

@@ -1,7 +1,8 @@
-//! The config of a training run: a YAML file with the published key names, `--set key=value` on top, complete and
-//! checked before anything is loaded.
+//! The config of a training run: a YAML file with the published key names, overridden by `--set key=value`. It is
+//! complete and checked before anything is loaded.
 
 mod check;
+mod choices;
 mod foreign;
 mod keys;
 mod nearest;
@@ -14,14 +15,14 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_norway::{Mapping, Value};
 
-use foreign::Verdict;
-pub use keys::{
-    Algorithm, Config, EvalStrategy, Normalization, PixelShuffle, Resume, SaveStrategy,
-    SchedulerKind, Sfc,
+pub use choices::{
+    Algorithm, EvalStrategy, Normalization, PixelShuffle, Resume, SaveStrategy, SchedulerKind, Sfc,
 };
+use foreign::Verdict;
+pub use keys::Config;
 
-/// Keys that change what is written and when, or how fast, but no number of the training.
-const WITHOUT_EFFECT_ON_NUMBERS: [&str; 18] = [
+/// Keys that affect output, evaluation or speed, but not the trained weights.
+const WITHOUT_EFFECT_ON_WEIGHTS: [&str; 18] = [
     "eval_data",
     "eval_steps",
     "eval_strategy",
@@ -43,12 +44,12 @@ const WITHOUT_EFFECT_ON_NUMBERS: [&str; 18] = [
 ];
 
 impl Config {
-    /// Reads the file at `path`, then applies `sets` (`key=value`, the value in YAML). The strings are notices for the
-    /// user.
+    /// Reads the file at `path`, then applies `sets` (`key=value`, the value in YAML). Returns the config, and notices
+    /// for the user.
     ///
     /// # Errors
-    /// Not YAML, an unknown key (the nearest one is named), a value of the wrong type or out of its range, a feature
-    /// that there is not, a combination that contradicts itself.
+    /// Invalid YAML, an unknown key (the nearest one is named), a value of the wrong type or out of range, an
+    /// unsupported feature, contradictory settings.
     pub fn load(path: impl AsRef<Path>, sets: &[String]) -> Result<(Self, Vec<String>)> {
         let path = path.as_ref();
         let place = || path.display().to_string();
@@ -56,7 +57,10 @@ impl Config {
         Self::from_yaml(&text, &place(), sets)
     }
 
-    /// As [`load`](Config::load), from a text that messages call `place`.
+    /// Like [`load`](Config::load), for a text that messages call `place`.
+    ///
+    /// # Errors
+    /// As [`load`](Config::load).
     pub fn from_yaml(text: &str, place: &str, sets: &[String]) -> Result<(Self, Vec<String>)> {
         let mut reader = Reader::default();
         reader.file(text).map_err(|e| anyhow!("{place}: {e:#}"))?;
@@ -68,17 +72,20 @@ impl Config {
         reader.finish().map_err(|e| anyhow!("{place}: {e:#}"))
     }
 
-    /// The complete config as YAML: what [`from_yaml`](Config::from_yaml) reads back as an equal one.
+    /// The complete config as YAML; [`from_yaml`](Config::from_yaml) reads it back unchanged.
+    ///
+    /// # Errors
+    /// The YAML writer's.
     pub fn resolved(&self) -> Result<String> {
         Ok(serde_norway::to_string(&self.to_mapping())?)
     }
 
-    /// The keys in which `other` differs and that change the numbers of the training: with any of them, one run cannot
-    /// go on with the other's checkpoint. The contents of the files are not looked at.
+    /// Keys that affect the trained weights and whose value differs in `other`: a run must not resume from a checkpoint
+    /// of a config with such differences. The contents of named files are not compared.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (self.to_mapping(), other.to_mapping());
         let differs = |key: &&str| {
-            !WITHOUT_EFFECT_ON_NUMBERS.contains(key) && ours.get(*key) != theirs.get(*key)
+            !WITHOUT_EFFECT_ON_WEIGHTS.contains(key) && ours.get(*key) != theirs.get(*key)
         };
         Self::KEYS.iter().copied().filter(differs).collect()
     }
@@ -91,13 +98,13 @@ impl Config {
     }
 }
 
-/// The config while it is read.
+/// A config under construction.
 #[derive(Default)]
 struct Reader {
     config: Config,
-    /// Whether `algorithm` was given.
+    /// Whether `algorithm` was set.
     algorithm: bool,
-    /// Keys of other frameworks.
+    /// Keys of other frameworks, for a notice.
     foreign: BTreeSet<String>,
 }
 
@@ -117,7 +124,7 @@ impl Reader {
         Ok(())
     }
 
-    /// `key=value`. A value that is no legal one as YAML may be one as it stands: a folder called `2024`.
+    /// Applies `key=value`. A value that is illegal as YAML is tried as a plain string, such as a folder named `2024`.
     fn assignment(&mut self, set: &str) -> Result<()> {
         let (key, text) = set.split_once('=').context("expected key=value")?;
         let value = serde_norway::from_str(text).unwrap_or_else(|_| Value::from(text));
@@ -126,12 +133,12 @@ impl Reader {
     }
 
     fn key(&mut self, key: &str, value: &Value) -> Result<()> {
-        // What the Hugging Face trainer called it before.
+        // The key's former name in the Hugging Face trainer.
         let key = match key {
             "evaluation_strategy" => "eval_strategy",
             key => key,
         };
-        match foreign::judge(key, value) {
+        match foreign::classify(key, value) {
             Verdict::Refused(problem) => bail!(problem),
             Verdict::Neutral if !Config::KEYS.contains(&key) => return Ok(()),
             Verdict::Foreign => {
@@ -140,7 +147,7 @@ impl Reader {
             }
             Verdict::Neutral | Verdict::Unlisted => {}
         }
-        if self.is_left_open(key, value) {
+        if self.is_unset(key, value) {
             return Ok(());
         }
         match self.config.set(key, value) {
@@ -149,9 +156,9 @@ impl Reader {
         }
     }
 
-    /// Keys that `null` leaves open: the algorithm has a rule for it, TF32 a default, and the two paths must be given in
-    /// the end.
-    fn is_left_open(&mut self, key: &str, value: &Value) -> bool {
+    /// Whether `null` leaves the key unset: the algorithm then follows a rule, TF32 its default, and the two paths are
+    /// still required.
+    fn is_unset(&mut self, key: &str, value: &Value) -> bool {
         match key {
             "algorithm" => {
                 self.algorithm = !value.is_null();
@@ -182,7 +189,10 @@ impl Reader {
 }
 
 fn unknown(key: &str) -> String {
-    let known = Config::KEYS.iter().copied().chain(foreign::unbuilt_names());
+    let known = Config::KEYS
+        .iter()
+        .copied()
+        .chain(foreign::unsupported_names());
     match nearest::nearest(key, known) {
         Some(nearest) => format!("unknown key: the nearest one is {nearest}"),
         None => "unknown key".into(),

@@ -1,11 +1,11 @@
-//! The known key that a mistyped one is nearest to.
+//! The known key that is nearest to a mistyped one.
 
-/// The candidate with the smallest edit distance to `key`; of equals the first.
+/// The candidate with the smallest edit distance to `key`; on a tie the first one.
 pub(super) fn nearest<'a>(key: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates.min_by_key(|candidate| distance(key, candidate))
 }
 
-/// Levenshtein's distance: insertions, deletions and replacements of bytes.
+/// Levenshtein distance in bytes: the number of insertions, deletions and replacements.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

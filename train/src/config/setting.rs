@@ -1,20 +1,20 @@
-//! What a YAML value may be, for each type of key.
+//! Conversion between YAML values and the types of config keys.
 //!
-//! PyYAML, which reads the published configs, takes `1e-5` for a string and `yes` for a boolean: numbers and booleans
-//! are accepted in both spellings.
+//! PyYAML, which reads the published configs, parses `1e-5` as a string and `yes` as a boolean. So both spellings of
+//! numbers and booleans are accepted.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde_norway::Value;
 
-/// A type that a config key can have.
+/// The type of a config key.
 pub(super) trait Setting: Sized {
-    /// What a message calls a legal value.
+    /// Description of a legal value, for messages.
     fn expected() -> String;
-    /// The value, if it is legal.
+    /// Parses a value; `None` if it is not legal.
     fn read(value: &Value) -> Option<Self>;
-    /// The value in YAML: [`read`](Setting::read) takes it back.
+    /// The value as YAML, the inverse of [`read`](Setting::read).
     fn yaml(&self) -> Value;
 }
 
@@ -82,7 +82,7 @@ impl Setting for i64 {
     }
 }
 
-/// `1e3` is a whole number too, as long as an `f64` is exact.
+/// A whole number in float notation, such as `1e3`, if `f64` represents it exactly.
 fn whole(number: f64) -> Option<i64> {
     let exact = number.fract() == 0.0 && number.abs() <= (1u64 << 53) as f64;
     exact.then_some(number as i64)
@@ -176,9 +176,9 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     }
 }
 
-/// A choice among names.
+/// An enum whose values are names in the config.
 pub(super) trait Choice: Copy + PartialEq + Debug + 'static {
-    /// Every choice with its name.
+    /// All choices with their names.
     const NAMES: &'static [(&'static str, Self)];
 }
 
@@ -189,7 +189,7 @@ impl<T: Choice> Setting for T {
     }
 
     fn read(value: &Value) -> Option<Self> {
-        // PyYAML's spelling of `no` is a boolean.
+        // PyYAML writes the choice `no` as a boolean.
         let word = if let Value::Bool(false) = value {
             "no"
         } else {
@@ -205,7 +205,7 @@ impl<T: Choice> Setting for T {
     }
 }
 
-/// A value as a message shows it.
+/// A value as messages show it.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What every config must say.
+/// The required keys.
 const BASE: &str = "dataset_path: d.jsonl\noutput_dir: out\n";
 
 fn read(yaml: &str, sets: &[&str]) -> Result<(Config, Vec<String>)> {
@@ -19,7 +19,7 @@ fn error(yaml: &str, sets: &[&str]) -> String {
 }
 
 #[test]
-fn silence_means_the_published_defaults() {
+fn absent_keys_have_the_published_defaults() {
     let config = config("");
     let expected = Config {
         dataset_path: "d.jsonl".into(),
@@ -49,7 +49,7 @@ fn silence_means_the_published_defaults() {
     );
 }
 
-/// The settings of the published experiments, less what there is not.
+/// The settings of the published experiments, without those of unsupported features.
 const PUBLISHED: &str = "
 model_name_or_path: models/InternVL2-1B
 bias_model_path: models/InternVL2-1B
@@ -250,12 +250,12 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
-fn what_there_is_not_is_refused_unless_neutral() {
+fn unsupported_features_are_refused_unless_neutral() {
     for (yaml, because) in [
-        ("fp16: true", "bf16: true trains in 16 bits"),
+        ("fp16: true", "use bf16: true"),
         ("optim: adafactor", "the optimizer is AdamW"),
         ("lora_bias: all", "biases of a part with"),
-        ("label_smoothing_factor: 0.1", "is label_smoothing"),
+        ("label_smoothing_factor: 0.1", "use label_smoothing"),
     ] {
         let (key, _) = yaml.split_once(':').unwrap();
         let message = error(yaml, &[]);
@@ -271,7 +271,7 @@ fn what_there_is_not_is_refused_unless_neutral() {
 }
 
 #[test]
-fn what_a_run_goes_on_from() {
+fn resume_from_checkpoint_takes_a_folder_or_a_boolean() {
     let of = |value| config(&format!("resume_from_checkpoint: {value}")).resume_from_checkpoint;
     assert_eq!((of("null"), of("True")), (Resume::Newest, Resume::Newest));
     assert_eq!(of("'False'"), Resume::Never);
@@ -286,10 +286,10 @@ fn what_a_run_goes_on_from() {
         assert_eq!(again.0, given);
         assert!(given.differences(&config("")).is_empty());
     }
-    let said = error("resume_from_checkpoint: a\noverwrite_output_dir: true", &[]);
+    let message = error("resume_from_checkpoint: a\noverwrite_output_dir: true", &[]);
     assert!(
-        said.starts_with("c.yaml: resume_from_checkpoint: "),
-        "{said}"
+        message.starts_with("c.yaml: resume_from_checkpoint: "),
+        "{message}"
     );
 }
 
@@ -340,7 +340,7 @@ fn ranges_and_combinations_are_checked() {
 }
 
 #[test]
-fn what_is_no_mapping_is_refused() {
+fn a_file_that_is_not_a_mapping_is_refused() {
     for (text, expected) in [
         ("- a", "c.yaml: expected keys and values, got a list"),
         ("1: 2", "c.yaml: expected a key, got 1"),
@@ -362,17 +362,17 @@ fn what_is_no_mapping_is_refused() {
 }
 
 #[test]
-fn a_run_goes_on_only_with_the_same_numbers() {
+fn differences_are_the_keys_that_affect_the_weights() {
     let base = config("");
     let other = config("learning_rate: 1e-4\nsave_steps: 7\nthreads: 3\nshuffle: false");
     assert_eq!(base.differences(&other), ["learning_rate", "shuffle"]);
     assert!(base.differences(&base).is_empty());
-    for key in WITHOUT_EFFECT_ON_NUMBERS {
+    for key in WITHOUT_EFFECT_ON_WEIGHTS {
         assert!(Config::KEYS.contains(&key), "{key}");
     }
 }
 
-/// Every argument of the Hugging Face trainer that a dump of its own names, with its default.
+/// All arguments in a dump of the Hugging Face trainer's, with their defaults.
 const TRAINER_DEFAULTS: &str = "
 do_train: false
 do_eval: false

@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::libtorch::parameters::{LoraMerge, Merge, Parameters};
 use crate::random::Stream;
 
-/// What follows a layer's name in the names of its addition's tensors.
+/// The suffix of a layer's name in the name of its first LoRA factor.
 pub(crate) const A: &str = ".lora_A.weight";
-/// See [`A`].
+/// The same of the second factor.
 pub const B: &str = ".lora_B.weight";
 const WEIGHT: &str = ".weight";
 

@@ -48,7 +48,7 @@ pub enum Vision {
 }
 
 impl Model {
-    /// One reward per conversation, [k], in the order of the forest's branches, computed as the run computes.
+    /// One reward per conversation, `[k]`, in the order of the forest's branches, computed as the run computes.
     pub fn rewards(&self, inputs: &Inputs) -> Result<Tensor> {
         self.rewards_within(None, inputs)
     }

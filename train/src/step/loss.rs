@@ -19,7 +19,7 @@ pub struct Objective {
     pub(crate) centering: f64,
 }
 
-/// The losses of pairs, all [pairs].
+/// The losses of pairs, all `[pairs]`.
 pub struct PairLoss {
     /// What training minimises.
     pub(crate) total: Tensor,

@@ -117,21 +117,16 @@ pub(super) struct DataSet {
 impl Job {
     /// How the text-only model is loaded: whatever it was trained on, it sees no image here.
     pub(super) fn text_only_options(&self) -> Options {
-        Options {
-            input: InputMode::TextOnly,
-            ..self.options.clone()
-        }
+        self.options.clone().input(InputMode::TextOnly)
     }
 }
 
 impl Arguments {
     pub(super) fn validate(self) -> Result<Job> {
-        let options = Options {
-            device: self.device.parse()?,
-            threads: self.threads,
-            gpu_memory_limit: self.gpu_memory_limit,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .device(self.device.parse()?)
+            .threads(self.threads)
+            .gpu_memory_limit(self.gpu_memory_limit);
         let mut names = BTreeSet::new();
         for set in &self.data {
             let is_new = names.insert(&set.name);

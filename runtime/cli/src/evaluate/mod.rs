@@ -1,7 +1,7 @@
 //! `seeward-evaluate`: how good a reward model is on preferences that are known.
 //!
-//! The files of all formats become scoring rows ([`set`]), which every bundle scores ([`scoring`]); what the rewards
-//! say is measured ([`metrics`], [`report`]) and shown ([`page`]).
+//! The files of all formats become scoring rows (`set`), which every bundle scores (`scoring`); what the rewards
+//! say is measured ([`metrics`], `report`) and shown (`page`).
 
 mod arguments;
 mod disagreement;
@@ -11,7 +11,6 @@ pub mod plot;
 mod report;
 mod scoring;
 mod set;
-mod svg;
 mod table;
 mod training;
 
@@ -151,6 +150,6 @@ fn say(message: impl Display) {
     terminal::say(PROGRAM, message);
 }
 
-fn say_elsewhere(model: &RewardModel) {
-    terminal::say_elsewhere(PROGRAM, model);
+fn say_fallback_nodes(model: &RewardModel) {
+    terminal::say_fallback_nodes(PROGRAM, model);
 }

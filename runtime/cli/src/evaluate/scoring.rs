@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::arguments::{DataSet, Job};
 use super::set::{Place, Set};
-use super::{say, say_elsewhere};
+use super::{say, say_fallback_nodes};
 use crate::score::{self, errors_path};
 use crate::stop::{Signal, Stop};
 
@@ -57,7 +57,7 @@ impl Scorer {
     ) -> Result<ControlFlow<Signal, Vec<Rewards>>> {
         let context = || format!("bundle {}", self.bundle.display());
         let model = RewardModel::load(&self.bundle, self.options.clone()).with_context(context)?;
-        say_elsewhere(&model);
+        say_fallback_nodes(&model);
         let mut rewards = Vec::new();
         for (set, data) in sets.iter().zip(&job.sets) {
             let scoring = self.job(job, set, data, folder);

@@ -126,19 +126,21 @@ impl Arguments {
     }
 
     fn options(&self, device: Device) -> Options {
-        Options {
-            device,
-            threads: self.threads,
-            batch_tokens: self.batch_tokens,
-            max_image_pixels: self.max_image_pixels,
-            input: match (self.text_only, self.image_only) {
-                (true, _) => InputMode::TextOnly,
-                (_, true) => InputMode::ImageOnly,
-                _ => InputMode::Full,
-            },
-            cache_dir: self.cache_dir.clone(),
-            gpu_memory_limit: self.gpu_memory_limit,
-            ..Options::default()
+        let input = match (self.text_only, self.image_only) {
+            (true, _) => InputMode::TextOnly,
+            (_, true) => InputMode::ImageOnly,
+            _ => InputMode::Full,
+        };
+        let options = Options::default()
+            .device(device)
+            .threads(self.threads)
+            .batch_tokens(self.batch_tokens)
+            .max_image_pixels(self.max_image_pixels)
+            .input(input)
+            .gpu_memory_limit(self.gpu_memory_limit);
+        match &self.cache_dir {
+            Some(folder) => options.cache_dir(folder),
+            None => options,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use seeward_models::probe::Probe;
-use seeward_runtime::{Image, Options, Request, RewardModel};
+use seeward_runtime::{Options, Request, RewardModel};
 
 use crate::terminal::{self, Ending};
 
@@ -18,7 +18,7 @@ pub(super) struct Check {
 pub(super) fn check(check: &Check) -> Result<Ending> {
     let place = || format!("bundle {}", check.model.display());
     let model = RewardModel::load(&check.model, check.options.clone()).with_context(place)?;
-    terminal::say_elsewhere(super::PROGRAM, &model);
+    terminal::say_fallback_nodes(super::PROGRAM, &model);
     model.bundle().verify().with_context(place)?;
     let manifest = model.bundle().manifest();
     if manifest.probes.is_empty() {
@@ -49,14 +49,11 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
 /// The largest difference, relative to max(1, |reward|); infinite where a probe cannot be scored.
 fn worst(model: &RewardModel, probes: &[Probe]) -> Result<f64> {
     let folder = model.bundle().folder();
-    let request = |probe: &Probe| Request {
-        prompt: probe.prompt.clone(),
-        images: probe
-            .images
-            .iter()
-            .map(|image| Image::Path(folder.join(image)))
-            .collect(),
-        responses: probe.responses.clone(),
+    let request = |probe: &Probe| {
+        let images = probe.images.iter().map(|image| folder.join(image));
+        Request::new(&probe.prompt)
+            .images(images)
+            .responses(&probe.responses)
     };
     let requests: Vec<Request> = probes.iter().map(request).collect();
     let mut worst: f64 = 0.0;

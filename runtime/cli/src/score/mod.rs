@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
-use seeward_runtime::{Device, Options, RewardModel};
+use seeward_runtime::{Device, RewardModel};
 
 use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
@@ -70,13 +70,10 @@ fn score(job: &Job) -> Result<Ending> {
 /// The bundle on every device.
 fn load(job: &Job) -> Result<Vec<RewardModel>> {
     let load = |&device: &Device| {
-        let options = Options {
-            device,
-            ..job.options.clone()
-        };
+        let options = job.options.clone().device(device);
         let model = RewardModel::load(&job.model, options);
         let model = model.with_context(|| format!("bundle {}", job.model.display()))?;
-        terminal::say_elsewhere(PROGRAM, &model);
+        terminal::say_fallback_nodes(PROGRAM, &model);
         Ok(model)
     };
     job.devices.iter().map(load).collect()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use seeward_models::Error;
 use seeward_models::sample::{CarriedKeys, ScoreRow, Scored, error_line};
-use seeward_runtime::{Image, Prepared, Request, RewardModel, Scores, Usage};
+use seeward_runtime::{Prepared, Request, RewardModel, Scores, Usage};
 
 use super::input::Row;
 use crate::image_folder::ImageFolder;
@@ -101,12 +101,10 @@ impl Reader<'_> {
 }
 
 fn request(row: &ScoreRow, images: &ImageFolder) -> seeward_models::Result<Request> {
-    let image = |path: &String| images.resolve(path).map(Image::Path);
-    Ok(Request {
-        prompt: row.prompt.clone(),
-        images: row.images.iter().map(image).collect::<Result<_, _>>()?,
-        responses: row.responses.clone(),
-    })
+    let paths = row.images.iter().map(|path| images.resolve(path));
+    let paths: Vec<_> = paths.collect::<Result<_, _>>()?;
+    let request = Request::new(&row.prompt).images(paths);
+    Ok(request.responses(&row.responses))
 }
 
 fn lines(

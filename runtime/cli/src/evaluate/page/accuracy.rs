@@ -4,8 +4,8 @@ use super::{COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
 use crate::evaluate;
 use crate::evaluate::metrics::Measured;
 use crate::evaluate::metrics::groups::Area;
+use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::{ModelReport, Report, SetReport};
-use crate::evaluate::svg::escape;
 
 pub(super) fn section(report: &Report) -> String {
     let first = report.sets.first();

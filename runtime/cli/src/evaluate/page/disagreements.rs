@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::{COMPARED, MODEL, TEXT_ONLY, number};
 use crate::evaluate::disagreement::Disagreement;
+use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
-use crate::evaluate::svg::escape;
 
 pub(super) fn section(report: &Report) -> String {
     // The other model's colour and name.

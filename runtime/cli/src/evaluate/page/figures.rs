@@ -3,8 +3,8 @@
 use super::{COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
 use crate::evaluate::metrics::best_of_n::Point;
 use crate::evaluate::metrics::{BestOfN, Calibration, Length, Margins};
+use crate::evaluate::plot::frame::{Axis, Frame};
 use crate::evaluate::report::{ModelReport, Report, SetReport};
-use crate::evaluate::svg::{Axis, Frame};
 
 pub(super) fn margins(report: &Report) -> String {
     let of_set = |set: &SetReport| {
@@ -42,7 +42,7 @@ fn histogram(name: &str, margins: &Margins) -> String {
         let class = if border[0] < 0.0 { "wrong" } else { "k0" };
         frame.bar((border[0], border[1]), *count as f64, class)
     };
-    let marks = bars.map(bar).collect::<String>() + &frame.upright(0.0, (0.0, frame.y.to), "zero");
+    let marks = bars.map(bar).collect::<String>() + &frame.vertical(0.0, (0.0, frame.y.to), "zero");
     let median = margins
         .quantiles
         .iter()
@@ -105,7 +105,7 @@ fn curve(frame: &Frame, calibration: &Calibration, class: &str) -> String {
         .collect();
     let mut marks = frame.line(&points, class);
     for bin in &calibration.bins {
-        marks += &frame.upright(bin.confidence, bin.interval, &format!("whisker {class}"));
+        marks += &frame.vertical(bin.confidence, bin.interval, &format!("whisker {class}"));
         let radius = 2.0 + 4.0 * (bin.pairs as f64 / most).sqrt();
         marks += &frame.dot((bin.confidence, bin.accuracy), radius, class);
     }
@@ -156,7 +156,7 @@ fn bars(frame: &Frame, length: &Length) -> String {
         };
         let at = at as f64;
         marks += &frame.bar((at + 0.14, at + 0.86), accuracy, "k0");
-        marks += &frame.upright(at + 0.5, (low, high), "whisker");
+        marks += &frame.vertical(at + 0.5, (low, high), "whisker");
     }
     marks
 }

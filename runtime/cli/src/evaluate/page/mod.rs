@@ -9,8 +9,8 @@ mod training;
 
 use std::fmt::Write;
 
+use super::plot::svg::escape;
 use super::report::{Report, SetReport};
-use super::svg::escape;
 
 /// The models' parts as readers know them, in the order of their colours.
 const MODEL: &str = "model";

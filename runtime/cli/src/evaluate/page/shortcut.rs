@@ -3,8 +3,8 @@
 use super::{interval, percent, points};
 use crate::evaluate::metrics::Shortcut;
 use crate::evaluate::metrics::shortcut::Row;
+use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
-use crate::evaluate::svg::escape;
 
 pub(super) fn section(report: &Report) -> String {
     let cards = report

@@ -1,8 +1,9 @@
 //! The curves of training: loss, accuracy, shortcut-failure coefficient.
 
 use super::figure;
+use crate::evaluate::plot::frame::{Axis, Frame};
+use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
-use crate::evaluate::svg::{Axis, Frame, escape};
 use crate::evaluate::training::Training;
 
 /// The most curves of one drawing: as many as there are colours.

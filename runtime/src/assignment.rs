@@ -1,4 +1,4 @@
-//! Which of ONNX Runtime's providers runs which nodes. ort has no call that tells, so this file asks the C interface.
+//! The execution provider of each node. ort has no call for it, so this file uses the C interface.
 
 #![allow(unsafe_code)]
 
@@ -12,40 +12,41 @@ use ort::session::Session;
 use ort::sys::{OrtEpAssignedNode, OrtEpAssignedSubgraph};
 use ort::{AsPointer, ortsys};
 
-/// What a session must be told to remember for [`Placement::of`].
+/// The session option that [`NodeAssignment::of`] needs.
 pub(crate) const RECORD: &str = "session.record_ep_graph_assignment_info";
 
-/// The nodes of a graph that one provider runs, as they were shared out before each provider fused its own.
+/// The nodes of a graph that one execution provider runs, as they were assigned before each provider fused its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The graph's file.
+#[non_exhaustive]
+pub struct NodeAssignment {
+    /// The graph's file name.
     pub graph: &'static str,
     /// ONNX Runtime's name of the provider, as in [`Device::provider`](crate::Device::provider).
     pub provider: String,
-    /// How many nodes of each operator.
+    /// The number of nodes of each operator.
     pub operators: BTreeMap<String, usize>,
 }
 
-impl Placement {
-    /// Those of a session that was told to [`RECORD`] them, by the providers' names.
+impl NodeAssignment {
+    /// Those of a session with the option [`RECORD`], sorted by provider.
     pub(crate) fn of(graph: &'static str, session: &Session) -> ort::Result<Vec<Self>> {
-        let mut placements: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+        let mut assignments: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
         for &subgraph in subgraphs(session)? {
-            let operators = placements.entry(provider(subgraph)?).or_default();
+            let operators = assignments.entry(provider(subgraph)?).or_default();
             for &node in nodes(session, subgraph)? {
                 *operators.entry(operator(node)?).or_default() += 1;
             }
         }
-        let placement = |(provider, operators)| Self {
+        let assignment = |(provider, operators)| Self {
             graph,
             provider,
             operators,
         };
-        Ok(placements.into_iter().map(placement).collect())
+        Ok(assignments.into_iter().map(assignment).collect())
     }
 }
 
-impl fmt::Display for Placement {
+impl fmt::Display for NodeAssignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes: usize = self.operators.values().sum();
         let operators = self.operators.iter();
@@ -62,7 +63,7 @@ impl fmt::Display for Placement {
 fn subgraphs(session: &Session) -> ort::Result<&[*const OrtEpAssignedSubgraph]> {
     let (mut first, mut count) = (ptr::null(), 0);
     ortsys![unsafe Session_GetEpGraphAssignmentInfo(session.ptr(), &mut first, &mut count)?];
-    // SAFETY: ONNX Runtime's array of that many, which lives as long as the session.
+    // SAFETY: ONNX Runtime's array of `count` elements, which lives as long as the session.
     Ok(unsafe { list(first, count) })
 }
 
@@ -72,30 +73,30 @@ fn nodes(
 ) -> ort::Result<&[*const OrtEpAssignedNode]> {
     let (mut first, mut count) = (ptr::null(), 0);
     ortsys![unsafe EpAssignedSubgraph_GetNodes(subgraph, &mut first, &mut count)?];
-    // SAFETY: as above.
+    // SAFETY: ONNX Runtime's array of `count` elements, which lives as long as the session, the owner.
     Ok(unsafe { list(first, count) })
 }
 
 fn provider(subgraph: *const OrtEpAssignedSubgraph) -> ort::Result<String> {
     let mut name = ptr::null();
     ortsys![unsafe EpAssignedSubgraph_GetEpName(subgraph, &mut name)?];
-    // SAFETY: a string of the subgraph's, which lives as long as the session.
+    // SAFETY: a string of the subgraph, which lives as long as the session.
     Ok(unsafe { text(name) })
 }
 
 fn operator(node: *const OrtEpAssignedNode) -> ort::Result<String> {
     let mut name = ptr::null();
     ortsys![unsafe EpAssignedNode_GetOperatorType(node, &mut name)?];
-    // SAFETY: a string of the node's, which lives as long as the session.
+    // SAFETY: a string of the node, which lives as long as the session.
     Ok(unsafe { text(name) })
 }
 
 /// # Safety
-/// So many elements lie there for as long as `'a`.
+/// `first` is null, or `count` elements lie there for as long as `'a`.
 unsafe fn list<'a, T>(first: *const T, count: usize) -> &'a [T] {
     match first.is_null() {
         true => &[],
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promise.
         false => unsafe { slice::from_raw_parts(first, count) },
     }
 }
@@ -105,7 +106,7 @@ unsafe fn list<'a, T>(first: *const T, count: usize) -> &'a [T] {
 unsafe fn text(name: *const c_char) -> String {
     match name.is_null() {
         true => String::new(),
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promise.
         false => unsafe { CStr::from_ptr(name) }
             .to_string_lossy()
             .into_owned(),
@@ -117,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operators_are_listed_with_their_numbers() {
-        let placement = Placement {
+    fn operators_are_listed_with_their_counts() {
+        let assignment = NodeAssignment {
             graph: "reward.onnx",
             provider: "CPUExecutionProvider".to_owned(),
             operators: [("Gather".to_owned(), 1), ("Shape".to_owned(), 3)].into(),
         };
         assert_eq!(
-            placement.to_string(),
+            assignment.to_string(),
             "reward.onnx: 4 nodes on CPUExecutionProvider: 1 Gather, 3 Shape"
         );
     }

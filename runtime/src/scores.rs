@@ -1,0 +1,58 @@
+//! Results: rewards, and the work that they took.
+
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use crate::Result;
+
+/// The rewards of one request.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scores {
+    /// One for each response, in order.
+    pub rewards: Vec<f32>,
+    /// For each response, whether the model's maximum length cut it.
+    pub truncated: Vec<bool>,
+}
+
+/// The result of one call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Scored {
+    /// One for each request, in order. A request's failure does not affect the others.
+    pub results: Vec<Result<Scores>>,
+    /// The work that the call took.
+    pub usage: Usage,
+}
+
+/// The work that scoring took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Responses scored.
+    pub responses: u64,
+    /// Those of them that the maximum length cut.
+    pub truncated: u64,
+    /// Tokens that went through the reward graph, padding not counted.
+    pub tokens: u64,
+    /// Tokens that separate conversations would have taken.
+    pub tokens_without_sharing: u64,
+    /// Images that went through the vision graph.
+    pub images_encoded: u64,
+    /// Their tiles.
+    pub tiles: u64,
+    /// Time inside the engine's runs.
+    pub engine: Duration,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.responses += other.responses;
+        self.truncated += other.truncated;
+        self.tokens += other.tokens;
+        self.tokens_without_sharing += other.tokens_without_sharing;
+        self.images_encoded += other.images_encoded;
+        self.tiles += other.tiles;
+        self.engine += other.engine;
+    }
+}
