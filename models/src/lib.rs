@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod contract;
 mod error;
+mod family;
 pub mod forest;
 pub mod hash;
 pub mod image;

@@ -16,8 +16,9 @@ use crate::kinds::{InputMode, TokenOrder};
 use crate::prompt::Template;
 use crate::{Error, Result};
 
+pub use crate::family::TextFamily;
 use fields::{Fields, divides};
-pub use text::{TextConfig, TextFamily};
+pub use text::TextConfig;
 pub use vision::{VisionConfig, VisionNorm};
 
 /// Everything about a reward model but its weights.
