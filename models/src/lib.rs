@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod contract;
 mod error;
+mod family;
 pub mod forest;
 pub mod hash;
 pub mod image;
@@ -19,4 +20,4 @@ pub mod rope;
 pub mod sample;
 pub mod tokenizer;
 
-pub use error::{Error, Result};
+pub use error::{Error, ImageFault, Result, Text};
