@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 use rayon::prelude::*;
+use seeward_models::ImageFault;
 use seeward_models::image::{Rgb, TileSettings, Tiles, decode, tiles};
 
 use crate::{Error, Image, Request, Result};
 
-/// An image as it was given. Equal sources are one image.
+/// The content of a request's image. Equal sources are one image.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) enum ImageSource<'a> {
     File(Cow<'a, [u8]>),
@@ -103,7 +104,7 @@ fn read(image: &Image) -> seeward_models::Result<ImageSource<'_>> {
         Image::Path(path) => match read_file(path) {
             Ok(bytes) => Ok(ImageSource::File(Cow::Owned(bytes))),
             // The path is in the error's place already.
-            Err(e) => Err(seeward_models::Error::invalid(e)),
+            Err(e) => Err(seeward_models::Error::image(ImageFault::Unreadable, e)),
         },
     }
 }
@@ -129,7 +130,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The error of a request's image number `index`.
+/// The error of the image at `index` of a request.
 pub(crate) fn image_error(image: &Image, index: usize, error: ImageError) -> Error {
     let image = match image {
         Image::Path(path) => path.display().to_string(),

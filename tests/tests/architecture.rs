@@ -68,6 +68,7 @@ struct Package {
     declared: BTreeSet<String>,
     /// Identifiers of what it is built from: its resolved normal and build dependencies.
     built_from: Vec<String>,
+    rust_version: Option<String>,
 }
 
 struct Workspace {
@@ -91,16 +92,21 @@ impl Workspace {
         packages.map(|(id, package)| (id.as_str(), package))
     }
 
-    /// The names of everything that is built into the package, itself left out.
+    /// The names of all packages that are built into the package, itself omitted.
     fn tree(&self, id: &str) -> BTreeSet<&str> {
+        let packages = self.tree_packages(id).into_iter();
+        packages.map(|package| package.name.as_str()).collect()
+    }
+
+    /// All packages that are built into the package, itself omitted.
+    fn tree_packages(&self, id: &str) -> Vec<&Package> {
         let mut seen = BTreeSet::new();
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             let next = self.packages[id].built_from.iter().map(String::as_str);
             open.extend(next.filter(|&id| seen.insert(id)));
         }
-        let names = seen.into_iter().map(|id| self.packages[id].name.as_str());
-        names.collect()
+        seen.into_iter().map(|id| &self.packages[id]).collect()
     }
 }
 
@@ -152,6 +158,7 @@ fn read_package(package: &Value, edges: &BTreeMap<String, Vec<String>>) -> Packa
             .get(package["id"].as_str().unwrap())
             .cloned()
             .unwrap_or_default(),
+        rust_version: package["rust_version"].as_str().map(str::to_owned),
     }
 }
 
@@ -290,5 +297,31 @@ fn collect_sources(folder: &Path, files: &mut Vec<PathBuf>) {
         } else if name.ends_with(".rs") && !is_test {
             files.push(path);
         }
+    }
+}
+
+/// Packages that others embed, and the oldest compiler that their own code needs.
+const EMBEDDED: [(&str, [u64; 2]); 3] = [
+    ("seeward-models", [1, 88]),
+    ("seeward-kernels", [1, 89]),
+    ("seeward-runtime", [1, 88]),
+];
+
+/// Major and minor.
+fn rust_version(package: &Package) -> [u64; 2] {
+    let version = package.rust_version.as_deref().unwrap_or("1.0");
+    let mut parts = version.split('.').map(|part| part.parse().unwrap());
+    [parts.next().unwrap(), parts.next().unwrap_or(0)]
+}
+
+#[test]
+fn embedded_packages_name_the_oldest_compiler_of_their_trees() {
+    let workspace = Workspace::load();
+    for (name, own) in EMBEDDED {
+        let mut members = workspace.members();
+        let (id, package) = members.find(|(_, package)| package.name == name).unwrap();
+        let tree = workspace.tree_packages(id).into_iter().map(rust_version);
+        let expected = tree.chain([own]).max().unwrap();
+        assert_eq!(rust_version(package), expected, "rust-version of {name}");
     }
 }

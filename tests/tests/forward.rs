@@ -223,7 +223,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
     // Scaled by their lengths, neighbours share little.
     if torch.preprocessor.mode != InputMode::TextOnly && torch.preprocessor.rope.scaling.is_none() {
         assert_eq!(
-            (packed.forest.rows, apart.forest.rows),
+            (packed.forest.rows(), apart.forest.rows()),
             (pairs.len(), 2 * pairs.len()),
             "{name}"
         );

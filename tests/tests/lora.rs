@@ -1,4 +1,4 @@
-//! Low-rank additions: which layers have them, under which names, how they start, and what they compute.
+//! Low-rank additions: their layers, names, initial values and results.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -120,7 +120,7 @@ fn an_adapted_layer_adds_its_scaled_product() {
 }
 
 #[test]
-fn dropout_falls_on_the_inputs_of_additions_alone_and_depends_on_the_step() {
+fn dropout_applies_to_the_inputs_of_additions_only_and_depends_on_the_step() {
     let width = 1000;
     let mut parameters = Parameters::new(Precision::Fp32);
     for (name, tensor) in [
@@ -209,7 +209,7 @@ fn a_run_starts_as_the_frozen_model_and_trains_additions_projector_and_head() {
     assert_ne!(drawn("q_proj"), drawn("o_proj"));
 }
 
-/// One step's gradients of A and B are those of the merged weight's gradient G, by the chain rule: s·Bᵀ·G and s·G·Aᵀ.
+/// By the chain rule, one step's gradients of A and B follow from the merged weight's gradient G: s·Bᵀ·G and s·G·Aᵀ.
 #[test]
 fn gradients_follow_from_those_of_the_merged_weight() {
     let close = Tolerance {

@@ -46,7 +46,7 @@ impl Training {
         }
     }
 
-    /// Those of a step that changes no weight.
+    /// The measures of a step that changes no weight.
     fn measures(&mut self) -> Measures {
         let still = Rates {
             main: 0.0,
@@ -70,7 +70,7 @@ impl Training {
     }
 }
 
-/// What a step measures when rows ask for margins, against the same rows without.
+/// The measures of a step on rows with margins, compared with the same rows without.
 #[test]
 fn a_margin_column_reaches_both_branches() {
     let plain = Training::new("qwen2", |_| ()).measures();
@@ -91,9 +91,9 @@ fn a_margin_column_reaches_both_branches() {
     assert_eq!(asked.accuracy, plain.accuracy);
 }
 
-/// The same pairs computed apart save nothing, and are more tokens.
+/// The same pairs without sharing save no work, and are more tokens.
 #[test]
-fn a_step_says_how_much_sharing_saves() {
+fn a_step_reports_the_work_that_sharing_saves() {
     let measures = |shared| Training::new("qwen2", |c| c.share_computation = shared).measures();
     let (together, apart) = (measures(true), measures(false));
     assert_eq!(apart.work_saved, Some(0.0));
@@ -104,7 +104,7 @@ fn a_step_says_how_much_sharing_saves() {
     assert!((0.0..1.0).contains(&padding), "{padding}");
 }
 
-/// The spread of both branches' rewards, as the batches' rewards have it.
+/// Mean and deviation of both branches' rewards, computed from the batches' rewards.
 #[test]
 fn rewards_have_a_mean_and_a_deviation() {
     let mut training = Training::new("qwen2", |_| ());
@@ -155,7 +155,7 @@ fn activation_checkpointing_changes_no_bit() {
     }
 }
 
-/// Only the text embeddings' side trains: the first block's input carries no gradient, its own weights do.
+/// Only the language model trains: the first block's input carries no gradient, its weights do.
 #[test]
 fn activation_checkpointing_reaches_the_first_block() {
     let step = |checkpointing| {
@@ -170,8 +170,8 @@ fn activation_checkpointing_reaches_the_first_block() {
     assert!(gradients.contains_key("language_model.model.layers.0.self_attn.q_proj.weight"));
 }
 
-/// What dropout has left of an addition's inputs is the same when its block runs again; the first step moves B from zero,
-/// so that A learns in the second.
+/// Dropout keeps the same inputs of an addition when its block is recomputed. The first step moves B from zero, so that A
+/// trains in the second.
 #[test]
 fn activation_checkpointing_changes_no_bit_of_low_rank_additions() {
     for (vision, text, bf16) in [

@@ -1,5 +1,5 @@
-//! Train, export, serve: the probes say that all three compute the same, and that a bundle whose content was changed
-//! behind its hashes does not.
+//! Train, export, serve: the probes show that all three compute the same, and that a bundle whose content was changed
+//! together with its hashes does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,7 @@ fn swap_letters(bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn a_bundle_is_what_was_trained_or_says_so() {
+fn a_bundle_computes_the_trained_model_or_reports_it() {
     let trained = Trained::new(&json!({}));
     for branch in ["main", "text_only"] {
         let (code, said) = check(&trained.bundle(branch));
@@ -188,7 +188,7 @@ fn a_bundle_is_what_was_trained_or_says_so() {
     assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
 }
 
-/// A limit below the trainer's gives the rows that it cuts other rewards: nothing of the model has changed.
+/// A limit below the trainer's changes the rewards of the rows that it cuts, although the model is the same.
 #[test]
 fn probes_that_another_limit_cuts_are_left_out_and_told() {
     let trained = Trained::new(&json!({}));

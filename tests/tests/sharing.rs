@@ -1,5 +1,5 @@
-//! What is computed once gives the numbers of what is computed again and again: loss and gradients of the published
-//! schedule (`share_computation: false`) and of ours.
+//! Shared computation gives the values of repeated computation: loss and gradients of the published schedule
+//! (`share_computation: false`) and of the shared one.
 //!
 //! Tolerances: both schedules add the same products in another order, which fp32 rounds differently by some 1e-7 of the
 //! largest of them. Ten times that for a loss, a hundred times for a gradient, which is a longer sum, is still far below
@@ -30,14 +30,14 @@ const LOSS: Tolerance = Tolerance {
     relative: 1e-6,
 };
 
-/// A trainer and the one batch that it is given again and again.
+/// A trainer and the one batch of all its steps.
 struct Training {
     trainer: Trainer,
     batch: [Batch; 1],
     preprocessors: Branches<Preprocessor>,
 }
 
-/// What one step gave.
+/// The results of one step.
 struct Step {
     measures: Measures,
     gradients: BTreeMap<String, Vec<f64>>,
@@ -75,7 +75,7 @@ fn batch(preprocessors: &Branches<Preprocessor>) -> Batch {
 }
 
 impl Training {
-    /// One step that moves nothing.
+    /// One step at a rate of zero.
     fn step(&mut self) -> Step {
         let rates = Rates {
             main: 0.0,
@@ -90,13 +90,13 @@ impl Training {
         }
     }
 
-    fn keep_on_disk(&self, folder: &Path, bytes: usize) {
+    fn cache_on_disk(&self, folder: &Path, bytes: usize) {
         for model in self.trainer.models.each() {
-            model.keep_on_disk(folder, bytes).expect("a disk");
+            model.cache_on_disk(folder, bytes).expect("a disk");
         }
     }
 
-    /// Tiles that the vision models of both branches have encoded to be kept.
+    /// Tiles that the vision models of both branches have encoded for the cache.
     fn encoded(&self) -> [usize; 2] {
         let models = &self.trainer.models;
         [Some(&models.main), models.text.as_ref()].map(|model| {
@@ -167,7 +167,7 @@ fn less_work(name: &str, shared: &Batch, plain: &Batch) {
 fn seen(inputs: Option<&Inputs>) -> (usize, usize, usize) {
     let inputs = inputs.expect("seen");
     (
-        inputs.forest.rows,
+        inputs.forest.rows(),
         inputs.tiles(),
         inputs.forest.used_tokens,
     )
@@ -191,7 +191,7 @@ fn a_frozen_vision_model_encodes_every_image_once() {
             same_bits(&first, &kept.step());
         }
         assert_eq!(kept.encoded(), [tiles, 1]);
-        // What is kept is not decoded again.
+        // Cached images are not decoded again.
         let again = batch(&kept.preprocessors);
         let inputs = [again.main.as_ref(), again.text.as_ref()];
         let images = inputs.iter().flatten().flat_map(|inputs| &inputs.images);
@@ -201,9 +201,9 @@ fn a_frozen_vision_model_encodes_every_image_once() {
     }
 }
 
-/// Wherever features are kept, or not at all, and in whatever company an image is encoded: the same bits.
+/// Wherever features are cached, or not at all, and whatever other images are encoded: the same bits.
 #[test]
-fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
+fn features_are_the_same_bits_in_memory_on_the_disk_and_recomputed() {
     let folder = tempfile::tempdir().expect("a folder");
     let bf16 = |memory: usize| {
         training("qwen2", |config| {
@@ -216,12 +216,12 @@ fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
     let tiles = memory.batch[0].main.as_ref().expect("seen").tiles();
     for round in 1..3 {
         same_bits(&first, &nowhere.step());
-        // The white image is kept in any case.
+        // The white image is always cached.
         assert_eq!(nowhere.encoded(), [round * tiles, 1]);
     }
     for expected in [tiles, 0] {
         let mut disk = bf16(0);
-        disk.keep_on_disk(folder.path(), 1 << 30);
+        disk.cache_on_disk(folder.path(), 1 << 30);
         for _ in 0..2 {
             same_bits(&first, &disk.step());
         }
@@ -230,7 +230,7 @@ fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
 }
 
 #[test]
-fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
+fn the_disk_cache_is_bounded_and_not_shared_with_other_weights() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = || {
         let files = walk(folder.path());
@@ -241,14 +241,14 @@ fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
             config.freeze_backbone = true;
             config.vision_cache_memory = 0;
         });
-        training.keep_on_disk(folder.path(), bytes);
+        training.cache_on_disk(folder.path(), bytes);
         training.step();
         training.encoded()[0]
     };
     let encoded = with("qwen2", 1 << 30);
     let (count, bytes) = files();
     assert!(count > 1, "{count} files");
-    // The tied model's vision weights are others.
+    // The tied model has other vision weights.
     assert_eq!(with("qwen2_tied", bytes as usize), encoded);
     assert_eq!(files(), (count, bytes));
     // One byte too few for the last image.
@@ -271,7 +271,7 @@ fn walk(folder: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn dropped_paths_are_those_of_the_image_and_the_step() {
+fn dropped_paths_depend_on_the_image_and_the_step() {
     let dropping = |config: &mut Config| config.drop_path_rate = 0.5;
     let mut shared = training("qwen2", dropping);
     let mut plain = training("qwen2", |config| {
@@ -280,7 +280,7 @@ fn dropped_paths_are_those_of_the_image_and_the_step() {
     });
     let (first, second) = (shared.step(), shared.step());
     assert_ne!(first.measures.loss, second.measures.loss);
-    // One mask an image, however often it is encoded.
+    // One mask per image, however often it is encoded.
     for expected in [first, second] {
         same("dropped", &plain.step(), &expected);
     }
@@ -311,8 +311,8 @@ fn a_frozen_vision_model_drops_no_path() {
     same_bits(&frozen(0.0), &frozen(0.9));
 }
 
-/// Over many places, the share that is kept is within five deviations of 1 − rate · depth, and what is kept makes up for
-/// what is not.
+/// Over many paths, the share of kept ones is within five deviations of 1 − rate · depth, and their factor compensates
+/// for the dropped ones.
 #[test]
 fn paths_are_dropped_as_often_as_the_depth_says() {
     let config = Config {

@@ -38,7 +38,7 @@ const TRAJECTORY: Tolerance = Tolerance {
     relative: 2e-4,
 };
 
-/// Those with golden training.
+/// The models with golden training.
 const MODELS: [&str; 2] = ["internlm2", "qwen2"];
 /// Main and text-only branch of different architectures, with one tokenizer.
 const OTHER_BRANCHES: [(&str, &str); 2] = [("internlm2", "vit6b"), ("qwen2", "qwen2_tied")];
@@ -49,13 +49,13 @@ struct Training {
     start: Option<Start>,
 }
 
-/// What trains.
+/// The branches that train.
 #[derive(Clone, Copy)]
 enum Method {
     Standard,
-    /// With the text-only branch of the checkpoint itself.
+    /// With the checkpoint's own text-only branch.
     ShortcutAware,
-    /// With that of another one.
+    /// With the text-only branch of another checkpoint.
     ShortcutAwareWith(&'static str),
 }
 
@@ -102,7 +102,7 @@ fn training_with(name: &str, method: Method, settings: impl FnOnce(&mut Config))
     }
 }
 
-/// The golden files of a model, and what they hold.
+/// The golden files of a model and their contents.
 fn runs(name: &'static str) -> [(&'static str, Method); 2] {
     [
         ("standard", Method::Standard),
@@ -110,7 +110,7 @@ fn runs(name: &'static str) -> [(&'static str, Method); 2] {
     ]
 }
 
-/// Of the golden names of the main branch's rewards.
+/// The suffix of the golden names of the main branch's rewards.
 fn suffix(method: Method) -> &'static str {
     match method {
         Method::Standard => "",
@@ -192,7 +192,7 @@ fn one_batch(golden: &Value, mut training: Training, main: &str) {
             );
         }
         check_rewards(golden, trainer, &batches[0], main);
-        // The optimizer may have clipped those in the weights.
+        // The optimizer may have clipped the gradients in the weights.
         trainer.backward(batches).expect("trained");
         gradients(&golden["grad_norms"], trainer);
     });
@@ -233,7 +233,7 @@ fn sides(golden: &Value, got: &Tensor, suffix: &str) {
     }
 }
 
-/// Every golden tensor has its norm, and nothing else trains.
+/// Every golden tensor has its norm, and no other tensor trains.
 fn gradients(golden: &Value, trainer: &Trainer) {
     let golden = golden.as_object().expect("norms by name");
     let trained: Vec<&str> = trainer
@@ -250,7 +250,7 @@ fn gradients(golden: &Value, trainer: &Trainer) {
     }
 }
 
-/// The golden set has the smaller tensors' gradients whole.
+/// The golden set has the complete gradients of the smaller tensors.
 fn whole_gradients(file: &str, training: &mut Training) {
     let golden = Checkpoint::open_file(&golden::path(file)).expect("golden gradients");
     training.run(1, |_, trainer, batches, _| {
@@ -396,7 +396,7 @@ fn bf16_follows_the_fp32_trajectory() {
 
 /// The angle between a tensor's gradient and the published one: errors of 1.2 % of random sign in every element turn it
 /// by as much, forward and backward by 2.4 %: a cosine of 0.9997. Where a sum over tokens cancels half of its terms, the
-/// error weighs twice as much and more: 0.998 allows 6 %.
+/// error counts twice as much or more: 0.998 allows 6 %.
 #[test]
 fn bf16_gradients_reach_the_masters_in_fp32() {
     for (file, method) in runs("qwen2") {
