@@ -336,9 +336,7 @@ fn a_model_that_leaves_fp16_gives_errors_and_no_scores() {
     let error = first(Target::Portable, Precision::Fp16).expect_err("refused");
     assert!(matches!(error, Error::NotFinite { .. }), "{error}");
     assert!(
-        error
-            .to_string()
-            .contains("in fp16, a value exceeds the range"),
+        error.to_string().contains("in fp16, a value exceeds"),
         "{error}"
     );
 }

@@ -129,7 +129,7 @@ fn a_master_is_restored_to_its_own_weight_only() {
     let message = resumed(Tensor::from_slice(&[0.25f32]))
         .unwrap_err()
         .to_string();
-    assert!(message.starts_with("w: its fp32 master"), "{message}");
+    assert!(message.starts_with("w: the fp32 master"), "{message}");
 }
 
 /// bf16 cannot represent 1 + 1/1024, the head's output on bf16 weights.
