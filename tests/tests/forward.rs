@@ -223,11 +223,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
     // Scaled by their lengths, neighbours share little.
     if torch.preprocessor.mode != InputMode::TextOnly && torch.preprocessor.rope.scaling.is_none() {
         assert_eq!(
-<<<<<<< HEAD
-            (packed.forest.rows, separate.forest.rows),
-=======
-            (packed.forest.rows(), apart.forest.rows()),
->>>>>>> main
+            (packed.forest.rows(), separate.forest.rows()),
             (pairs.len(), 2 * pairs.len()),
             "{name}"
         );
