@@ -12,7 +12,7 @@ pub fn path(name: &str) -> PathBuf {
 /// A golden JSON file.
 ///
 /// # Panics
-/// When it cannot be read: tests do not go on without.
+/// If it cannot be read: tests need it.
 pub fn json(name: &str) -> Value {
     let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

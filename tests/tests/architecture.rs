@@ -9,7 +9,7 @@ use std::process::Command;
 use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
-/// Every workspace member and the members it may depend on, in whatever kind of dependency.
+/// Every workspace member and the members it may depend on, in any kind of dependency.
 const ARROWS: [(&str, &[&str]); 8] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
@@ -44,10 +44,10 @@ const ADMITTED: [(&str, &[&str]); 8] = [
             "seeward-tests",
         ],
     ),
-    // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
+    // For the terminals of programs; embedders of the runtime do not build them.
     ("clap", PROGRAMS),
     ("indicatif", PROGRAMS),
-    // `models` is pure Rust: nothing in its tree, or in the tree of what serves it, compiles C.
+    // `models` and the runtime are pure Rust: nothing in their trees compiles C.
     ("cc", &["seeward-train", "seeward-tests"]),
     ("cmake", &[]),
     ("bindgen", &[]),
@@ -66,7 +66,7 @@ struct Package {
     manifest: PathBuf,
     /// Names of the packages it names as dependencies, dev and build dependencies included.
     declared: BTreeSet<String>,
-    /// Identifiers of what it is built from: its resolved normal and build dependencies.
+    /// Identifiers of its resolved normal and build dependencies.
     built_from: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl Workspace {
         packages.map(|(id, package)| (id.as_str(), package))
     }
 
-    /// The names of everything that is built into the package, itself left out.
+    /// The names of all packages that are built into it.
     fn tree(&self, id: &str) -> BTreeSet<&str> {
         let mut seen = BTreeSet::new();
         let mut open = vec![id];
@@ -104,7 +104,7 @@ impl Workspace {
     }
 }
 
-/// Only this platform's packages: the others need not be on the machine.
+/// Only this platform's packages: the others may be missing on the machine.
 fn cargo_metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])
@@ -249,11 +249,11 @@ fn every_member_takes_the_workspace_lints() {
     }
 }
 
-/// Parts are asked for, not guessed from names: the names of parts stand in `models::net` and nowhere else.
+/// A parameter knows its part: the names of parts are in `models::net` and nowhere else.
 #[test]
 fn no_program_spells_the_name_of_a_part() {
     let mut names: Vec<&str> = Part::ALL.map(Part::module).to_vec();
-    // A score is too common a word to look for; its tensor's name is not.
+    // "score" is too common a word to search for; its tensor's name is not.
     names.retain(|name| *name != Part::Head.module());
     names.extend([SCORE_HEAD, TEXT_ONLY_SCOPE, ".layers."]);
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

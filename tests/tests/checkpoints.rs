@@ -1,5 +1,5 @@
-//! Checkpoints through the programs: what training writes is what it read, with the same names, shapes and
-//! configuration, and it can be trained on, exported and checked.
+//! Checkpoints through the programs: training writes the names, shapes and configuration that it read, and the result can be
+//! trained again, exported and checked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Run {
         self.folder.path().join("run/checkpoint-last")
     }
 
-    /// Both bundles say what the last evaluation measured.
+    /// Both bundles have the reward scale of the last evaluation.
     fn check_reward_scales(&self, main: &Bundle, text_only: &Bundle) {
         let metrics = fs::read_to_string(self.folder.path().join("run/metrics.jsonl"));
         let metrics = metrics.expect("metrics");
@@ -112,7 +112,7 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{stderr}");
 }
 
-/// What a program said when it refused.
+/// The message of a program that refused.
 fn refused(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -137,13 +137,13 @@ fn config_json(folder: &Path) -> Value {
 }
 
 #[test]
-fn what_is_trained_has_the_names_shapes_and_configuration_of_what_it_came_from() {
+fn a_trained_checkpoint_has_the_names_shapes_and_configuration_of_its_start() {
     for model in MODELS {
         let run = Run::trained(&model_folder(model), json!({}));
         let (before, after) = (model_folder(model), run.checkpoint());
         assert_eq!(shapes(&after), shapes(&before), "{model}");
         let mut config = config_json(&after);
-        // What serving must repeat is the one thing added.
+        // Only the settings that serving must repeat are added.
         assert!(
             config
                 .as_object_mut()
@@ -175,7 +175,7 @@ fn a_text_only_branch_of_another_architecture_travels_with_its_configuration() {
     }
     run.check("main");
     run.check("text_only");
-    // As if the run had been stopped after its first step.
+    // As if the run had been interrupted after its first step.
     fs::remove_dir_all(run.checkpoint()).expect("removed");
     succeeded(&run.train());
     assert_eq!(shapes(&run.checkpoint()), of_both);
@@ -211,7 +211,7 @@ fn a_text_only_branch_may_be_blind_and_shallow() {
     let (main, text_only) = (bundle("main"), bundle("text_only"));
     assert!(main.vision_graph().is_some() && text_only.vision_graph().is_none());
     run.check_reward_scales(&main, &text_only);
-    // As if the run had been stopped after its first step.
+    // As if the run had been interrupted after its first step.
     fs::remove_dir_all(run.checkpoint()).expect("removed");
     succeeded(&run.train());
     assert_eq!(shapes(&run.checkpoint()), of_both);
@@ -336,7 +336,7 @@ fn new_tokens_get_rows() {
         917
     );
     run.check("main");
-    // A table that fits is left alone.
+    // A table that fits is unchanged.
     let again = Run::trained(&run.checkpoint(), json!({}));
     assert_eq!(shapes(&again.checkpoint()), shapes(&run.checkpoint()));
 }

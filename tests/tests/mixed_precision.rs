@@ -1,5 +1,5 @@
-//! A run in bf16 through the programs: what its checkpoint holds, how it goes on, and that what is served is what was
-//! trained.
+//! A run in bf16 through the programs: the content of its checkpoint, resuming, and equal rewards of the trained and the
+//! served model.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,12 +95,12 @@ fn a_checkpoint_holds_bf16_weights_and_their_fp32_masters() {
 }
 
 #[test]
-fn a_run_goes_on_bit_for_bit_from_its_masters() {
+fn a_run_resumes_bit_for_bit_from_its_masters() {
     let run = Run::new();
     succeed(&run.train(&[]));
     let last = run.checkpoint("checkpoint-last");
     let whole = tensors(&last);
-    // As if it had been stopped between steps 4 and 5.
+    // As if it had been interrupted between steps 4 and 5.
     fs::remove_dir_all(&last).expect("removed");
     succeed(&run.train(&[]));
     assert!(tensors(&last) == whole);
@@ -114,7 +114,7 @@ fn a_run_goes_on_bit_for_bit_from_its_masters() {
 
 /// The probes are computed in fp32 on the rounded weights, and so is the bundle: bf16 rewards would be off by 1e-2.
 #[test]
-fn what_is_served_is_what_was_trained() {
+fn the_served_model_is_the_trained_one() {
     let run = Run::new();
     succeed(&run.train(&[]));
     for branch in ["main", "text_only"] {
@@ -135,7 +135,7 @@ fn what_is_served_is_what_was_trained() {
 }
 
 #[test]
-fn half_precisions_do_not_mix_and_tf32_is_said_to_need_a_gpu() {
+fn half_precisions_do_not_mix_and_tf32_needs_a_gpu() {
     let run = Run::new();
     let refused = run.train(&["fp16=true"]);
     let said = String::from_utf8_lossy(&refused.stderr);

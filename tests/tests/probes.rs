@@ -1,5 +1,5 @@
-//! Train, export, serve: the probes say that all three compute the same, and that a bundle whose content was changed
-//! behind its hashes does not.
+//! Train, export, serve: the probes show that all three compute the same, and that a bundle with changed content and matching
+//! hashes does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ fn edit(at: &'static str, value: Value) -> impl FnOnce(&mut Vec<u8>) {
     }
 }
 
-/// Swaps the ids of two frequent letters, so that every English text has other tokens of the same number.
+/// Swaps the ids of two frequent letters, so that every English text has as many, but other tokens.
 fn swap_letters(bytes: &mut Vec<u8>) {
     let mut vocabulary: Value = serde_json::from_slice(bytes).expect("JSON");
     let (a, b) = (vocabulary["."].clone(), vocabulary["?"].clone());
@@ -188,9 +188,9 @@ fn a_bundle_is_what_was_trained_or_says_so() {
     assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
 }
 
-/// A limit below the trainer's gives the rows that it cuts other rewards: nothing of the model has changed.
+/// A limit below the trainer's changes the rewards of the rows that it cuts, although the model is unchanged.
 #[test]
-fn probes_that_another_limit_cuts_are_left_out_and_told() {
+fn probes_that_another_limit_cuts_are_skipped_with_a_notice() {
     let trained = Trained::new(&json!({}));
     let mut counts = Vec::new();
     for limit in ["20", "60", "100", "140", "180", "220"] {
@@ -228,7 +228,7 @@ fn probes_that_another_limit_cuts_are_left_out_and_told() {
 
 /// The rewards of merged weights, in every engine.
 #[test]
-fn low_rank_additions_are_served_merged() {
+fn lora_is_served_merged() {
     let trained = Trained::new(&json!({
         "use_llm_lora": true,
         "use_backbone_lora": true,

@@ -1,5 +1,5 @@
-//! What is computed once gives the numbers of what is computed again and again: loss and gradients of the published
-//! schedule (`share_computation: false`) and of ours.
+//! Shared computation gives the same values as repeated computation: loss and gradients of the published schedule
+//! (`share_computation: false`) and of the shared one.
 //!
 //! Tolerances: both schedules add the same products in another order, which fp32 rounds differently by some 1e-7 of the
 //! largest of them. Ten times that for a loss, a hundred times for a gradient, which is a longer sum, is still far below
@@ -30,14 +30,14 @@ const LOSS: Tolerance = Tolerance {
     relative: 1e-6,
 };
 
-/// A trainer and the one batch that it is given again and again.
+/// A trainer and its one batch, which is used for every step.
 struct Training {
     trainer: Trainer,
     batch: [Batch; 1],
     preprocessors: Branches<Preprocessor>,
 }
 
-/// What one step gave.
+/// The result of one step.
 struct Step {
     measures: Measures,
     gradients: BTreeMap<String, Vec<f64>>,
@@ -75,7 +75,7 @@ fn batch(preprocessors: &Branches<Preprocessor>) -> Batch {
 }
 
 impl Training {
-    /// One step that moves nothing.
+    /// One step without a change of weights.
     fn step(&mut self) -> Step {
         let rates = Rates {
             main: 0.0,
@@ -96,7 +96,7 @@ impl Training {
         }
     }
 
-    /// Tiles that the vision models of both branches have encoded to be kept.
+    /// Tiles that the vision models of both branches have encoded for the cache.
     fn encoded(&self) -> [usize; 2] {
         let models = &self.trainer.models;
         [Some(&models.main), models.text.as_ref()].map(|model| {
@@ -191,7 +191,7 @@ fn a_frozen_vision_model_encodes_every_image_once() {
             same_bits(&first, &kept.step());
         }
         assert_eq!(kept.encoded(), [tiles, 1]);
-        // What is kept is not decoded again.
+        // Images with cached features are not decoded again.
         let again = batch(&kept.preprocessors);
         let inputs = [again.main.as_ref(), again.text.as_ref()];
         let images = inputs.iter().flatten().flat_map(|inputs| &inputs.images);
@@ -201,7 +201,7 @@ fn a_frozen_vision_model_encodes_every_image_once() {
     }
 }
 
-/// Wherever features are kept, or not at all, and in whatever company an image is encoded: the same bits.
+/// The same bits in any cache or in none, and in any batch of images.
 #[test]
 fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -216,7 +216,7 @@ fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
     let tiles = memory.batch[0].main.as_ref().expect("seen").tiles();
     for round in 1..3 {
         same_bits(&first, &nowhere.step());
-        // The white image is kept in any case.
+        // The white image is always cached.
         assert_eq!(nowhere.encoded(), [round * tiles, 1]);
     }
     for expected in [tiles, 0] {
@@ -248,7 +248,7 @@ fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
     let encoded = with("qwen2", 1 << 30);
     let (count, bytes) = files();
     assert!(count > 1, "{count} files");
-    // The tied model's vision weights are others.
+    // The tied model has other vision weights.
     assert_eq!(with("qwen2_tied", bytes as usize), encoded);
     assert_eq!(files(), (count, bytes));
     // One byte too few for the last image.
@@ -280,7 +280,7 @@ fn dropped_paths_are_those_of_the_image_and_the_step() {
     });
     let (first, second) = (shared.step(), shared.step());
     assert_ne!(first.measures.loss, second.measures.loss);
-    // One mask an image, however often it is encoded.
+    // One mask per image, even if it is encoded several times.
     for expected in [first, second] {
         same("dropped", &plain.step(), &expected);
     }
@@ -311,10 +311,10 @@ fn a_frozen_vision_model_drops_no_path() {
     same_bits(&frozen(0.0), &frozen(0.9));
 }
 
-/// Over many places, the share that is kept is within five deviations of 1 − rate · depth, and what is kept makes up for
-/// what is not.
+/// Over many places, the share of kept paths is within five deviations of 1 − rate · depth, and kept paths are scaled to
+/// compensate for dropped ones.
 #[test]
-fn paths_are_dropped_as_often_as_the_depth_says() {
+fn paths_are_dropped_at_the_rate_of_their_depth() {
     let config = Config {
         drop_path_rate: 0.4,
         ..Config::default()

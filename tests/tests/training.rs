@@ -1,4 +1,4 @@
-//! Training against the published implementation: losses, rewards, shortcut-failure coefficients and gradients of one
+//! Training compared with the published implementation: losses, rewards, shortcut-failure coefficients and gradients of one
 //! batch, and six optimizer steps of both algorithms.
 //!
 //! Tolerances: fp32 noise of 1e-7 on the weights moves the golden losses by up to 2e-6 relative and the gradient norms
@@ -38,7 +38,7 @@ const TRAJECTORY: Tolerance = Tolerance {
     relative: 2e-4,
 };
 
-/// Those with golden training.
+/// The models with golden training.
 const MODELS: [&str; 2] = ["internlm2", "qwen2"];
 /// Main and text-only branch of different architectures, with one tokenizer.
 const OTHER_BRANCHES: [(&str, &str); 2] = [("internlm2", "vit6b"), ("qwen2", "qwen2_tied")];
@@ -49,13 +49,13 @@ struct Training {
     start: Option<Start>,
 }
 
-/// What trains.
+/// The algorithms that train.
 #[derive(Clone, Copy)]
 enum Method {
     Standard,
-    /// With the text-only branch of the checkpoint itself.
+    /// Shortcut-aware, with the text-only branch of the same checkpoint.
     ShortcutAware,
-    /// With that of another one.
+    /// Shortcut-aware, with the text-only branch of another checkpoint.
     ShortcutAwareWith(&'static str),
 }
 
@@ -102,7 +102,7 @@ fn training_with(name: &str, method: Method, settings: impl FnOnce(&mut Config))
     }
 }
 
-/// The golden files of a model, and what they hold.
+/// The golden files of a model, and their content.
 fn runs(name: &'static str) -> [(&'static str, Method); 2] {
     [
         ("standard", Method::Standard),
@@ -250,7 +250,7 @@ fn gradients(golden: &Value, trainer: &Trainer) {
     }
 }
 
-/// The golden set has the smaller tensors' gradients whole.
+/// The golden set has the complete gradients of the smaller tensors.
 fn whole_gradients(file: &str, training: &mut Training) {
     let golden = Checkpoint::open_file(&golden::path(file)).expect("golden gradients");
     training.run(1, |_, trainer, batches, _| {
@@ -366,7 +366,7 @@ fn a_text_only_branch_of_another_architecture() {
     }
 }
 
-/// bf16 keeps 8 bits: every rounding is off by up to 2^-9 relative, and a pass has some forty in a row, of random sign,
+/// bf16 keeps 8 bits: every rounding has a relative error of up to 2^-9, and a pass has some forty in sequence, of random sign,
 /// which makes 2^-9 · √40 ≈ 1.2 %. Rewards are near 1, and a loss moves at most as far as two of them together.
 const BF16: Tolerance = Tolerance {
     absolute: 0.025,
