@@ -134,7 +134,7 @@ table! {
 }
 
 /// The sum of a split's parts, each through separate weights, so that exchanged parts change it.
-fn told_apart<O: Ops>(ops: &mut O, parts: &[O::T]) -> Result<O::T> {
+fn weighted_separately<O: Ops>(ops: &mut O, parts: &[O::T]) -> Result<O::T> {
     let mut sum = ops.linear("0", &parts[0], Bias::No)?;
     for (index, part) in parts.iter().enumerate().skip(1) {
         let seen = ops.linear(&index.to_string(), part, Bias::No)?;
