@@ -26,8 +26,8 @@ impl Device {
         }
     }
 
-    /// The maximum number of rows of a run. TensorRT allocates memory beforehand for the largest shape that it is told of; as
-    /// many rows as there are tokens would be their square.
+    /// The maximum number of rows of a run. TensorRT allocates memory beforehand for the largest shape of its profile; as many
+    /// rows as tokens would make it their square.
     pub(crate) fn most_rows(self) -> usize {
         match self {
             Self::Cpu | Self::Cuda(_) => usize::MAX,

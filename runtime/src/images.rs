@@ -14,7 +14,7 @@ use seeward_models::image::{Rgb, TileSettings, Tiles, decode, tiles};
 
 use crate::{Error, Image, Request, Result};
 
-/// An image as it was given. Equal sources are one image.
+/// The content of a request's image. Equal sources are one image.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) enum ImageSource<'a> {
     File(Cow<'a, [u8]>),
@@ -129,7 +129,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The error of a request's image number `index`.
+/// The error of the image at `index` of a request.
 pub(crate) fn image_error(image: &Image, index: usize, error: ImageError) -> Error {
     let image = match image {
         Image::Path(path) => path.display().to_string(),

@@ -28,7 +28,7 @@ pub(crate) struct RewardRun {
     pub(crate) rope: RopeTables,
 }
 
-/// A request in numbers.
+/// The counts of a request.
 pub(crate) struct RequestInfo {
     /// Tokens of its conversations, without sharing.
     pub(crate) tokens: usize,

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::ArrayView3;
-use seeward_runtime::{Device, Image, InputMode, Options, Request, RewardModel, Rgb, Scored};
+use seeward_runtime::{
+    Device, Image, InputMode, NodeAssignment, Options, Request, RewardModel, Rgb, Scored,
+};
 use serde_json::Value;
 
 /// Correct fp32 evaluations differ by up to 3e-6.
@@ -288,4 +290,21 @@ fn threads_may_share_a_model() {
             .into_iter()
             .for_each(|t| assert_eq!(t.join().unwrap(), expected));
     });
+}
+
+#[test]
+fn every_node_has_its_provider() {
+    let model = model(Options::default());
+    let assignments: Vec<&NodeAssignment> = model.node_assignments().collect();
+    let graphs: Vec<&str> = assignments.iter().map(|a| a.graph).collect();
+    assert_eq!(graphs, ["vision.onnx", "reward.onnx"]);
+    for assignment in assignments {
+        assert_eq!(assignment.provider, "CPUExecutionProvider");
+        assert!(assignment.operators["MatMul"] > 1, "{assignment}");
+    }
+    assert_eq!(model.fallback_nodes().count(), 0);
+    // Compared with another device's provider, all nodes would be fallback nodes.
+    let own = Device::Cuda(0).provider();
+    let mut assignments = model.node_assignments();
+    assert!(assignments.all(|assignment| assignment.provider != own));
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
-/// Every workspace member and the members it may depend on, in any kind of dependency.
+/// Every workspace member and the members it may depend on, in whatever kind of dependency.
 const ARROWS: [(&str, &[&str]); 8] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
@@ -44,10 +44,10 @@ const ADMITTED: [(&str, &[&str]); 8] = [
             "seeward-tests",
         ],
     ),
-    // For the terminals of programs; embedders of the runtime do not build them.
+    // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
     ("clap", PROGRAMS),
     ("indicatif", PROGRAMS),
-    // `models` and the runtime are pure Rust: nothing in their trees compiles C.
+    // `models` is pure Rust: nothing in its tree, or in the tree of what serves it, compiles C.
     ("cc", &["seeward-train", "seeward-tests"]),
     ("cmake", &[]),
     ("bindgen", &[]),
@@ -66,8 +66,9 @@ struct Package {
     manifest: PathBuf,
     /// Names of the packages it names as dependencies, dev and build dependencies included.
     declared: BTreeSet<String>,
-    /// Identifiers of its resolved normal and build dependencies.
+    /// Identifiers of what it is built from: its resolved normal and build dependencies.
     built_from: Vec<String>,
+    rust_version: Option<String>,
 }
 
 struct Workspace {
@@ -91,20 +92,25 @@ impl Workspace {
         packages.map(|(id, package)| (id.as_str(), package))
     }
 
-    /// The names of all packages that are built into it.
+    /// The names of all packages that are built into the package, itself omitted.
     fn tree(&self, id: &str) -> BTreeSet<&str> {
+        let packages = self.tree_packages(id).into_iter();
+        packages.map(|package| package.name.as_str()).collect()
+    }
+
+    /// All packages that are built into the package, itself omitted.
+    fn tree_packages(&self, id: &str) -> Vec<&Package> {
         let mut seen = BTreeSet::new();
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             let next = self.packages[id].built_from.iter().map(String::as_str);
             open.extend(next.filter(|&id| seen.insert(id)));
         }
-        let names = seen.into_iter().map(|id| self.packages[id].name.as_str());
-        names.collect()
+        seen.into_iter().map(|id| &self.packages[id]).collect()
     }
 }
 
-/// Only this platform's packages: the others may be missing on the machine.
+/// Only this platform's packages: the others need not be on the machine.
 fn cargo_metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])
@@ -152,6 +158,7 @@ fn read_package(package: &Value, edges: &BTreeMap<String, Vec<String>>) -> Packa
             .get(package["id"].as_str().unwrap())
             .cloned()
             .unwrap_or_default(),
+        rust_version: package["rust_version"].as_str().map(str::to_owned),
     }
 }
 
@@ -249,11 +256,11 @@ fn every_member_takes_the_workspace_lints() {
     }
 }
 
-/// A parameter knows its part: the names of parts are in `models::net` and nowhere else.
+/// Parts are asked for, not guessed from names: the names of parts stand in `models::net` and nowhere else.
 #[test]
 fn no_program_spells_the_name_of_a_part() {
     let mut names: Vec<&str> = Part::ALL.map(Part::module).to_vec();
-    // "score" is too common a word to search for; its tensor's name is not.
+    // A score is too common a word to look for; its tensor's name is not.
     names.retain(|name| *name != Part::Head.module());
     names.extend([SCORE_HEAD, TEXT_ONLY_SCOPE, ".layers."]);
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -290,5 +297,31 @@ fn collect_sources(folder: &Path, files: &mut Vec<PathBuf>) {
         } else if name.ends_with(".rs") && !is_test {
             files.push(path);
         }
+    }
+}
+
+/// Packages that others embed, and the oldest compiler that their own code needs.
+const EMBEDDED: [(&str, [u64; 2]); 3] = [
+    ("seeward-models", [1, 88]),
+    ("seeward-kernels", [1, 89]),
+    ("seeward-runtime", [1, 88]),
+];
+
+/// Major and minor.
+fn rust_version(package: &Package) -> [u64; 2] {
+    let version = package.rust_version.as_deref().unwrap_or("1.0");
+    let mut parts = version.split('.').map(|part| part.parse().unwrap());
+    [parts.next().unwrap(), parts.next().unwrap_or(0)]
+}
+
+#[test]
+fn embedded_packages_name_the_oldest_compiler_of_their_trees() {
+    let workspace = Workspace::load();
+    for (name, own) in EMBEDDED {
+        let mut members = workspace.members();
+        let (id, package) = members.find(|(_, package)| package.name == name).unwrap();
+        let tree = workspace.tree_packages(id).into_iter().map(rust_version);
+        let expected = tree.chain([own]).max().unwrap();
+        assert_eq!(rust_version(package), expected, "rust-version of {name}");
     }
 }

@@ -1,5 +1,5 @@
-//! Checkpoints through the programs: training writes the names, shapes and configuration that it read, and the result can be
-//! trained again, exported and checked.
+//! Checkpoints through the programs: training writes the names, shapes and configuration that it read, and the result
+//! can be trained further, exported and checked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Run {
         self.folder.path().join("run/checkpoint-last")
     }
 
-    /// Both bundles have the reward scale of the last evaluation.
+    /// Both bundles hold the measures of the last evaluation.
     fn check_reward_scales(&self, main: &Bundle, text_only: &Bundle) {
         let metrics = fs::read_to_string(self.folder.path().join("run/metrics.jsonl"));
         let metrics = metrics.expect("metrics");
@@ -137,7 +137,7 @@ fn config_json(folder: &Path) -> Value {
 }
 
 #[test]
-fn a_trained_checkpoint_has_the_names_shapes_and_configuration_of_its_start() {
+fn a_trained_checkpoint_has_the_names_shapes_and_configuration_of_its_source() {
     for model in MODELS {
         let run = Run::trained(&model_folder(model), json!({}));
         let (before, after) = (model_folder(model), run.checkpoint());
@@ -175,14 +175,14 @@ fn a_text_only_branch_of_another_architecture_travels_with_its_configuration() {
     }
     run.check("main");
     run.check("text_only");
-    // As if the run had been interrupted after its first step.
+    // As if the run had been stopped after its first step.
     fs::remove_dir_all(run.checkpoint()).expect("removed");
     succeeded(&run.train());
     assert_eq!(shapes(&run.checkpoint()), of_both);
 }
 
 #[test]
-fn a_text_only_branch_may_be_blind_and_shallow() {
+fn a_text_only_branch_may_lack_vision_and_layers() {
     let keys = json!({
         "algorithm": "shortcut_aware",
         "bias_model_path": model_folder("qwen2"),
@@ -211,7 +211,7 @@ fn a_text_only_branch_may_be_blind_and_shallow() {
     let (main, text_only) = (bundle("main"), bundle("text_only"));
     assert!(main.vision_graph().is_some() && text_only.vision_graph().is_none());
     run.check_reward_scales(&main, &text_only);
-    // As if the run had been interrupted after its first step.
+    // As if the run had been stopped after its first step.
     fs::remove_dir_all(run.checkpoint()).expect("removed");
     succeeded(&run.train());
     assert_eq!(shapes(&run.checkpoint()), of_both);
@@ -293,7 +293,7 @@ fn without_image_tokens(folder: &Path) {
     write_rows(&golden, folder, ROWS);
 }
 
-/// The model's weights, of both tables the first `rows`.
+/// The model's weights, with the first `rows` of both tables.
 fn write_rows(model: &Path, folder: &Path, rows: usize) {
     let (weights, config) = (
         Checkpoint::open(model).expect("weights"),
@@ -336,7 +336,7 @@ fn new_tokens_get_rows() {
         917
     );
     run.check("main");
-    // A table that fits is unchanged.
+    // A table that fits stays unchanged.
     let again = Run::trained(&run.checkpoint(), json!({}));
     assert_eq!(shapes(&again.checkpoint()), shapes(&run.checkpoint()));
 }

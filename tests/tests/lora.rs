@@ -1,4 +1,4 @@
-//! LoRA: the adapted layers, the names of the factors, their initial values, and the computation.
+//! Low-rank additions: their layers, names, initial values and results.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 /// The layers that the published code adapts.
 const VISION: [&str; 4] = ["attn.proj", "attn.qkv", "mlp.fc1", "mlp.fc2"];
-const SEPARATE: [&str; 7] = [
+const APART: [&str; 7] = [
     "mlp.down_proj",
     "mlp.gate_proj",
     "mlp.up_proj",
@@ -54,8 +54,8 @@ fn adapted() -> Config {
 #[test]
 fn the_layers_are_the_published_ones_in_every_family() {
     let families: [(&str, &[&str]); 5] = [
-        ("qwen2", &SEPARATE),
-        ("llama", &SEPARATE),
+        ("qwen2", &APART),
+        ("llama", &APART),
         ("internlm2", &INTERNLM2),
         ("phi3", &PHI3),
         ("vit6b", &INTERNLM2),
@@ -91,7 +91,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).expect("numbers")
 }
 
-/// A layer of 3 inputs and 2 outputs with LoRA of rank 1 and scale ½.
+/// A layer of 3 inputs and 2 outputs with an addition of rank 1 and scale ½.
 fn layer() -> Rc<Parameters> {
     let mut parameters = lora::adapted(Parameters::new(Precision::Fp32), 0.5);
     for (name, shape, values) in [
@@ -120,7 +120,7 @@ fn an_adapted_layer_adds_its_scaled_product() {
 }
 
 #[test]
-fn dropout_affects_only_the_inputs_of_lora_and_depends_on_the_step() {
+fn dropout_applies_to_the_inputs_of_additions_only_and_depends_on_the_step() {
     let width = 1000;
     let mut parameters = Parameters::new(Precision::Fp32);
     for (name, tensor) in [
@@ -162,7 +162,7 @@ fn dropout_affects_only_the_inputs_of_lora_and_depends_on_the_step() {
 }
 
 #[test]
-fn a_run_starts_as_the_frozen_model_and_trains_lora_projector_and_head() {
+fn a_run_starts_as_the_frozen_model_and_trains_additions_projector_and_head() {
     tch::set_num_threads(1);
     let folder = golden::path("models/qwen2").display().to_string();
     let config = Config {
@@ -209,7 +209,7 @@ fn a_run_starts_as_the_frozen_model_and_trains_lora_projector_and_head() {
     assert_ne!(drawn("q_proj"), drawn("o_proj"));
 }
 
-/// One step's gradients of A and B are those of the merged weight's gradient G, by the chain rule: s·Bᵀ·G and s·G·Aᵀ.
+/// By the chain rule, one step's gradients of A and B follow from the merged weight's gradient G: s·Bᵀ·G and s·G·Aᵀ.
 #[test]
 fn gradients_follow_from_those_of_the_merged_weight() {
     let close = Tolerance {

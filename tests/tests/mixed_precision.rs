@@ -1,5 +1,5 @@
-//! A run in bf16 through the programs: the content of its checkpoint, resuming, and equal rewards of the trained and the
-//! served model.
+//! A run in bf16 through the programs: the contents of its checkpoint, its resumption, and that the served model is the
+//! trained one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Options of training, on the tiny golden models: activation checkpointing, LoRA, drop path, margins.
+//! Options of training, on the tiny golden models: activation checkpointing, low-rank additions, drop path, margins.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,7 +70,7 @@ impl Training {
     }
 }
 
-/// The measures of a step whose rows ask for margins, compared with the same rows without.
+/// The measures of a step on rows with margins, compared with the same rows without.
 #[test]
 fn a_margin_column_reaches_both_branches() {
     let plain = Training::new("qwen2", |_| ()).measures();
@@ -91,20 +91,20 @@ fn a_margin_column_reaches_both_branches() {
     assert_eq!(asked.accuracy, plain.accuracy);
 }
 
-/// The same pairs in separate rows save nothing, and have more tokens.
+/// The same pairs without sharing save no work, and are more tokens.
 #[test]
 fn a_step_reports_the_work_that_sharing_saves() {
     let measures = |shared| Training::new("qwen2", |c| c.share_computation = shared).measures();
-    let (together, separate) = (measures(true), measures(false));
-    assert_eq!(separate.work_saved, Some(0.0));
+    let (together, apart) = (measures(true), measures(false));
+    assert_eq!(apart.work_saved, Some(0.0));
     let saved = together.work_saved.expect("work");
     assert!((0.3..0.6).contains(&saved), "{saved}");
-    assert!(together.tokens < separate.tokens);
+    assert!(together.tokens < apart.tokens);
     let padding = together.padding_share.expect("tokens");
     assert!((0.0..1.0).contains(&padding), "{padding}");
 }
 
-/// Mean and deviation of both branches' rewards are those of the batches' rewards.
+/// Mean and deviation of both branches' rewards, computed from the batches' rewards.
 #[test]
 fn rewards_have_a_mean_and_a_deviation() {
     let mut training = Training::new("qwen2", |_| ());
@@ -155,7 +155,7 @@ fn activation_checkpointing_changes_no_bit() {
     }
 }
 
-/// Only the text embeddings' side trains: the first block's input carries no gradient, its own weights do.
+/// Only the language model trains: the first block's input carries no gradient, its weights do.
 #[test]
 fn activation_checkpointing_reaches_the_first_block() {
     let step = |checkpointing| {
@@ -170,10 +170,10 @@ fn activation_checkpointing_reaches_the_first_block() {
     assert!(gradients.contains_key("language_model.model.layers.0.self_attn.q_proj.weight"));
 }
 
-/// Dropout keeps the same inputs of LoRA when its block runs again; the first step moves B from zero, so that A has a
-/// gradient in the second.
+/// Dropout keeps the same inputs of an addition when its block is recomputed. The first step moves B from zero, so that A
+/// trains in the second.
 #[test]
-fn activation_checkpointing_changes_no_bit_of_lora() {
+fn activation_checkpointing_changes_no_bit_of_low_rank_additions() {
     for (vision, text, bf16) in [
         (true, true, false),
         (false, true, true),

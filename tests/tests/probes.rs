@@ -1,5 +1,5 @@
-//! Train, export, serve: the probes show that all three compute the same, and that a bundle with changed content and matching
-//! hashes does not.
+//! Train, export, serve: the probes show that all three compute the same, and that a bundle whose content was changed
+//! together with its hashes does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ fn edit(at: &'static str, value: Value) -> impl FnOnce(&mut Vec<u8>) {
     }
 }
 
-/// Swaps the ids of two frequent letters, so that every English text has as many, but other tokens.
+/// Swaps the ids of two frequent letters, so that every English text has other tokens of the same number.
 fn swap_letters(bytes: &mut Vec<u8>) {
     let mut vocabulary: Value = serde_json::from_slice(bytes).expect("JSON");
     let (a, b) = (vocabulary["."].clone(), vocabulary["?"].clone());
@@ -135,7 +135,7 @@ fn swap_letters(bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn a_bundle_is_what_was_trained_or_says_so() {
+fn a_bundle_computes_the_trained_model_or_reports_it() {
     let trained = Trained::new(&json!({}));
     for branch in ["main", "text_only"] {
         let (code, said) = check(&trained.bundle(branch));
@@ -188,9 +188,9 @@ fn a_bundle_is_what_was_trained_or_says_so() {
     assert!(said.contains("reward.onnx.data: expected sha256"), "{said}");
 }
 
-/// A limit below the trainer's changes the rewards of the rows that it cuts, although the model is unchanged.
+/// A limit below the trainer's changes the rewards of the rows that it cuts, although the model is the same.
 #[test]
-fn probes_that_another_limit_cuts_are_skipped_with_a_notice() {
+fn probes_that_another_limit_cuts_are_left_out_and_told() {
     let trained = Trained::new(&json!({}));
     let mut counts = Vec::new();
     for limit in ["20", "60", "100", "140", "180", "220"] {
@@ -228,7 +228,7 @@ fn probes_that_another_limit_cuts_are_skipped_with_a_notice() {
 
 /// The rewards of merged weights, in every engine.
 #[test]
-fn lora_is_served_merged() {
+fn low_rank_additions_are_served_merged() {
     let trained = Trained::new(&json!({
         "use_llm_lora": true,
         "use_backbone_lora": true,

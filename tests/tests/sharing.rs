@@ -1,4 +1,4 @@
-//! Shared computation gives the same values as repeated computation: loss and gradients of the published schedule
+//! Shared computation gives the values of repeated computation: loss and gradients of the published schedule
 //! (`share_computation: false`) and of the shared one.
 //!
 //! Tolerances: both schedules add the same products in another order, which fp32 rounds differently by some 1e-7 of the
@@ -30,14 +30,14 @@ const LOSS: Tolerance = Tolerance {
     relative: 1e-6,
 };
 
-/// A trainer and its one batch, which is used for every step.
+/// A trainer and the one batch of all its steps.
 struct Training {
     trainer: Trainer,
     batch: [Batch; 1],
     preprocessors: Branches<Preprocessor>,
 }
 
-/// The result of one step.
+/// The results of one step.
 struct Step {
     measures: Measures,
     gradients: BTreeMap<String, Vec<f64>>,
@@ -75,7 +75,7 @@ fn batch(preprocessors: &Branches<Preprocessor>) -> Batch {
 }
 
 impl Training {
-    /// One step without a change of weights.
+    /// One step at a rate of zero.
     fn step(&mut self) -> Step {
         let rates = Rates {
             main: 0.0,
@@ -90,9 +90,9 @@ impl Training {
         }
     }
 
-    fn keep_on_disk(&self, folder: &Path, bytes: usize) {
+    fn cache_on_disk(&self, folder: &Path, bytes: usize) {
         for model in self.trainer.models.each() {
-            model.keep_on_disk(folder, bytes).expect("a disk");
+            model.cache_on_disk(folder, bytes).expect("a disk");
         }
     }
 
@@ -191,7 +191,7 @@ fn a_frozen_vision_model_encodes_every_image_once() {
             same_bits(&first, &kept.step());
         }
         assert_eq!(kept.encoded(), [tiles, 1]);
-        // Images with cached features are not decoded again.
+        // Cached images are not decoded again.
         let again = batch(&kept.preprocessors);
         let inputs = [again.main.as_ref(), again.text.as_ref()];
         let images = inputs.iter().flatten().flat_map(|inputs| &inputs.images);
@@ -201,9 +201,9 @@ fn a_frozen_vision_model_encodes_every_image_once() {
     }
 }
 
-/// The same bits in any cache or in none, and in any batch of images.
+/// Wherever features are cached, or not at all, and whatever other images are encoded: the same bits.
 #[test]
-fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
+fn features_are_the_same_bits_in_memory_on_the_disk_and_recomputed() {
     let folder = tempfile::tempdir().expect("a folder");
     let bf16 = |memory: usize| {
         training("qwen2", |config| {
@@ -221,7 +221,7 @@ fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
     }
     for expected in [tiles, 0] {
         let mut disk = bf16(0);
-        disk.keep_on_disk(folder.path(), 1 << 30);
+        disk.cache_on_disk(folder.path(), 1 << 30);
         for _ in 0..2 {
             same_bits(&first, &disk.step());
         }
@@ -230,7 +230,7 @@ fn features_are_the_same_bits_in_memory_on_the_disk_and_computed_again() {
 }
 
 #[test]
-fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
+fn the_disk_cache_is_bounded_and_not_shared_with_other_weights() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = || {
         let files = walk(folder.path());
@@ -241,7 +241,7 @@ fn a_disk_of_features_is_bounded_and_is_not_that_of_other_weights() {
             config.freeze_backbone = true;
             config.vision_cache_memory = 0;
         });
-        training.keep_on_disk(folder.path(), bytes);
+        training.cache_on_disk(folder.path(), bytes);
         training.step();
         training.encoded()[0]
     };
@@ -271,7 +271,7 @@ fn walk(folder: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn dropped_paths_are_those_of_the_image_and_the_step() {
+fn dropped_paths_depend_on_the_image_and_the_step() {
     let dropping = |config: &mut Config| config.drop_path_rate = 0.5;
     let mut shared = training("qwen2", dropping);
     let mut plain = training("qwen2", |config| {
@@ -280,7 +280,7 @@ fn dropped_paths_are_those_of_the_image_and_the_step() {
     });
     let (first, second) = (shared.step(), shared.step());
     assert_ne!(first.measures.loss, second.measures.loss);
-    // One mask per image, even if it is encoded several times.
+    // One mask per image, however often it is encoded.
     for expected in [first, second] {
         same("dropped", &plain.step(), &expected);
     }
@@ -311,10 +311,10 @@ fn a_frozen_vision_model_drops_no_path() {
     same_bits(&frozen(0.0), &frozen(0.9));
 }
 
-/// Over many places, the share of kept paths is within five deviations of 1 − rate · depth, and kept paths are scaled to
-/// compensate for dropped ones.
+/// Over many paths, the share of kept ones is within five deviations of 1 − rate · depth, and their factor compensates
+/// for the dropped ones.
 #[test]
-fn paths_are_dropped_at_the_rate_of_their_depth() {
+fn paths_are_dropped_as_often_as_the_depth_says() {
     let config = Config {
         drop_path_rate: 0.4,
         ..Config::default()

@@ -1,4 +1,4 @@
-//! Training compared with the published implementation: losses, rewards, shortcut-failure coefficients and gradients of one
+//! Training against the published implementation: losses, rewards, shortcut-failure coefficients and gradients of one
 //! batch, and six optimizer steps of both algorithms.
 //!
 //! Tolerances: fp32 noise of 1e-7 on the weights moves the golden losses by up to 2e-6 relative and the gradient norms
@@ -49,13 +49,13 @@ struct Training {
     start: Option<Start>,
 }
 
-/// The algorithms that train.
+/// The branches that train.
 #[derive(Clone, Copy)]
 enum Method {
     Standard,
-    /// Shortcut-aware, with the text-only branch of the same checkpoint.
+    /// With the checkpoint's own text-only branch.
     ShortcutAware,
-    /// Shortcut-aware, with the text-only branch of another checkpoint.
+    /// With the text-only branch of another checkpoint.
     ShortcutAwareWith(&'static str),
 }
 
@@ -102,7 +102,7 @@ fn training_with(name: &str, method: Method, settings: impl FnOnce(&mut Config))
     }
 }
 
-/// The golden files of a model, and their content.
+/// The golden files of a model and their contents.
 fn runs(name: &'static str) -> [(&'static str, Method); 2] {
     [
         ("standard", Method::Standard),
@@ -110,7 +110,7 @@ fn runs(name: &'static str) -> [(&'static str, Method); 2] {
     ]
 }
 
-/// Of the golden names of the main branch's rewards.
+/// The suffix of the golden names of the main branch's rewards.
 fn suffix(method: Method) -> &'static str {
     match method {
         Method::Standard => "",
@@ -192,7 +192,7 @@ fn one_batch(golden: &Value, mut training: Training, main: &str) {
             );
         }
         check_rewards(golden, trainer, &batches[0], main);
-        // The optimizer may have clipped those in the weights.
+        // The optimizer may have clipped the gradients in the weights.
         trainer.backward(batches).expect("trained");
         gradients(&golden["grad_norms"], trainer);
     });
@@ -233,7 +233,7 @@ fn sides(golden: &Value, got: &Tensor, suffix: &str) {
     }
 }
 
-/// Every golden tensor has its norm, and nothing else trains.
+/// Every golden tensor has its norm, and no other tensor trains.
 fn gradients(golden: &Value, trainer: &Trainer) {
     let golden = golden.as_object().expect("norms by name");
     let trained: Vec<&str> = trainer
@@ -366,7 +366,7 @@ fn a_text_only_branch_of_another_architecture() {
     }
 }
 
-/// bf16 keeps 8 bits: every rounding has a relative error of up to 2^-9, and a pass has some forty in sequence, of random sign,
+/// bf16 keeps 8 bits: every rounding is off by up to 2^-9 relative, and a pass has some forty in a row, of random sign,
 /// which makes 2^-9 · √40 ≈ 1.2 %. Rewards are near 1, and a loss moves at most as far as two of them together.
 const BF16: Tolerance = Tolerance {
     absolute: 0.025,
@@ -396,7 +396,7 @@ fn bf16_follows_the_fp32_trajectory() {
 
 /// The angle between a tensor's gradient and the published one: errors of 1.2 % of random sign in every element turn it
 /// by as much, forward and backward by 2.4 %: a cosine of 0.9997. Where a sum over tokens cancels half of its terms, the
-/// error weighs twice as much and more: 0.998 allows 6 %.
+/// error counts twice as much or more: 0.998 allows 6 %.
 #[test]
 fn bf16_gradients_reach_the_masters_in_fp32() {
     for (file, method) in runs("qwen2") {

@@ -1,5 +1,5 @@
-//! Training steps at real widths, timed apart: our half of `scripts/bench/train.py`. Reads one question a line on
-//! stdin and answers each with a line of JSON on stdout; the first line is a description of the work.
+//! Training steps at real widths, timed part by part: this project's half of `scripts/bench/train.py`. Reads one request
+//! a line on stdin and answers each with a line of JSON on stdout; the first line is a description of the work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -27,7 +27,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// Answers what a training step costs.
+/// Measures the cost of a training step.
 #[derive(Parser)]
 struct Arguments {
     /// The run's config; its dataset_path is written
@@ -42,22 +42,22 @@ struct Arguments {
     /// Tokens of a response
     #[arg(long)]
     response: usize,
-    /// Folder for the pixels as the published schedule has them
+    /// Folder for the pixels of the published schedule
     #[arg(long)]
     pixels: PathBuf,
 }
 
-/// A question.
+/// A request.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Question {
     /// Forward and backward.
     Backward { way: Way, checkpointing: bool },
-    /// The memory that this takes.
+    /// The memory of forward and backward.
     Memory { way: Way, checkpointing: bool },
-    /// The update that follows.
+    /// The update.
     Update,
-    /// Matrix products of one size: operations a second.
+    /// Matrix products of one size: operations per second.
     Matmul,
 }
 
@@ -65,17 +65,17 @@ enum Question {
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 enum Way {
-    /// Every conversation apart, as published.
+    /// Every conversation separately, as published.
     Plain,
-    /// What conversations have in common once; the images are new.
+    /// Common parts of conversations once; the images are new.
     Shared,
-    /// The same with images that were seen before.
+    /// The same with images whose features are cached.
     Kept,
 }
 
-/// Digits: every tokenizer of the supported families makes each a token.
+/// Digits: in every tokenizer of the supported families each is a token.
 const DIGITS: [&str; 3] = ["0", "1", "2"];
-/// Rows, inner and outer width of the product whose rate counts.
+/// Rows, inner and outer width of the timed product.
 const MATMUL: [i64; 3] = [4096, 896, 4864];
 
 fn main() -> Result<()> {
@@ -96,13 +96,13 @@ fn say(answer: &Value) -> Result<()> {
     Ok(writeln!(stdout, "{answer}").and_then(|()| stdout.flush())?)
 }
 
-/// A model and one batch, and how it is computed in every way that was asked for.
+/// A model and one batch, computed in every requested way.
 struct Bench {
     config: Config,
     start: Start,
-    /// By whether computation is shared: the same batch twice.
+    /// The same batch without and with sharing.
     batches: BTreeMap<bool, Vec<Batch>>,
-    /// By whether activations are computed again, too.
+    /// Trainers without and with activation checkpointing.
     trainers: BTreeMap<(Way, bool), Trainer>,
     optimizer: AdamW,
 }
@@ -150,8 +150,8 @@ impl Bench {
         Ok(json!({ "seconds": seconds, "loss": measures.loss }))
     }
 
-    /// Bytes above those that were there before and those of the gradients, in the second of two passes: all gradients are
-    /// there throughout.
+    /// Peak bytes beyond those before the pass and those of the gradients, in the second of two passes: all gradients
+    /// exist throughout.
     fn memory(&mut self, way: Way, checkpointing: bool) -> Result<Value> {
         let batches = &self.batches[&(way != Way::Plain)];
         let trainer = trainer(
@@ -197,7 +197,7 @@ impl Bench {
         2.0 * (rows * inner * outer) as f64 / seconds[seconds.len() / 2]
     }
 
-    /// How much there is to compute, and the tokens of the published schedule, for the peer.
+    /// The amount of work, and the tokens of the published schedule, for the peer.
     fn description(&self, pixels: &Path) -> Result<Value> {
         let branch = |of: fn(&Batch) -> Option<&Inputs>, name: &str| {
             let (Some(plain), Some(shared)) =
@@ -247,8 +247,8 @@ fn trainer<'a>(
     })
 }
 
-/// The same network over the same weights, whose vision model is frozen. The white image is kept in any case but the plain
-/// one.
+/// The same network over the same weights, with a frozen vision model. The white image is cached except in the plain
+/// case.
 fn model(model: &Model, way: Way) -> Model {
     let kept = |bytes| Vision::Cached(FeatureCache::new(model.layout(), Arc::default(), bytes));
     Model {
@@ -265,7 +265,7 @@ fn model(model: &Model, way: Way) -> Model {
     }
 }
 
-/// Bytes in memory now.
+/// Current bytes in memory.
 fn resident() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/statm")?;
     let pages = status
@@ -290,7 +290,7 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
     loader::prepare(&rows, preprocessors, &(0..rows.count()).collect::<Vec<_>>())
 }
 
-/// Tiles, tokens, pairs of tokens of which one sees the other, and rewards.
+/// Tiles, tokens, pairs of tokens of which one attends to the other, and rewards.
 fn work(inputs: &Inputs) -> Value {
     let forest = &inputs.forest;
     let rewards = forest.reward_positions().len();
@@ -310,7 +310,7 @@ fn seen(forest: &Forest) -> usize {
     (0..forest.input_ids.len()).map(&mut count).sum()
 }
 
-/// One pair about each image, of exactly the lengths asked for.
+/// One pair about each image, of exactly the requested lengths.
 fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
     let preprocessor = Preflight::of(config)?.preprocessors.main;
     let rows = arguments.image.iter().map(|image| {
@@ -328,7 +328,7 @@ fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
     fs::write(&config.dataset_path, text).with_context(|| config.dataset_path.clone())
 }
 
-/// Digits of the prompt and of a response.
+/// Numbers of digits of the prompt and of a response.
 fn lengths(
     preprocessor: &Preprocessor,
     tiles: &[usize],

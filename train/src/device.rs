@@ -1,15 +1,15 @@
-//! The device that the user names, or an honest refusal.
+//! The device that the user names, or a reason why it cannot be used.
 
 use anyhow::{Context, Result, bail};
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// Where LibTorch's messages turn from the problem to everything that it knows.
+/// The texts with which LibTorch's messages turn from the problem to details.
 const DETAILS: [&str; 2] = [". This could be because", "\nException raised from"];
 
 /// `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// Another name, or a CUDA device that cannot be used, with LibTorch's reason: never a silent fallback.
+/// Another name, or a CUDA device that cannot be used, with LibTorch's reason. There is no fallback.
 pub fn parse(name: &str) -> Result<Device> {
     match name.split_once(':') {
         None if name == "cpu" => Ok(Device::Cpu),
@@ -23,7 +23,7 @@ pub fn parse(name: &str) -> Result<Device> {
     }
 }
 
-/// A tensor put there shows whether the device can be used, and else why not.
+/// Tries to allocate a tensor there: shows whether the device can be used, and if not, why.
 fn cuda(index: usize) -> Result<Device> {
     let device = Device::Cuda(index);
     match Tensor::f_zeros([1], (Kind::Float, device)) {

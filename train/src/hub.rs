@@ -1,4 +1,4 @@
-//! A model's name → its folder: a path as it is, a hub id by way of the local Hugging Face cache. Nothing is fetched.
+//! A model's name → its folder: a path unchanged, a hub id by the local Hugging Face cache. Nothing is downloaded.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 /// The checkpoint folder of a path or hub id (`organisation/model`).
 ///
 /// # Errors
-/// Neither a folder nor in the cache: the message says how to get it.
+/// Neither a folder nor in the cache; the message says how to download it.
 pub(crate) fn resolve(name: &str) -> Result<PathBuf> {
     resolve_in(
         name,
@@ -29,13 +29,13 @@ fn resolve_in(name: &str, cache: Option<&Path>) -> Result<PathBuf> {
     match snapshot(cache, name) {
         Some(snapshot) => Ok(snapshot),
         None => bail!(
-            "{name}: no such folder, and not in the Hugging Face cache {}: `huggingface-cli download {name}` gets it",
+            "{name}: no such folder, and not in the Hugging Face cache {}: download it with `hf download {name}`",
             cache.display()
         ),
     }
 }
 
-/// The cache's place, by the variables that the Hugging Face libraries obey.
+/// The cache's folder, by the environment variables of the Hugging Face libraries.
 fn cache(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let set = |name: &str| {
         variable(name)
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(resolved("OpenGVLab/InternVL2-1B").unwrap(), snapshot);
         let message = resolved("OpenGVLab/InternVL2-9B").unwrap_err().to_string();
         assert!(
-            message.contains("huggingface-cli download OpenGVLab/InternVL2-9B"),
+            message.contains("`hf download OpenGVLab/InternVL2-9B`"),
             "{message}"
         );
         assert!(

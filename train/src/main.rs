@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use seeward_models::sample::Format;
 use seeward_train::config::Config;
 use seeward_train::device;
 use seeward_train::dry_run::survey::Survey;
@@ -18,16 +20,19 @@ use seeward_train::stop::Stop;
 #[derive(Parser)]
 #[command(name = "seeward-train", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The run's config, YAML
+    /// Config of the run, YAML
     #[arg(long)]
     config: PathBuf,
-    /// Replaces one key of the config; may be given often
+    /// Replace one key of the config; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Format of the training and evaluation rows: short for --set dataset_format=NAME [default: recognised by the keys]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Format::names()), hide_possible_values = true)]
+    format: Option<String>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Trains nothing: reads config, rows and the headers of images, and prints what is in them as one JSON object
+    /// Train nothing: read config, rows and image headers, and print a summary as one JSON object
     #[arg(long)]
     dry_run: bool,
 }
@@ -39,8 +44,8 @@ Examples:
   seeward-train --config my.yaml --device cuda:0
   seeward-train --config my.yaml --dry-run
 
-A non-empty output_dir goes on from its newest checkpoint. SIGINT (Ctrl-C) and SIGTERM end the step, save a checkpoint
-and stop; a second one stops at once.
+In a non-empty output_dir a run resumes from the newest checkpoint. SIGINT (Ctrl-C) and SIGTERM finish the step, save
+a checkpoint and stop; a second one stops at once.
 Exit status: 0 trained, 1 a dry run found bad rows or images, 2 error, 130 or 143 stopped by SIGINT or SIGTERM.";
 
 fn main() -> ExitCode {
@@ -55,7 +60,12 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> Result<ExitCode> {
     memory::keep_freed();
-    let (config, notices) = Config::load(&arguments.config, &arguments.sets)?;
+    let format = arguments.format.iter();
+    let sets = arguments.sets.iter().cloned();
+    let sets: Vec<_> = sets
+        .chain(format.map(|name| format!("dataset_format={name}")))
+        .collect();
+    let (config, notices) = Config::load(&arguments.config, &sets)?;
     Criterion::of(&config).with_context(|| arguments.config.display().to_string())?;
     notices
         .iter()

@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A reader of stderr who has gone away must not end the run.
+/// Writes a line to stderr. A closed stderr must not end the run.
 pub(crate) fn log(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// A bar that shows itself once the work takes long.
+/// A progress bar that appears only if the work takes long.
 pub(crate) struct PatientBar {
     bar: ProgressBar,
     since: Instant,
 }
 
-/// How long it waits.
+/// The time before it appears.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl PatientBar {
-    /// Of work that is done at `total`.
+    /// A bar of work that is complete at `total`.
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         Self {
@@ -30,7 +30,7 @@ impl PatientBar {
         }
     }
 
-    /// Shows that the work is at `position`.
+    /// Moves to `position`.
     pub(crate) fn at(&self, position: u64) {
         if self.since.elapsed() > PATIENCE && self.bar.is_hidden() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -45,7 +45,7 @@ impl Drop for PatientBar {
     }
 }
 
-/// How a bar looks: what is done, how far, and how long it takes.
+/// The style of a bar: task, progress, elapsed and remaining time.
 pub(crate) fn style() -> ProgressStyle {
     let template = "{prefix} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())

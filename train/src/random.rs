@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// A reproducible stream of 64-bit numbers (splitmix64).
+/// A reproducible stream of 64-bit integers (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Stream(u64);
 
@@ -16,7 +16,7 @@ impl Stream {
         stream
     }
 
-    /// The next number.
+    /// The next integer.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,21 +24,21 @@ impl Stream {
         z ^ (z >> 31)
     }
 
-    /// What `f` draws with LibTorch's own generator, started at this stream's next number.
+    /// Runs `f` with LibTorch's generator seeded by this stream's next integer.
     pub fn torch<T>(mut self, f: impl FnOnce() -> T) -> T {
-        // The generator is the process's: nobody else may draw in between.
+        // The generator is global: no other thread may draw in between.
         static GENERATOR: Mutex<()> = Mutex::new(());
         let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed((self.draw() >> 1) as i64);
         f()
     }
 
-    /// A number from 0 to below 1, of 53 bits.
+    /// A float in [0, 1) with 53 random bits.
     pub(crate) fn fraction(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A number below `bound`, by multiplication; the bias is below bound / 2⁶⁴.
+    /// An integer below `bound`, by multiplication; the bias is below bound / 2⁶⁴.
     pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.draw()) * bound as u128) >> 64) as usize
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permutations_depend_on_all_three_and_hold_everyone() {
+    fn permutations_depend_on_all_three_and_are_complete() {
         let of = |seed, place, index| Stream::new(seed, place, index).permutation(100);
         assert_eq!(of(1, "epoch", 2), of(1, "epoch", 2));
         for other in [of(2, "epoch", 2), of(1, "warmup", 2), of(1, "epoch", 3)] {

@@ -191,7 +191,7 @@ fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<R
 fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> Result<()> {
     let folder = output.path().join(folder::FEATURES);
     let mut models = trainer.models.each();
-    models.try_for_each(|model| Ok(model.keep_on_disk(&folder, config.vision_cache_disk)?))
+    models.try_for_each(|model| Ok(model.cache_on_disk(&folder, config.vision_cache_disk)?))
 }
 
 fn resume_notice(resumed: &Resumed, sampler: &Sampler) -> String {

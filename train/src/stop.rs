@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks the run to stop behind its step, a second one ends the program at once.
+//! SIGINT and SIGTERM: the first asks the run to stop after the current step, a second one ends the program at once.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether the run was asked to stop, and by what.
+/// Whether a signal asked the run to stop, and which.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     asked: Arc<AtomicBool>,
@@ -20,14 +20,14 @@ pub struct Stop {
 pub struct Signal(u8);
 
 impl Stop {
-    /// Listens from now on, for the whole process.
+    /// Installs the signal handlers, for the whole process.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The operating system refuses.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds nobody asking yet, the second one does.
+            // In this order: at the first signal `asked` is still false here, at the second it is true.
             flag::register_conditional_default(signal, stop.asked.clone())?;
             flag::register_usize(signal, stop.signal.clone(), signal as usize)?;
             flag::register(signal, stop.asked.clone())?;
@@ -44,7 +44,7 @@ impl Stop {
 }
 
 impl Signal {
-    /// What a shell reports of a program that the signal ended: 130 or 143.
+    /// The exit status of a program that the signal ended, by the convention of shells: 130 or 143.
     pub fn exit_status(self) -> u8 {
         128 + self.0
     }

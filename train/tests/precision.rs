@@ -1,4 +1,4 @@
-//! Mixed precision, piece by piece: what is rounded to bf16, and what must not be.
+//! Mixed precision, piece by piece: values that are rounded to bf16, and values that must not be.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::rc::Rc;
@@ -45,8 +45,7 @@ fn backward(parameters: &Rc<Parameters>, factor: f32) {
     product.sum(Kind::Float).backward();
 }
 
-/// Between 1 and 2 bf16 numbers are 1/128 apart, so that a step of 1e-5 from 1 is lost 390 times over; 600 such steps
-/// are not.
+/// Between 1 and 2, bf16 values differ by 1/128, so that a single step of 1e-5 from 1 is lost; 600 such steps are not.
 #[test]
 fn updates_too_small_for_bf16_add_up_in_the_masters() {
     let (steps, rate) = (600, 1e-5);
@@ -88,7 +87,7 @@ fn gradients_of_several_batches_and_their_norm_are_fp32() {
 }
 
 #[test]
-fn gradients_of_a_tokens_places_add_up_in_fp32() {
+fn gradients_of_a_repeated_token_add_up_in_fp32() {
     let table = Tensor::from_slice(&[0.5f32, 1.0 / 3.0]).view([2, 1]);
     let parameters = parameters(&[("table.weight", table)], |_| true);
     let ids = Value(Tensor::zeros([1, 301], (Kind::Int64, Device::Cpu)));
@@ -110,7 +109,7 @@ fn a_frozen_weight_is_kept_rounded_without_a_master() {
 }
 
 #[test]
-fn a_master_goes_back_only_to_its_own_weight() {
+fn a_master_is_restored_to_its_own_weight_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let master = parameters(&[("w", Tensor::from_slice(&[1f32 / 3.0]))], |_| true);
@@ -133,7 +132,7 @@ fn a_master_goes_back_only_to_its_own_weight() {
     assert!(message.starts_with("w: its fp32 master"), "{message}");
 }
 
-/// 1 + 1/1024 is no bf16 number, but the head's answer on bf16 weights.
+/// bf16 cannot represent 1 + 1/1024, the head's output on bf16 weights.
 #[test]
 fn the_score_head_computes_in_fp32_on_rounded_weights() {
     let third = 1f32 / 3.0;
@@ -152,7 +151,7 @@ fn the_score_head_computes_in_fp32_on_rounded_weights() {
     );
 }
 
-/// The scores 20 and 20.0625 are one number in bf16, and would give 0.
+/// The scores 20 and 20.0625 are the same value in bf16, and would give 0.
 #[test]
 fn the_softmax_is_fp32() {
     let mut keys = [0f32; 32];
@@ -191,7 +190,7 @@ fn norms_are_fp32() {
     assert!(values(&y).iter().all(|&y| y == 1.0));
 }
 
-/// The flags are the process's: no other test of this file looks at them.
+/// The flags are global: no other test of this file reads them.
 #[test]
 fn tf32_is_off_unless_asked_for_and_never_in_probes() {
     assert_eq!(allow_tf32(false, Device::Cpu), None);

@@ -35,9 +35,9 @@ pub(crate) struct Quantization {
 /// fast as signed with signed, as measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QuantRange {
-    /// The integer that stands for zero; the same count of integers lies below it.
+    /// The integer that stands for zero.
     pub(crate) zero_point: u8,
-    /// The largest integer in use, relative to the zero point; none farther below it is in use either.
+    /// The distance from the zero point to the largest integer in use; those farther below it are not in use either.
     pub(crate) qmax: u8,
 }
 

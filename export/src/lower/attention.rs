@@ -12,18 +12,18 @@ use crate::graph::value::Value;
 /// The visibility of tokens, as the attention operator takes it.
 #[derive(Clone)]
 pub enum TreeMask {
-    /// For `Attention`: bool [rows, 1, tokens, tokens].
+    /// For `Attention`: bool `[rows, 1, tokens, tokens]`.
     Visible(Value),
     /// For `ForestAttention`, which computes visibility itself.
     Ids {
-        /// i32 [rows, tokens].
+        /// i32 `[rows, tokens]`.
         documents: Value,
-        /// i32 [rows, tokens].
+        /// i32 `[rows, tokens]`.
         branches: Value,
     },
     /// For `GroupQueryAttention`.
     Added {
-        /// The term added before the softmax, f32 [rows, 1, tokens, tokens]: zero, or f32's minimum.
+        /// The term added before the softmax, f32 `[rows, 1, tokens, tokens]`: zero, or f32's minimum.
         bias: Value,
         /// Index of every row's last token, i32 `[rows]`.
         last: Value,

@@ -120,7 +120,7 @@ impl Int8Weights {
 }
 
 /// 8-bit layers over one input, and the nonlinearity after them: the GELU of one layer, or the SiLU of the first times the
-/// second. An operator of Seeward's runtime computes both and returns integers in `range`.
+/// second. An operator of Seeward's runtime computes both and returns integers in the range `output`.
 pub(crate) fn hidden(
     builder: &mut GraphBuilder,
     layers: &[Linear],

@@ -19,9 +19,9 @@
 //! 2. Each set of instructions is a token type. Only detection creates one, so a token proves that its instructions exist.
 //! 3. A kernel is generic over a trait of such tokens (`Lanes`, `IntDot`) and always inlined. One function per token, marked
 //!    `#[target_feature]`, calls it, so that it is compiled for those instructions.
-//! 4. Dispatch takes the best token at hand, and the portable code where there is none.
+//! 4. Dispatch takes the best token, or the portable code without one.
 //!
-//! x86-64 has kernels of its own; other CPUs run the portable ones.
+//! Only x86-64 has vector kernels so far. Other CPUs, Arm included, run the portable ones.
 
 #![warn(clippy::missing_errors_doc, clippy::undocumented_unsafe_blocks)]
 

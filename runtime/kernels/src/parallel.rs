@@ -8,7 +8,7 @@ pub trait ParallelFor {
     /// Why tasks could not be run.
     type Error;
 
-    /// Calls `body` once with each number below `count`, in any order and on any threads, and returns after the last call.
+    /// Calls `body` once with each index below `count`, in any order and on any threads, and returns after the last call.
     ///
     /// # Errors
     /// The pool's own.

@@ -24,12 +24,12 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Their declarations; `made` is `required` or `optional`.
-    pub(super) fn declared(made: fn(TensorElementType) -> OperatorInput) -> [OperatorInput; PARTS] {
+    /// Their declarations; `kind` is `required` or `optional`.
+    pub(super) fn declared(kind: fn(TensorElementType) -> OperatorInput) -> [OperatorInput; PARTS] {
         [
-            made(TensorElementType::Int8),
-            made(TensorElementType::Float32),
-            made(TensorElementType::Int32),
+            kind(TensorElementType::Int8),
+            kind(TensorElementType::Float32),
+            kind(TensorElementType::Int32),
             OperatorInput::optional(TensorElementType::Float32),
         ]
     }

@@ -178,7 +178,11 @@ const TWO_BRANCH_KEYS: [&str; 5] = [
     "text_branch_layers",
 ];
 /// Keys that only algorithms on pairs use.
-const PAIR_KEYS: [&str; 2] = ["label_smoothing", "center_rewards_coefficient"];
+const PAIR_KEYS: [&str; 3] = [
+    "dataset_format",
+    "label_smoothing",
+    "center_rewards_coefficient",
+];
 
 /// Notices for the `keys` that are set although `algorithm` does not use them.
 fn unused<'a>(

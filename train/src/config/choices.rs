@@ -1,5 +1,6 @@
-//! Config values that are a choice among names, and [`Resume`].
+//! Config values that are a choice among names, [`Format`] and [`Resume`].
 
+use seeward_models::sample::Format;
 use serde_norway::Value;
 
 use super::setting::{Choice, Setting};
@@ -37,6 +38,20 @@ impl Setting for Resume {
             Self::Never => Value::from(false),
             Self::From(folder) => Value::from(folder.as_str()),
         }
+    }
+}
+
+impl Setting for Format {
+    fn expected() -> String {
+        format!("one of {}", Self::names().collect::<Vec<_>>().join(", "))
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn yaml(&self) -> Value {
+        Value::from(self.name())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use seeward_models::sample::Format;
 use serde_norway::{Mapping, Value};
 
 use super::choices::{
@@ -58,6 +59,9 @@ keys! {
     bias_model_path: Option<String> = None;
     /// Training rows: a JSONL file. Required.
     dataset_path: String = String::new();
+    /// Format of the training rows and of every set of `eval_data`, whatever other keys their rows have; `None` recognises
+    /// the format of each file by its keys.
+    dataset_format: Option<Format> = None;
     /// Folder for checkpoints, metrics and the resolved config. Required.
     output_dir: String = String::new();
 

@@ -228,6 +228,11 @@ fn wrong_types_are_named_with_their_key() {
             "eval_data: expected names, each with a string, got \"dev.jsonl\"",
         ),
         (
+            "dataset_format: csv",
+            "dataset_format: expected one of pairwise, vlfeedback, responses, trl, ms-swift, internvl, vl-rewardbench, \
+             mm-rlhf-rewardbench, multimodal-rewardbench or null, got \"csv\"",
+        ),
+        (
             "lr_scheduler_type: polynomial",
             "lr_scheduler_type: expected one of linear, cosine, constant, constant_with_warmup, got \"polynomial\"",
         ),
@@ -364,6 +369,10 @@ fn a_file_that_is_not_a_mapping_is_refused() {
 #[test]
 fn differences_are_the_keys_that_affect_the_weights() {
     let base = config("");
+    assert_eq!(
+        base.differences(&config("dataset_format: trl")),
+        ["dataset_format"]
+    );
     let other = config("learning_rate: 1e-4\nsave_steps: 7\nthreads: 3\nshuffle: false");
     assert_eq!(base.differences(&other), ["learning_rate", "shuffle"]);
     assert!(base.differences(&base).is_empty());

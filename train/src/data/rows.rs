@@ -178,7 +178,8 @@ impl Rows {
 }
 
 impl Read {
-    /// Opens the rows that `config`'s algorithm learns from, in the order written. Relative image paths start from the
+    /// Opens the rows that `config`'s algorithm learns from, in the order written, in the config's `dataset_format` or in
+    /// the one that their keys tell. Relative image paths start from the
     /// config's `image_root`, or from the file's folder.
     ///
     /// # Errors
@@ -188,7 +189,10 @@ impl Read {
         let carried = config.carry.iter().collect();
         let kind = match config.algorithm {
             Algorithm::Sft => Kind::Sft(carried),
-            _ => Kind::Pairs(PreferenceReader::recognise(path, carried)?),
+            _ => Kind::Pairs(match config.dataset_format {
+                Some(format) => PreferenceReader::named(format, carried),
+                None => PreferenceReader::recognise(path, carried)?,
+            }),
         };
         Self::scan(path, root, kind)
     }
@@ -396,6 +400,20 @@ mod tests {
         let expected = [("c", 5), ("a", 1), ("é", 3), ("a", 1)];
         let expected = expected.map(|(name, line)| (name.to_owned(), line));
         assert_eq!(chosen(&rows, &[2, 0, 1, 0]), expected);
+    }
+
+    #[test]
+    fn a_named_format_needs_no_recognition() {
+        let row =
+            r#"{"prompt":"p","chosen":"c","rejected":"r","rejected_response":"of another format"}"#;
+        let file = file(row);
+        let mut config = Config::default();
+        let rows = |config: &Config| Read::open(config, file.path()).unwrap().within(0.0);
+        let problem = rows(&config).unwrap_err().to_string();
+        assert!(problem.contains("keys of two formats"), "{problem}");
+        config.dataset_format = Some("pairwise".parse().unwrap());
+        let (rows, _) = rows(&config).unwrap();
+        assert_eq!(chosen(&rows, &[0]), [("c".to_owned(), 1)]);
     }
 
     #[test]

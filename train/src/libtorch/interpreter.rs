@@ -1,19 +1,21 @@
-//! The network as LibTorch operations that differentiate.
+//! The network as differentiable LibTorch operations: [`Ops`] over tensors.
 
 use std::rc::Rc;
 
+use seeward_models::forest::Forest;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{Activation, Bias, Ops};
 use seeward_models::{Error, Result};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
+use crate::libtorch::attention::{Mask, attend, to_heads};
 use crate::libtorch::forward_context::ForwardContext;
 use crate::libtorch::lora::Addition;
 use crate::libtorch::parameters::Parameters;
 use crate::libtorch::precision::Precision;
 
-/// A tensor that may be held in several places; a clone shares the storage.
+/// A tensor; a clone shares its storage.
 pub struct Value(pub Tensor);
 
 impl Clone for Value {
@@ -22,34 +24,24 @@ impl Clone for Value {
     }
 }
 
-/// Which token sees which.
-#[derive(Clone)]
-pub struct Mask(Rc<Seen>);
-
-/// The two forms of a mask.
-enum Seen {
-    /// Every earlier token of the row: one conversation a row, without padding.
-    Earlier,
-    /// 0 where a token sees another, else −∞, [rows, 1, tokens, tokens]; nobody sees a later token.
-    Tree(Tensor),
-}
-
 /// Interprets the network over a set of parameters; a clone is inside the same scopes.
 #[derive(Clone)]
 pub struct Torch {
     parameters: Rc<Parameters>,
     precision: Precision,
     scopes: Vec<String>,
-    /// Whether low-rank additions are merged into their layers, as in a checkpoint.
+    /// Whether low-rank additions are merged into their layers, as in a checkpoint, and not applied next to them.
     merged: bool,
-    /// Where the pass is trained on.
+    /// The context of a forward pass that gradients follow; `None` for inference.
     pass: Option<Rc<ForwardContext>>,
-    /// Content and number of tiles of the images that are encoded: an image's tiles share their fate.
+    /// Content hashes and tile counts of the images to encode: the tiles of an image share a drop-path decision.
     images: Rc<Vec<(String, usize)>>,
+    /// Whether every row is one conversation without padding.
+    lone_rows: bool,
 }
 
 impl Torch {
-    /// An interpreter that computes in `precision`; names are relative to the checkpoint's root.
+    /// An interpreter that computes in `precision`, outside all scopes.
     pub fn new(parameters: Rc<Parameters>, precision: Precision) -> Self {
         Self {
             parameters,
@@ -58,10 +50,11 @@ impl Torch {
             merged: false,
             pass: None,
             images: Rc::default(),
+            lone_rows: false,
         }
     }
 
-    /// The same for encoding these images, given as their contents' hashes and numbers of tiles.
+    /// The same, to encode these images: content hashes and tile counts.
     pub(crate) fn for_images(&self, images: Vec<(String, usize)>) -> Self {
         Self {
             images: Rc::new(images),
@@ -69,7 +62,7 @@ impl Torch {
         }
     }
 
-    /// The same with the weights that a checkpoint holds.
+    /// The same, with the weights that a checkpoint holds.
     pub fn merged(self) -> Self {
         Self {
             merged: true,
@@ -77,7 +70,7 @@ impl Torch {
         }
     }
 
-    /// The same in a pass that is trained on, if one is.
+    /// The same, in this forward pass if there is one.
     pub fn with_pass(self, pass: Option<&Rc<ForwardContext>>) -> Self {
         Self {
             pass: pass.cloned(),
@@ -85,7 +78,7 @@ impl Torch {
         }
     }
 
-    /// The same in a pass that is not trained on.
+    /// The same, for inference: no dropout, no drop path, no activation checkpointing.
     pub(crate) fn inference(&self) -> Self {
         Self {
             pass: None,
@@ -93,9 +86,16 @@ impl Torch {
         }
     }
 
-    /// Whether it computes as the run does, and not what a checkpoint gives.
-    pub(crate) fn runs(&self) -> bool {
-        !self.merged
+    /// Whether it computes with the weights that a checkpoint holds.
+    pub(crate) fn is_merged(&self) -> bool {
+        self.merged
+    }
+
+    /// Takes the kind of mask that `forest` needs from the host, so that nobody has to ask the device for it.
+    pub(crate) fn expect(&mut self, forest: &Forest) {
+        // A lone conversation is a prefix and one branch.
+        self.lone_rows = forest.document_ids.iter().all(|&document| document == 0)
+            && forest.branch_ids.iter().all(|&branch| branch <= 1);
     }
 
     fn path(&self, name: &str) -> String {
@@ -103,11 +103,11 @@ impl Torch {
     }
 
     fn weight(&self, name: &str) -> Result<Tensor> {
-        self.seen(name, |weight| Ok(weight.shallow_clone()))
+        self.rounded_weight(name, |weight| Ok(weight.shallow_clone()))
     }
 
-    /// What a pass sees of `pick`ed values of a weight: rounded as the checkpoint's are, in what it computes in.
-    fn seen(
+    /// The values of a weight that `pick` selects, rounded as a checkpoint rounds them, then in the type of computation.
+    fn rounded_weight(
         &self,
         name: &str,
         pick: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>,
@@ -131,16 +131,16 @@ impl Torch {
         self.weight(&format!("{name}.bias"))
     }
 
-    /// What the addition of a layer adds; a pass that is trained on drops some of its inputs.
-    fn added(&self, layer: &str, addition: &Addition, x: &Tensor) -> Result<Tensor> {
-        let seen = |tensor: &Tensor| torch(self.rounded(layer, tensor));
+    /// The output of a layer's low-rank addition; training applies dropout to its inputs.
+    fn lora_output(&self, layer: &str, addition: &Addition, x: &Tensor) -> Result<Tensor> {
+        let round = |tensor: &Tensor| torch(self.rounded(layer, tensor));
         match &self.pass {
             Some(pass) if pass.lora_dropout > 0.0 => {
                 let stream = pass.stream(layer);
-                let left = torch(stream.torch(|| x.f_dropout(pass.lora_dropout, true)))?;
-                addition.of_inputs(&left, seen)
+                let kept = torch(stream.torch(|| x.f_dropout(pass.lora_dropout, true)))?;
+                addition.apply(&kept, round)
             }
-            _ => addition.of_inputs(x, seen),
+            _ => addition.apply(x, round),
         }
     }
 }
@@ -157,16 +157,6 @@ fn sizes3(x: &Tensor) -> Result<(i64, i64, i64)> {
     torch(x.size3())
 }
 
-/// [rows, tokens, heads·head] → [rows, heads, tokens, head].
-fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
-    let (rows, tokens, width) = sizes3(x)?;
-    let heads = heads as i64;
-    torch(
-        x.f_view([rows, tokens, heads, width / heads])
-            .and_then(|x| x.f_transpose(1, 2)),
-    )
-}
-
 impl Ops for Torch {
     type T = Value;
     type Mask = Mask;
@@ -181,9 +171,10 @@ impl Ops for Torch {
     }
 
     fn embedding(&mut self, name: &str, ids: &Value) -> Result<Value> {
-        // Picked first, then rounded: the same values, and the gradients of a token's places add up in fp32.
+        // Selected first, then rounded: the same values, and the gradients of a token's places add up in fp32.
         let rows = |table: &Tensor| Tensor::f_embedding(table, &ids.0, -1, false, false);
-        self.seen(&format!("{name}.weight"), rows).map(Value)
+        self.rounded_weight(&format!("{name}.weight"), rows)
+            .map(Value)
     }
 
     fn linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
@@ -191,7 +182,7 @@ impl Ops for Torch {
         let addition = Addition::of(&self.parameters, &layer);
         let weight = match &addition {
             Some(addition) if self.merged => {
-                self.seen(&format!("{name}.weight"), |base| Ok(addition.merged(base)))?
+                self.rounded_weight(&format!("{name}.weight"), |base| Ok(addition.merged(base)))?
             }
             _ => self.layer_weight(name)?,
         };
@@ -205,7 +196,7 @@ impl Ops for Torch {
                 .and_then(|x| x.f_linear(&weight, bias));
         match addition {
             Some(addition) if !self.merged => {
-                let added = self.added(&layer, &addition, &x.0)?;
+                let added = self.lora_output(&layer, &addition, &x.0)?;
                 value(y.and_then(|y| y.f_add(&added)))
             }
             _ => value(y),
@@ -349,7 +340,7 @@ impl Ops for Torch {
         };
         let shuffled = || {
             let windows = x.0.f_reshape([tiles, n, w, n, w, width])?;
-            // The token's place; inside it the window's rows, then columns, then channels.
+            // The token's position; within it the window's rows, then columns, then channels.
             windows
                 .f_permute(tokens)?
                 .f_reshape([tiles, n * n, w * w * width])
@@ -379,24 +370,11 @@ impl Ops for Torch {
     }
 
     fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<Mask> {
-        let mask = || {
-            let last = |x: &Tensor| x.f_max()?.f_int64_value(&[]);
-            // A lone conversation is a prefix and one branch.
-            if last(&documents.0)? == 0 && last(&branches.0)? <= 1 {
-                return Ok(Seen::Earlier);
-            }
-            let same = |x: &Tensor| x.f_unsqueeze(2)?.f_eq_tensor(&x.f_unsqueeze(1)?);
-            let shared = branches.0.f_eq(0)?.f_unsqueeze(1)?;
-            let reachable = same(&branches.0)?.f_logical_or(&shared)?;
-            let seen = same(&documents.0)?.f_logical_and(&reachable)?.f_tril(0)?;
-            let unseen = seen.f_logical_not()?.f_unsqueeze(1)?;
-            unseen
-                .f_zeros_like()?
-                .f_to_kind(self.precision.kind())?
-                .f_masked_fill(&unseen, f64::NEG_INFINITY)
-                .map(Seen::Tree)
+        let mask = match self.lone_rows {
+            true => Ok(Mask::causal()),
+            false => Mask::tree(&documents.0, &branches.0, self.precision.kind()),
         };
-        Ok(Mask(Rc::new(torch(mask())?)))
+        torch(mask)
     }
 
     fn rope_table(
@@ -408,7 +386,7 @@ impl Ops for Torch {
         let (rows, tokens) = torch(positions.0.size2())?;
         let pick = |table: &Tensor| {
             let picked = table.f_index_select(0, &positions.0.f_flatten(0, 1)?)?;
-            // One table serves all heads.
+            // One table for all heads.
             picked.f_view([rows, 1, tokens, -1])
         };
         Ok((value(pick(&cos.0))?, value(pick(&sin.0))?))
@@ -416,9 +394,9 @@ impl Ops for Torch {
 
     fn rope(&mut self, x: &Value, (cos, sin): &(Value, Value), heads: usize) -> Result<Value> {
         let shape = x.0.size();
-        let heads = to_heads(&x.0, heads)?;
+        let heads = to_heads(&x.0, heads);
         let rotated = || {
-            let halves = heads.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
+            let halves = heads?.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
             let (a, b) = (&halves[0], &halves[1]);
             let first = a.f_mul(&cos.0)?.f_sub(&b.f_mul(&sin.0)?)?;
             let second = b.f_mul(&cos.0)?.f_add(&a.f_mul(&sin.0)?)?;
@@ -437,22 +415,18 @@ impl Ops for Torch {
         heads: (usize, usize),
     ) -> Result<Value> {
         let shape = q.0.size();
-        let (query, key, value_) = (
-            to_heads(&q.0, heads.0)?,
-            to_heads(&k.0, heads.1)?,
-            to_heads(&v.0, heads.1)?,
-        );
-        let mixed = match mask.map(|mask| &*mask.0) {
-            Some(Seen::Tree(mask)) if query.device() == Device::Cpu => {
-                tree_attention(&query, &key, &value_, mask)
-            }
-            mask => scaled_dot_product(&query, &key, &value_, mask),
+        let heads = [
+            to_heads(&q.0, heads.0),
+            to_heads(&k.0, heads.1),
+            to_heads(&v.0, heads.1),
+        ];
+        let attended = || {
+            let [query, key, value] = heads;
+            attend(&query?, &key?, &value?, mask)?
+                .f_transpose(1, 2)?
+                .f_reshape(&shape[..])
         };
-        value(
-            mixed
-                .and_then(|x| x.f_transpose(1, 2))
-                .and_then(|x| x.f_reshape(&shape[..])),
-        )
+        value(attended())
     }
 
     fn block(
@@ -463,9 +437,9 @@ impl Ops for Torch {
     ) -> Result<Value> {
         self.scope(scope, |ops| {
             let pass = ops.pass.clone();
-            let learns = || x.0.requires_grad() || ops.parameters.train_in(&ops.path(""));
+            let needs_gradient = || x.0.requires_grad() || ops.parameters.train_in(&ops.path(""));
             match pass.as_ref().and_then(|pass| pass.tape.as_ref()) {
-                Some(tape) if learns() => {
+                Some(tape) if needs_gradient() => {
                     let inside = ops.clone();
                     let block =
                         move |x: &Tensor| Ok(f(&mut inside.clone(), &Value(x.shallow_clone()))?.0);
@@ -475,44 +449,6 @@ impl Ops for Torch {
             }
         })
     }
-}
-
-/// LibTorch's kernel for CPUs takes a mask and, told that nobody sees a later token, leaves out what lies behind the
-/// diagonal: half of the work. The public function refuses the two together.
-fn tree_attention(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    mask: &Tensor,
-) -> std::result::Result<Tensor, TchError> {
-    let served = query.size()[1] / key.size()[1];
-    let for_each = |x: &Tensor| x.f_repeat_interleave_self_int(served, 1, None);
-    let attention = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
-        query,
-        &for_each(key)?,
-        &for_each(value)?,
-        0.0,
-        true,
-        Some(mask),
-        None,
-    );
-    attention.map(|(mixed, _)| mixed)
-}
-
-/// A key head serves several query heads where there are fewer of them.
-fn scaled_dot_product(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    seen: Option<&Seen>,
-) -> std::result::Result<Tensor, TchError> {
-    let (mask, causal) = match seen {
-        None => (None, false),
-        Some(Seen::Earlier) => (None, true),
-        Some(Seen::Tree(mask)) => (Some(mask), false),
-    };
-    let grouped = query.size()[1] != key.size()[1];
-    Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)
 }
 
 fn in_f32(

@@ -1,4 +1,4 @@
-// What LibTorch can do and tch does not bind. `native.rs` says what each function is for.
+// LibTorch functions that tch does not bind. `native.rs` documents each function.
 
 #include <exception>
 #include <optional>
@@ -28,7 +28,7 @@ struct AdamWStep {
     int64_t step;
 };
 
-// The kernels take fp32 in rows without gaps for granted.
+// The kernels require contiguous fp32.
 void check(const Update &update) {
     for (auto *part : {update.tensor, update.gradient, update.first, update.second}) {
         TORCH_CHECK(part->is_contiguous() && part->scalar_type() == at::kFloat, "AdamW: expected contiguous fp32");
@@ -60,7 +60,7 @@ void fused_adamw(const Update *updates, size_t count, const AdamWStep &step) {
 
 extern "C" {
 
-// Null, or what went wrong: it stands until the thread's next call.
+// Null, or an error message that stays valid until the thread's next call.
 const char *seeward_fused_adamw(const Update *updates, size_t count, const AdamWStep *step) {
     static thread_local std::string problem;
     try {
@@ -86,7 +86,7 @@ void seeward_keep_freed_memory() {
 #endif
 }
 
-// Both switches: PyTorch leaves cuDNN's on where nobody says otherwise.
+// Both switches: PyTorch leaves cuDNN's on by default.
 void seeward_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuBLAS(allow);
     at::globalContext().setAllowTF32CuDNN(allow);
@@ -96,7 +96,7 @@ bool seeward_tf32_is_allowed() {
     return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN();
 }
 
-// The most bytes that tensors have taken on that GPU at one time; -1 without it.
+// Peak bytes of tensors on that GPU; -1 if it is missing.
 int64_t seeward_peak_gpu_memory(int index) {
     try {
         auto stats = c10::getDeviceAllocator(c10::kCUDA)->getDeviceStats(index);

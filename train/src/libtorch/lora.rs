@@ -1,9 +1,9 @@
 //! Low-rank additions (LoRA; Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"): a linear layer of an
-//! adapted part computes x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ with s = `lora_alpha` / `lora_r`, where only A [rank, in] and
-//! B [out, rank] train.
+//! adapted part computes x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ with s = `lora_alpha` / `lora_r`, where only
+//! A `[rank, in]` and B `[out, rank]` train.
 //!
-//! As the published code wraps a part with PEFT: every linear layer of every block has an addition, A starts uniform in
-//! ±1/√in and B at zero, and everything else of the part is frozen, whatever its freezing switch says.
+//! As in the published code, which wraps a part with PEFT: every linear layer of every block has an addition, A starts
+//! uniform in ±1/√in and B at zero, and all other weights of the part are frozen, whatever its freezing key says.
 
 use seeward_models::Result;
 use seeward_models::config::Config as ModelConfig;
@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::libtorch::parameters::{LoraMerge, Merge, Parameters};
 use crate::random::Stream;
 
-/// The suffix of a layer's name in the name of its first LoRA factor.
+/// The suffix of A: the name of an addition's tensor is its layer's name with the suffix.
 pub(crate) const A: &str = ".lora_A.weight";
-/// The same of the second factor.
+/// The suffix of B.
 pub const B: &str = ".lora_B.weight";
 const WEIGHT: &str = ".weight";
 
@@ -39,7 +39,7 @@ pub(crate) fn scale(config: &Config) -> f64 {
     config.lora_alpha / config.lora_r as f64
 }
 
-/// Parameters whose additions have this scale, and that are merged into a checkpoint's weights.
+/// The parameters, whose additions have this scale and are merged into the weights of a checkpoint.
 pub fn adapted(parameters: Parameters, scale: f64) -> Parameters {
     parameters.with_lora(LoraMerge { scale, merge })
 }
@@ -58,9 +58,9 @@ fn merge<'a>(parameters: &'a Parameters, name: &str) -> Merge<'a> {
 pub struct Layer {
     /// Its name inside its branch.
     pub name: String,
-    /// The width that it reads.
+    /// Width of its input.
     pub(crate) input: i64,
-    /// The width that it writes.
+    /// Width of its output.
     pub(crate) output: i64,
     /// Its weight in the network.
     pub(crate) parameter: Parameter,
@@ -93,7 +93,7 @@ pub fn layers(config: &Config, model: &ModelConfig) -> Vec<Layer> {
         .collect()
 }
 
-/// Gives the layers of a branch their additions, as they start.
+/// Adds the initial additions of a branch's layers.
 ///
 /// # Errors
 /// LibTorch's.
@@ -125,7 +125,7 @@ pub(crate) struct Addition<'a> {
 }
 
 impl<'a> Addition<'a> {
-    /// That of the layer of this name, if it has one.
+    /// The addition of the layer of this name, if it has one.
     pub(crate) fn of(parameters: &'a Parameters, layer: &str) -> Option<Self> {
         let tensor = |end: &str| parameters.find(&format!("{layer}{end}"));
         Some(Self {
@@ -135,26 +135,26 @@ impl<'a> Addition<'a> {
         })
     }
 
-    /// That of the layer whose weight has this name, if it has one.
+    /// The addition of the layer whose weight has this name, if it has one.
     pub(crate) fn of_weight(parameters: &'a Parameters, weight: &str) -> Option<Self> {
         Self::of(parameters, weight.strip_suffix(WEIGHT)?)
     }
 
-    /// The layer's weight with the addition in it, fp32 [out, in]; a constant to the gradient.
+    /// The layer's weight with the addition merged in, fp32 `[out, in]`, without gradient.
     pub(crate) fn merged(&self, weight: &Tensor) -> Tensor {
         no_grad(|| weight.to_kind(Kind::Float) + self.b.matmul(self.a) * self.scale)
     }
 
-    /// What it adds for the inputs `x`, which are what dropout has left; A and B as `seen` by the pass.
+    /// The addition's output for the inputs `x` after dropout; `round` gives A and B their precision.
     ///
     /// # Errors
-    /// Shapes that do not fit.
-    pub(crate) fn of_inputs(
+    /// Shapes that do not match.
+    pub(crate) fn apply(
         &self,
         x: &Tensor,
-        seen: impl Fn(&Tensor) -> Result<Tensor>,
+        round: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let (a, b) = (seen(self.a)?, seen(self.b)?);
+        let (a, b) = (round(self.a)?, round(self.b)?);
         let added = x
             .f_to_kind(a.kind())
             .and_then(|x| x.f_linear(&a, None::<Tensor>))

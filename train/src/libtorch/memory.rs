@@ -1,4 +1,4 @@
-//! Memory: what becomes of freed blocks, how inputs get to the device, and how much was needed.
+//! Memory: reuse of freed blocks, copies of inputs to the device, peak usage.
 
 use std::{env, fs};
 
@@ -6,17 +6,16 @@ use tch::{Device, Tensor};
 
 use crate::libtorch::native;
 
-/// Keeps freed memory of the processor's for the steps to come, from now on. Every step takes and frees the same gigabytes,
-/// and getting them from the system each time anew takes a tenth of a step. Who sets MALLOC_MMAP_THRESHOLD_ has decided
-/// otherwise.
+/// Makes the C library keep freed CPU memory for later steps. Every step allocates and frees the same gigabytes, and
+/// getting them from the system each time takes a tenth of a step. Skipped if MALLOC_MMAP_THRESHOLD_ is set.
 pub fn keep_freed() {
     if env::var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
         native::keep_freed_memory();
     }
 }
 
-/// Puts a tensor of the processor's on the device. Towards a GPU it goes by pinned memory, from which the driver copies
-/// while the program goes on; LibTorch keeps that memory until the copy is done.
+/// Copies a CPU tensor to the device: to a GPU asynchronously from pinned memory, which LibTorch keeps until the copy is
+/// done.
 pub(crate) fn place(tensor: &Tensor, device: Device) -> Tensor {
     if device.is_cuda() {
         let pinned = tensor.internal_pin_memory(device);
@@ -26,8 +25,8 @@ pub(crate) fn place(tensor: &Tensor, device: Device) -> Tensor {
     }
 }
 
-/// The most bytes taken at one time until now: by tensors on a GPU, or by the whole process. `None` where the system
-/// does not say.
+/// Peak memory so far in bytes: of tensors on a GPU, or of the whole process on the CPU. `None` if the system does not
+/// report it.
 pub fn peak(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => native::peak_gpu_memory(index as i32).try_into().ok(),
@@ -35,7 +34,7 @@ pub fn peak(device: Device) -> Option<u64> {
     }
 }
 
-/// The high-water mark of resident memory in Linux's status of a process.
+/// The peak resident memory in Linux's `/proc/self/status`.
 fn of_process(status: &str) -> Option<u64> {
     let mut lines = status.lines();
     let kilobytes = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_knows_its_peak() {
+    fn the_process_reports_its_peak() {
         assert_eq!(
             of_process("VmPeak:\t 9 kB\nVmHWM:\t  12 kB\n"),
             Some(12 << 10)
@@ -59,9 +58,9 @@ mod tests {
         assert!(peak(Device::Cpu) >= Some(values.numel() as u64) && peak(Device::Cpu) >= before);
     }
 
-    /// LibTorch for the CPU has no allocator for GPUs: no number, and no end of the program.
+    /// LibTorch for the CPU has no GPU allocator: no value, and no abort.
     #[test]
-    fn a_gpu_that_is_not_there_has_no_peak() {
+    fn a_missing_gpu_has_no_peak() {
         if !tch::Cuda::is_available() {
             assert_eq!(peak(Device::Cuda(0)), None);
         }

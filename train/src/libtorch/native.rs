@@ -1,4 +1,4 @@
-//! What LibTorch can do and tch does not bind, over `libtorch.cc`. The only unsafe code of the crate.
+//! LibTorch functions that tch does not bind, through `libtorch.cc`. The only unsafe code of the crate.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
@@ -7,7 +7,7 @@ use seeward_models::{Error, Result};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// What the tensors of one AdamW update have in common.
+/// The settings of one AdamW update, common to its tensors.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamWStep {
@@ -16,9 +16,9 @@ pub(crate) struct AdamWStep {
     pub(crate) beta2: f64,
     pub(crate) epsilon: f64,
     pub(crate) weight_decay: f64,
-    /// Gradients are divided by it first, in place where it is not 1.
+    /// Gradients are first divided by it, in place unless it is 1.
     pub(crate) gradient_divisor: f64,
-    /// Which update of these tensors it is, from 1.
+    /// The number of this update of the tensors, from 1.
     pub(crate) step: i64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Update<'a> {
     pub(crate) second: &'a Tensor,
 }
 
-/// An [`Update`] as `libtorch.cc` has it.
+/// An [`Update`] in the layout of `libtorch.cc`.
 #[repr(C)]
 struct Pointers {
     tensor: *const C_tensor,
@@ -40,7 +40,7 @@ struct Pointers {
     second: *const C_tensor,
 }
 
-/// Moves the tensors and their moments by one step of AdamW, each element read and written once.
+/// Updates tensors and moments by one step of AdamW, in one pass over memory.
 ///
 /// # Errors
 /// LibTorch's.
@@ -52,34 +52,34 @@ pub(crate) fn fused_adamw(updates: &[Update], step: &AdamWStep) -> Result<()> {
         second: update.second.as_ptr(),
     };
     let pointers: Vec<Pointers> = updates.iter().map(pointers).collect();
-    // SAFETY: the pointers are those of tensors that `updates` borrows, as many as are counted. What the tensors hold is
-    // written as tch's in-place functions do it, which take shared references too.
+    // SAFETY: the pointers belong to tensors that `updates` borrows, and `count` is their number. The elements are
+    // written as by tch's in-place functions, which take shared references too.
     let problem = unsafe { seeward_fused_adamw(pointers.as_ptr(), pointers.len(), step) };
     if problem.is_null() {
         return Ok(());
     }
-    // SAFETY: not null, it is a text that stands until this thread's next call.
+    // SAFETY: if not null, it is a C string that stays valid until this thread's next call.
     let problem = unsafe { CStr::from_ptr(problem) };
     Err(Error::invalid(problem.to_string_lossy()))
 }
 
-/// Leaves `tensor` without a gradient.
+/// Removes the gradient of `tensor`.
 pub(crate) fn forget_gradient(tensor: &Tensor) {
-    // SAFETY: the pointer is that of a live tensor, of which only the handle of its gradient is written.
+    // SAFETY: the pointer belongs to a live tensor; only its gradient handle is written.
     unsafe { seeward_forget_gradient(tensor.as_ptr()) }
 }
 
-// SAFETY: the signatures are those of `libtorch.cc`, and `C_tensor` is LibTorch's tensor there. Those that are safe read
-// or set LibTorch's global context or the heap's settings and throw nothing.
+// SAFETY: the signatures match `libtorch.cc`, where `C_tensor` is LibTorch's tensor. The `safe` functions only read or
+// set LibTorch's global context or the heap's settings, and never throw.
 unsafe extern "C" {
     #[link_name = "seeward_allow_tf32"]
     pub(crate) safe fn allow_tf32(allow: bool);
     #[link_name = "seeward_tf32_is_allowed"]
     pub(crate) safe fn tf32_is_allowed() -> bool;
-    /// Makes the C library's heap give nothing back to the system, where it is glibc's.
+    /// Makes the heap return no memory to the system, if the C library is glibc.
     #[link_name = "seeward_keep_freed_memory"]
     pub(crate) safe fn keep_freed_memory();
-    /// The most bytes that tensors have taken on that GPU at one time; -1 without it.
+    /// Peak bytes of tensors on that GPU; -1 if it is missing.
     #[link_name = "seeward_peak_gpu_memory"]
     pub(crate) safe fn peak_gpu_memory(index: i32) -> i64;
     fn seeward_fused_adamw(

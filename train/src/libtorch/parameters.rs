@@ -1,5 +1,5 @@
-//! The weights in LibTorch: loaded strictly from a checkpoint, frozen or trained by name, written back. What a pass sees
-//! of them is rounded to the run's [`Precision`].
+//! The weights in LibTorch: loaded strictly from a checkpoint, frozen or trained by name, written back. A forward pass
+//! rounds them to the run's [`Precision`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::libtorch::precision::Precision;
 
-/// Every tensor of a run, by its name in the checkpoint that training writes. Those that train are fp32.
+/// Every tensor of a run, by its name in the checkpoint that training writes. Trainable ones are fp32.
 #[derive(Debug, Default)]
 pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
@@ -19,7 +19,7 @@ pub struct Parameters {
     lora: Option<LoraMerge>,
 }
 
-/// The low-rank additions among the tensors, and their way into a checkpoint.
+/// How low-rank additions get into a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoraMerge {
     /// The scale of all additions.
@@ -39,7 +39,7 @@ pub(crate) enum Merge<'a> {
 }
 
 impl Parameters {
-    /// No tensors yet, of a run in this precision.
+    /// No tensors yet, for a run in this precision.
     pub fn new(precision: Precision) -> Self {
         Self {
             tensors: BTreeMap::new(),
@@ -48,7 +48,7 @@ impl Parameters {
         }
     }
 
-    /// The same with low-rank additions.
+    /// The same, with low-rank additions among the tensors.
     pub(crate) fn with_lora(self, lora: LoraMerge) -> Self {
         Self {
             lora: Some(lora),
@@ -66,12 +66,15 @@ impl Parameters {
             .map_or(Merge::Plain, |lora| (lora.merge)(self, name))
     }
 
-    /// What the run computes in.
+    /// The precision of the run.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
     /// The tensor of that name.
+    ///
+    /// # Errors
+    /// No tensor has that name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.find(name)
             .ok_or_else(|| Error::invalid(format!("no parameter {name}")))
@@ -94,7 +97,7 @@ impl Parameters {
             .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Tensors that training changes, in the order of names.
+    /// The trainable tensors, in the order of names.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.iter().filter(|(_, tensor)| tensor.requires_grad())
     }
@@ -109,12 +112,12 @@ impl Parameters {
         self.tensors.insert(name, tensor);
     }
 
-    /// Leaves a tensor out.
+    /// Removes a tensor, if there is one of that name.
     pub(crate) fn remove(&mut self, name: &str) {
         self.tensors.remove(name);
     }
 
-    /// Copies one branch's tensors in: read under `from` + name, kept under `to` + name, widened to f32.
+    /// Copies one branch's tensors in: read under `from` + name, stored under `to` + name, widened to f32.
     pub(crate) fn load(
         &mut self,
         checkpoint: &Checkpoint,
@@ -132,7 +135,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Decides by name which tensors train; the others are rounded for good.
+    /// Makes the tensors whose names `trains` accepts trainable; rounds all others permanently.
     pub fn train_where(&mut self, trains: impl Fn(&str) -> bool) {
         let kind = self.precision.kind();
         for (name, tensor) in &mut self.tensors {
@@ -144,7 +147,7 @@ impl Parameters {
         }
     }
 
-    /// All tensors as a checkpoint has them: low-rank additions merged into their layers, rounded.
+    /// All tensors in the form of a checkpoint: low-rank additions merged into their layers, rounded.
     pub fn data(&self) -> Vec<TensorData<'_>> {
         let dtype = self.precision.dtype();
         self.iter()
@@ -156,30 +159,30 @@ impl Parameters {
             .collect()
     }
 
-    /// What the rounded tensors lack to go on from: the masters of those that train. None in fp32.
+    /// The fp32 masters of trainable tensors, which a run needs to resume from rounded weights. None in fp32.
     pub fn masters(&self) -> Vec<TensorData<'_>> {
         self.rounded()
             .map(|(name, tensor)| data(&master(name), tensor, Dtype::F32))
             .collect()
     }
 
-    /// Tensors that train and that a checkpoint holds rounded. Low-rank additions are kept apart, in fp32.
+    /// Trainable tensors that a checkpoint holds rounded. Low-rank additions are stored separately, in fp32.
     fn rounded(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let rounds = self.precision != Precision::Fp32;
         self.trainable()
             .filter(move |(name, _)| rounds && !matches!(self.merge(name), Merge::Addition))
     }
 
-    /// Puts saved masters back in the place of the rounded tensors that they belong to.
+    /// Replaces rounded tensors by their saved masters.
     ///
     /// # Errors
-    /// A master is missing, or is not that of the tensor.
+    /// A master is missing or does not round to its tensor.
     pub fn restore_masters(&self, state: &Checkpoint) -> Result<()> {
         let kind = self.precision.kind();
         for (name, tensor) in self.rounded() {
             let saved = read(state, &master(name), tensor.device())?;
             if saved.size() != tensor.size() || saved.to_kind(kind) != tensor.to_kind(kind) {
-                let problem = "its fp32 master in the trainer's state does not round to it";
+                let problem = "the fp32 master weight does not match the checkpoint's bf16 weight";
                 return Err(Error::invalid(problem).at(name));
             }
             no_grad(|| tensor.shallow_clone().copy_(&saved));
@@ -197,7 +200,7 @@ pub(crate) fn data<'a>(name: &str, tensor: &'a Tensor, dtype: Dtype) -> TensorDa
     written(name, tensor, dtype, move || tensor.shallow_clone())
 }
 
-/// What `values` makes of a tensor, of the same shape, to be written as `dtype`.
+/// A tensor to be written as `dtype`, with these values in its shape.
 fn written<'a>(
     name: &str,
     tensor: &Tensor,
@@ -215,6 +218,9 @@ fn written<'a>(
 }
 
 /// Reads one tensor of a safetensors checkpoint as f32.
+///
+/// # Errors
+/// No such tensor, or a file that cannot be read.
 pub fn read(checkpoint: &Checkpoint, name: &str, device: Device) -> Result<Tensor> {
     let info = checkpoint.info(name)?;
     let shape: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();

@@ -1,13 +1,13 @@
-//! What a run computes in. The one place that says which numbers are rounded.
+//! The precision of a run. The one place that says which values are rounded.
 //!
-//! In bf16 the passes see every weight rounded to bf16, and checkpoints hold the rounded weights, as in the published
-//! runs. An update is often smaller than what bf16 can tell apart, so the optimizer moves fp32 *masters*: the weights
-//! in [`Parameters`](crate::libtorch::parameters::Parameters) themselves. Rounding is an op of the graph: gradients go through
-//! it to the masters, where those of all batches of a step add up in fp32, and so do their norm and the moments. A
-//! frozen weight has no master, it is kept rounded.
+//! In bf16, forward passes use weights rounded to bf16, and checkpoints hold the rounded weights, as in the published
+//! runs. An update is often smaller than bf16 can represent, so the optimizer updates fp32 *masters*: the weights in
+//! [`Parameters`](crate::libtorch::parameters::Parameters) themselves. Rounding is an op of the graph: gradients flow
+//! through it to the masters, where those of all batches of a step add up in fp32; their norm and the moments are fp32
+//! too. A frozen weight has no master; it is stored rounded.
 //!
-//! In fp32 whatever the precision: norms, softmax, rotary positions, the score head, the losses. Evaluations during
-//! training compute as training does; probes are measured in fp32 on the weights that are saved.
+//! Always in fp32: norms, softmax, rotary positions, the score head, the losses. Evaluations during training use the
+//! run's precision; probes are measured in fp32 on the saved weights.
 
 use seeward_models::checkpoint::Dtype;
 use seeward_models::net::SCORE_HEAD;
@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 use crate::config::Config;
 use crate::libtorch::native;
 
-/// What a run computes in.
+/// The precision of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Everything in fp32.
@@ -28,12 +28,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What `config` asks for.
+    /// The precision that `config` asks for.
     pub(crate) fn of(config: &Config) -> Self {
         if config.bf16 { Self::Bf16 } else { Self::Fp32 }
     }
 
-    /// LibTorch's name for it.
+    /// LibTorch's element type.
     pub fn kind(self) -> Kind {
         match self {
             Self::Fp32 => Kind::Float,
@@ -49,7 +49,7 @@ impl Precision {
         }
     }
 
-    /// What the weight `name` computes in.
+    /// The element type in which the weight `name` is used.
     pub(crate) fn kind_of(self, name: &str) -> Kind {
         if name.ends_with(SCORE_HEAD) {
             Kind::Float
@@ -58,7 +58,7 @@ impl Precision {
         }
     }
 
-    /// Says in a model's config.json, wherever it names an element type, which one its checkpoint has.
+    /// Sets the element type of the checkpoint wherever a model's config.json names one.
     pub(crate) fn declare(self, config: &mut Value) {
         let name = match self {
             Self::Fp32 => "float32",
@@ -77,19 +77,19 @@ impl Precision {
     }
 }
 
-/// Lets fp32 products on an NVIDIA GPU keep only 10 bits of their factors (TF32), or forbids it. LibTorch's own default
-/// allows it in convolutions. Returns what the user should know.
+/// Allows or forbids TF32 on NVIDIA GPUs: fp32 matrix products with 10-bit mantissas. LibTorch's default allows it in
+/// convolutions. Returns a notice if the setting has no effect.
 pub fn allow_tf32(allow: bool, device: Device) -> Option<String> {
     native::allow_tf32(allow);
-    (allow && !device.is_cuda()).then(|| "tf32: not used, only CUDA devices have it".to_owned())
+    (allow && !device.is_cuda()).then(|| "tf32: no effect: only CUDA devices support it".to_owned())
 }
 
-/// Whether fp32 products on an NVIDIA GPU may be less exact.
+/// Whether TF32 is allowed.
 pub fn tf32_is_allowed() -> bool {
     native::tf32_is_allowed()
 }
 
-/// Runs `f` with fp32 products as exact as fp32.
+/// Runs `f` without TF32.
 pub fn without_tf32<T>(f: impl FnOnce() -> T) -> T {
     let allowed = tf32_is_allowed();
     native::allow_tf32(false);

@@ -1,30 +1,30 @@
-//! Activation checkpointing: a block's activations are not kept for the backward pass but computed again in it.
+//! Activation checkpointing: a block's activations are recomputed in the backward pass instead of kept for it.
 //!
-//! Forward, a block runs without gradients between two leaves: its input, cut off from what made it, and its output. Both
-//! go on a tape with the block itself. Backward, once the loss has given the last output its gradient, the tape is
-//! rewound: newest first, each block runs again from its input, this time differentiated, and hands its output's
-//! gradient on. The products and their order are those of a plain backward pass, so that gradients are the same bits.
+//! In the forward pass, a block runs without gradients between two leaves: its detached input and its output. Both are
+//! recorded on a tape with the block itself. In the backward pass, once the loss has given the last output its gradient,
+//! the tape is rewound: newest first, each block runs again from its input, with gradients, and passes its output's
+//! gradient on. The products and their order are those of a plain backward pass, so the gradients have the same bits.
 
 use std::cell::RefCell;
 
 use seeward_models::Result;
 use tch::{Kind, Tensor, no_grad};
 
-/// What was not kept of a forward pass.
+/// The blocks of a forward pass that are to be recomputed.
 #[derive(Default)]
 pub(crate) struct Tape(RefCell<Vec<Entry>>);
 
-/// A place where the graph is cut: `gradient_at` holds the gradient with which `again` goes on.
+/// A cut of the graph: the gradient of the leaf `gradient_at` continues into the value that `recompute` returns.
 struct Entry {
     gradient_at: Tensor,
-    again: Box<dyn FnOnce() -> Result<Tensor>>,
+    recompute: Box<dyn FnOnce() -> Result<Tensor>>,
 }
 
 impl Tape {
     /// Runs `block` on `x` without keeping activations.
     ///
     /// # Errors
-    /// Those of `block`.
+    /// An error of `block`.
     pub(crate) fn block(
         &self,
         x: &Tensor,
@@ -46,24 +46,28 @@ impl Tape {
         leaf
     }
 
-    fn push(&self, gradient_at: &Tensor, again: impl FnOnce() -> Result<Tensor> + 'static) {
+    fn push(&self, gradient_at: &Tensor, recompute: impl FnOnce() -> Result<Tensor> + 'static) {
         self.0.borrow_mut().push(Entry {
             gradient_at: gradient_at.shallow_clone(),
-            again: Box::new(again),
+            recompute: Box::new(recompute),
         });
     }
 
-    /// The rest of the backward pass, after the loss's own.
+    /// Completes the backward pass after the loss's own.
     ///
     /// # Errors
-    /// Those of the blocks.
+    /// An error of a block.
     pub(crate) fn rewind(&self) -> Result<()> {
-        // Popped one by one: what an entry holds is free before the next block runs.
-        while let Some(Entry { gradient_at, again }) = self.pop() {
+        // Popped one by one: an entry's tensors are freed before the next block runs.
+        while let Some(Entry {
+            gradient_at,
+            recompute,
+        }) = self.pop()
+        {
             let gradient = gradient_at.grad();
             if gradient.defined() {
                 // The gradient of this sum at the value is exactly `gradient`.
-                let value = again()?;
+                let value = recompute()?;
                 (value * gradient.detach()).sum(Kind::Float).backward();
             }
         }

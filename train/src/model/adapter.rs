@@ -1,5 +1,5 @@
-//! Low-rank additions on the disk: a folder that PEFT loads over the model that the branch started from, beside the
-//! checkpoint's merged weights, and what a run goes on from.
+//! Low-rank additions on the disk: a folder next to the checkpoint's merged weights, which PEFT loads over the model that
+//! the branch started from, and from which a run resumes.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::model::branch::Model;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
-/// What PEFT puts before a module's name.
+/// The prefix of module names in PEFT.
 const PREFIX: &str = "base_model.model.";
 
 /// The adapter's folder inside a checkpoint.
@@ -30,8 +30,8 @@ pub(crate) fn folder(branch: Branch) -> &'static str {
     }
 }
 
-/// The tensors of a branch's adapter: the additions in fp32, and, rounded as in the checkpoint, the parts that train
-/// whole. None without additions.
+/// The tensors of a branch's adapter: the additions in fp32, and the parts that train in full, rounded as in the
+/// checkpoint. Empty without additions.
 pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'a>> {
     let parameters = &model.parameters;
     if lora::layers(config, &model.config).is_empty() {
@@ -51,7 +51,7 @@ pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'
 /// Writes a branch's adapter into a checkpoint, if it has additions.
 ///
 /// # Errors
-/// The disk.
+/// The disk fails.
 pub(crate) fn write(checkpoint: &Path, config: &Config, model: &Model) -> Result<()> {
     let tensors = tensors(config, model);
     if tensors.is_empty() {
@@ -94,7 +94,7 @@ fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// The parts that are saved whole.
+/// The parts that are saved in full.
 fn whole_parts(model: &Model) -> impl Iterator<Item = &'static str> {
     let parameters = net::parameters(&model.config, model.branch).into_iter();
     let trained = parameters.filter(|parameter| {
@@ -104,29 +104,29 @@ fn whole_parts(model: &Model) -> impl Iterator<Item = &'static str> {
     trained.map(|parameter| parameter.part.module())
 }
 
-/// What a branch's merged weights are put apart into again.
+/// The inverse of the merge: splits a branch's merged weights into those of its base and low-rank additions.
 pub(crate) struct LoraRestore<'a> {
-    /// Whose.
+    /// The branch.
     pub(crate) branch: Branch,
     /// The layers that have additions.
     pub(crate) layers: Vec<Layer>,
     /// The checkpoint that holds merged weights and the adapter.
     pub(crate) merged: &'a Path,
-    /// The checkpoint that the branch started from, and what stands before its names there.
+    /// The checkpoint that the branch started from, and the prefix of its names there.
     pub(crate) base: (&'a Path, String),
-    /// Where the tensors go.
+    /// The device of the tensors.
     pub(crate) device: Device,
 }
 
 impl LoraRestore<'_> {
-    /// Replaces the merged weights by those of the base, and adds the additions that the adapter holds.
+    /// Replaces the merged weights by those of the base, and adds the adapter's additions.
     ///
     /// # Errors
-    /// A file that cannot be read, or a base that is not the one the merged weights were made of.
+    /// A file that cannot be read, or a base other than the one that was merged.
     pub(crate) fn restore(&self, parameters: &mut Parameters) -> Result<()> {
         let base = Checkpoint::open(self.base.0).with_context(|| {
             let base = self.base.0.display();
-            format!("{base}: a run with low-rank additions goes on from what it started from")
+            format!("resuming a LoRA run needs its original base model at {base}")
         })?;
         let file = self.merged.join(folder(self.branch)).join(WEIGHTS);
         let adapter = Checkpoint::open_file(&file)?;
@@ -153,19 +153,19 @@ impl LoraRestore<'_> {
         Ok(())
     }
 
-    /// Puts the base's weight in the place of the merged one, which it and the addition must give again.
+    /// Replaces a merged weight by the base's, which must give the merged one again with the addition.
     fn replace(&self, parameters: &mut Parameters, layer: &str, base: Tensor) -> Result<()> {
         let weight = format!("{layer}.weight");
         let merged = parameters.get(&weight)?.shallow_clone();
         let kind = parameters.precision().kind();
-        let again = lora::Addition::of(parameters, layer)
+        let remerged = lora::Addition::of(parameters, layer)
             .with_context(|| layer.to_owned())?
             .merged(&base.to_kind(kind));
         let largest = |x: &Tensor| x.abs().max().double_value(&[]);
-        let apart = largest(&(again.to_kind(kind) - &merged)) / largest(&merged);
+        let difference = largest(&(remerged.to_kind(kind) - &merged)) / largest(&merged);
         ensure!(
-            apart <= tolerance(parameters.precision()),
-            "{}: {weight} is not what the run started from: the base has changed",
+            difference <= tolerance(parameters.precision()),
+            "{}: {weight} is not the weight that the run started from: the base has changed",
             self.base.0.display()
         );
         parameters.insert(weight, base);
@@ -173,14 +173,14 @@ impl LoraRestore<'_> {
     }
 }
 
-/// -1 stands for any size.
+/// Whether the tensor has this shape; -1 stands for any size.
 fn fits(tensor: &Tensor, shape: [i64; 2]) -> bool {
     let sizes = tensor.size();
     sizes.len() == 2 && sizes.iter().zip(shape).all(|(&a, b)| b == -1 || a == b)
 }
 
-/// How far the same sum may be off when it is made again, as a share of the largest weight: sums in another order in
-/// fp32, and one step of the rounding in bf16.
+/// Tolerance of a repeated merge relative to the largest weight: another order of sums in fp32, one rounding step in
+/// bf16.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 1e-5,

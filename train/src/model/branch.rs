@@ -1,4 +1,4 @@
-//! A branch of the run: its configuration, how it sees rows, and its forward pass.
+//! A branch of the run: its configuration and its forward pass.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -21,37 +21,40 @@ use crate::model::feature_cache::{FeatureCache, Layout};
 
 /// One reward model under training.
 pub struct Model {
-    /// Which of the two it is: where its weights are.
+    /// Main or text-only; decides the names of its weights.
     pub branch: Branch,
-    /// Its sizes.
+    /// Its architecture.
     pub config: Config,
-    /// Where it computes.
+    /// The device that computes.
     pub device: Device,
-    /// The run's weights, both branches'.
+    /// The run's weights, of both branches.
     pub parameters: Rc<Parameters>,
-    /// How it gets at its images.
+    /// How it obtains image features.
     pub vision: Vision,
-    /// Whether it computes a reward at every token, as the published code does, and not only where one is read.
+    /// Whether it computes a reward at every token, as the published code does, instead of only where one is read.
     pub every_token: bool,
 }
 
-/// How a branch gets at what its vision model makes of images.
+/// How a branch obtains the features of images.
 pub enum Vision {
-    /// The model trains: every pass encodes them, all together.
+    /// The vision model trains: every forward pass encodes all images together.
     Trains,
-    /// The model is frozen, and every pass encodes them all the same, as the published code does.
+    /// The vision model is frozen, and every forward pass encodes all images anyway, as the published code does.
     Frozen,
-    /// The model is frozen, and what it makes of an image is kept.
+    /// The vision model is frozen, and the features of an image are cached.
     Cached(FeatureCache),
 }
 
 impl Model {
-    /// One reward per conversation, `[k]`, in the order of the forest's branches, computed as the run computes.
+    /// One reward per conversation, `[k]`, in the order of the forest's branches, in the run's precision.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model, or LibTorch's.
     pub fn rewards(&self, inputs: &Inputs) -> Result<Tensor> {
         self.rewards_within(None, inputs)
     }
 
-    /// The same of a pass that is trained on.
+    /// The same in a training pass.
     pub(crate) fn rewards_within(
         &self,
         pass: Option<&Rc<ForwardContext>>,
@@ -60,7 +63,7 @@ impl Model {
         self.rewards_by(self.interpreter(pass), inputs)
     }
 
-    /// The same computed in fp32 on the weights that a checkpoint holds.
+    /// The same in fp32, on the weights that a checkpoint holds.
     pub(crate) fn exact_rewards(&self, inputs: &Inputs) -> Result<Tensor> {
         let exact = Torch::new(self.parameters.clone(), Precision::Fp32).merged();
         without_tf32(|| self.rewards_by(exact, inputs))
@@ -89,7 +92,7 @@ impl Model {
         })
     }
 
-    /// Next-token logits at the inputs' targets, [k, vocabulary].
+    /// Next-token logits at the inputs' targets, `[k, vocabulary]`.
     pub(crate) fn logits(
         &self,
         pass: Option<&Rc<ForwardContext>>,
@@ -106,7 +109,7 @@ impl Model {
         })
     }
 
-    /// One that computes as the run does.
+    /// An interpreter in the run's precision.
     fn interpreter(&self, pass: Option<&Rc<ForwardContext>>) -> Torch {
         Torch::new(self.parameters.clone(), self.parameters.precision()).with_pass(pass)
     }
@@ -125,6 +128,7 @@ impl Model {
 
     fn tokens(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Tokens<Value>> {
         let forest = &inputs.forest;
+        ops.expect(forest);
         let table = self.config.text.rope.tables(&forest.rope);
         let rope = |values: &[f32]| {
             self.place(Tensor::from_slice(values).view([table.entries as i64, -1]))
@@ -141,25 +145,27 @@ impl Model {
         })
     }
 
-    /// Each image of the batch is encoded once; its rows go wherever the forest has them.
+    /// The embeddings of the batch's images. Each image is encoded once; the forest selects the rows.
     fn image_embeddings(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Value> {
         if inputs.images.is_empty() {
             let width = self.config.text.hidden as i64;
             return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
         }
         let embeddings = match &self.vision {
-            Vision::Cached(features) if ops.runs() => self.cached(ops, features, &inputs.images)?,
+            Vision::Cached(features) if !ops.is_merged() => {
+                self.cached(ops, features, &inputs.images)?
+            }
             _ => self.encoded(ops, &inputs.images)?,
         };
         ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
     }
 
-    /// The embeddings of images that are encoded now, all together.
+    /// The embeddings of images that are encoded now, together.
     fn encoded(&self, ops: &mut Torch, images: &[Image]) -> Result<Value> {
         let tiles: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
         let tiles = tiles.ok_or_else(|| Error::invalid("an image without tiles"))?;
         let pixels = self.pixels(&tiles)?;
-        // A frozen vision model is not trained on: it drops nothing and has nothing to compute again.
+        // A frozen vision model runs in inference: no drop path, no activation checkpointing.
         let mut encoder = match self.vision {
             Vision::Trains => ops.for_images(images.iter().map(content_and_tiles).collect()),
             _ => ops.inference(),
@@ -168,8 +174,8 @@ impl Model {
         net::project(ops, &self.config, &features)
     }
 
-    /// The embeddings of images whose features are kept: those of the vision model, or, where the projector is frozen
-    /// too, the embeddings themselves.
+    /// The embeddings of images by way of the cache, which holds the vision model's features or, if the projector is
+    /// frozen too, the embeddings themselves.
     fn cached(&self, ops: &mut Torch, features: &FeatureCache, images: &[Image]) -> Result<Value> {
         let projects = self.projector_trains();
         let encode = |tiles: &Tiles| {
@@ -198,7 +204,7 @@ impl Model {
         self.trains(Part::Projector)
     }
 
-    /// What the features of a tile are, where they are kept.
+    /// The layout of a tile's cached features.
     pub fn layout(&self) -> Layout {
         let (config, patches) = (&self.config, self.config.patches_per_side());
         let hidden = config.vision.as_ref().map_or(0, |vision| vision.hidden);
@@ -212,11 +218,11 @@ impl Model {
         }
     }
 
-    /// Keeps what memory has no room for in `folder` too, in so many bytes.
+    /// Extends the feature cache by up to `bytes` in `folder`, for features that memory has no room for.
     ///
     /// # Errors
-    /// The disk.
-    pub fn keep_on_disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+    /// The disk fails.
+    pub fn cache_on_disk(&self, folder: &Path, bytes: usize) -> Result<()> {
         match &self.vision {
             Vision::Cached(features) if bytes > 0 => {
                 let folder = folder.join(format!("{:?}", self.branch).to_lowercase());
@@ -226,7 +232,7 @@ impl Model {
         }
     }
 
-    /// A hash of all that decides an image's features but the image.
+    /// A hash of everything that an image's features depend on except the image.
     fn vision_identity(&self) -> String {
         let parts = [Part::Vision, Part::Projector].map(|part| part.scope(self.branch));
         let of_vision = |name: &str| parts.iter().any(|part| name.starts_with(part));
@@ -237,7 +243,7 @@ impl Model {
         hash(format!("{settings} {}", weights.concat()))
     }
 
-    /// All tiles, u8 [tiles, side, side, 3].
+    /// All tiles, u8 `[tiles, side, side, 3]`.
     fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
         let tiles = images.iter().map(|image| {
             let (count, side) = (image.count as i64, i64::from(image.size));

@@ -1,4 +1,4 @@
-//! One branch as it is read: where its weights are, under which names, and what the config changes about it.
+//! The source of a branch: the checkpoint that holds its weights, their names, and what the config changes.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::Device;
 
-use crate::config::{Algorithm, Config};
+use crate::config::{Algorithm, Config, Normalization, PixelShuffle};
 use crate::data::preprocess::Preprocessor;
 use crate::hub;
 use crate::libtorch::parameters::Parameters;
@@ -22,21 +22,21 @@ use crate::model::branch::{Model, Vision};
 use crate::model::branches::Branches;
 use crate::model::vocabulary::Vocabulary;
 
-/// One branch as it is read.
+/// The source of a branch.
 pub(crate) struct BranchSource {
     /// The checkpoint.
     pub(crate) folder: PathBuf,
-    /// The branch that it is there.
+    /// The branch that is read from it.
     pub(crate) stored: Branch,
-    /// The branch that it is in the run.
+    /// The branch of the run.
     pub(crate) branch: Branch,
-    /// As it is stored.
+    /// The stored configuration, with the run's settings.
     whole: ModelConfig,
-    /// As the run has it.
+    /// The configuration in the run: layers or vision may be removed.
     pub(crate) config: ModelConfig,
 }
 
-/// Ids of a tokenizer differ from those of another one here.
+/// A text that different tokenizers encode differently.
 const SAMPLE: &str = "<image>\n Which of the 2 is RIGHT? 图中有几只猫？ naïve — 📷 <box>";
 
 impl Branches<BranchSource> {
@@ -52,7 +52,7 @@ impl Branches<BranchSource> {
             let ids = |tokenizer: &Tokenizer| tokenizer.encode(SAMPLE, Specials::Parsed);
             ensure!(
                 own.vocabulary() == main.vocabulary() && ids(&own)? == ids(&main)?,
-                "{}: its tokenizer gives other ids than that of {}, but both branches share one",
+                "{}: its tokenizer gives other ids than that of {}, but both branches must share one",
                 text.folder.display(),
                 self.main.folder.display()
             );
@@ -60,13 +60,13 @@ impl Branches<BranchSource> {
         Ok(main)
     }
 
-    /// How both see rows.
+    /// The preprocessors of the branches.
     pub(crate) fn preprocessors(&self, config: &Config) -> Result<Branches<Preprocessor>> {
         self.map(|source| source.preprocessor(config, self.tokenizer()?))
     }
 }
 
-/// The branches of a run: of its own checkpoint `resumed`, or of those that `config` names.
+/// The sources of a run's branches: the run's own checkpoint `resumed`, or the checkpoints that `config` names.
 pub(crate) fn sources(
     config: &Config,
     resumed: Option<&Path>,
@@ -82,7 +82,7 @@ pub(crate) fn sources(
     if config.algorithm != Algorithm::ShortcutAware {
         if has_text {
             notices.push(format!(
-                "{}: its text-only branch is left out",
+                "{}: its text-only branch is not used",
                 folder.display()
             ));
         }
@@ -127,7 +127,7 @@ impl BranchSource {
         })
     }
 
-    /// Reads the weights, fitted to the run's tiles; from then on the configuration is that of the fitted model.
+    /// Reads the weights and fits position embeddings to the run's tile size; the configuration follows.
     pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
         let mut checkpoint = Checkpoint::open(&self.folder)?;
         if self.stored == Branch::Main {
@@ -140,7 +140,7 @@ impl BranchSource {
         Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
     }
 
-    /// Resizes the embeddings to the tokens that the tokenizer has.
+    /// Resizes the embeddings to the tokenizer's vocabulary.
     pub(crate) fn fit_vocabulary(
         &mut self,
         parameters: &mut Parameters,
@@ -197,7 +197,7 @@ impl BranchSource {
     }
 }
 
-/// The text-only branch may be a smaller model than what it starts from.
+/// The configuration of the text-only branch, which may be a smaller model than the one it starts from.
 fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<ModelConfig> {
     let seeing = match config.text_branch_vision {
         true => whole.clone(),
@@ -217,40 +217,29 @@ fn input_mode(config: &Config) -> InputMode {
     }
 }
 
-/// The keys of config.json that the run decides, so that what was trained is what is exported.
+/// The keys of config.json that the run sets, so that export uses the settings of training.
 fn overrides(config: &Config, checkpoint: &ModelConfig) -> Vec<(String, Value)> {
-    let mut keys = Vec::new();
-    let mut set =
-        |key: &str, value: Option<Value>| keys.extend(value.map(|value| (key.to_owned(), value)));
-    set("template", config.conv_style.as_ref().map(|v| json!(v)));
-    set(
-        "force_image_size",
-        config.force_image_size.map(|v| json!(v)),
-    );
-    set(
-        "downsample_ratio",
-        config.down_sample_ratio.map(|v| json!(v)),
-    );
-    set(
-        "dynamic_image_size",
-        config.dynamic_image_size.map(|v| json!(v)),
-    );
-    set("use_thumbnail", config.use_thumbnail.map(|v| json!(v)));
-    set(
-        "min_dynamic_patch",
-        config.min_dynamic_patch.map(|v| json!(v)),
-    );
-    set(
-        "max_dynamic_patch",
-        config.max_dynamic_patch.map(|v| json!(v)),
-    );
-    set("pad2square", config.pad2square.map(|v| json!(v)));
-    set(
-        "normalize_type",
-        config.normalize_type.map(|v| json!(v.name())),
-    );
-    set("ps_version", config.ps_version.map(|v| json!(v.name())));
-    set("select_layer", config.vision_select_layer.map(|v| json!(v)));
+    let settings = [
+        ("template", json!(config.conv_style)),
+        ("force_image_size", json!(config.force_image_size)),
+        ("downsample_ratio", json!(config.down_sample_ratio)),
+        ("dynamic_image_size", json!(config.dynamic_image_size)),
+        ("use_thumbnail", json!(config.use_thumbnail)),
+        ("min_dynamic_patch", json!(config.min_dynamic_patch)),
+        ("max_dynamic_patch", json!(config.max_dynamic_patch)),
+        ("pad2square", json!(config.pad2square)),
+        (
+            "normalize_type",
+            json!(config.normalize_type.map(Normalization::name)),
+        ),
+        (
+            "ps_version",
+            json!(config.ps_version.map(PixelShuffle::name)),
+        ),
+        ("select_layer", json!(config.vision_select_layer)),
+    ];
+    let given = settings.into_iter().filter(|(_, value)| !value.is_null());
+    let mut keys: Vec<_> = given.map(|(key, value)| (key.to_owned(), value)).collect();
     let serving = Serving {
         max_length: config.max_length,
         input_mode: input_mode(config),

@@ -2,16 +2,16 @@
 
 use anyhow::Result;
 
-/// Something that each branch has.
+/// A value per branch.
 pub struct Branches<T> {
-    /// Of the branch that is deployed.
+    /// The branch that is deployed.
     pub main: T,
-    /// Of the shortcut proxy of the shortcut-aware algorithm.
+    /// The shortcut proxy of the shortcut-aware algorithm, if the run has one.
     pub text: Option<T>,
 }
 
 impl<T> Branches<T> {
-    /// The main branch's, then the text-only one's if there is one.
+    /// The main branch's value, then the text-only one's if there is one.
     pub fn each(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.main).chain(&self.text)
     }
@@ -20,10 +20,10 @@ impl<T> Branches<T> {
         std::iter::once(&mut self.main).chain(&mut self.text)
     }
 
-    /// The same of each branch.
+    /// Applies `f` to each branch's value.
     ///
     /// # Errors
-    /// Those of `f`.
+    /// An error of `f`.
     pub(crate) fn map<U>(&self, f: impl Fn(&T) -> Result<U>) -> Result<Branches<U>> {
         Ok(Branches {
             main: f(&self.main)?,

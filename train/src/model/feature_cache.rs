@@ -1,8 +1,8 @@
-//! What a frozen vision model makes of an image, kept: in memory, then on the disk, both bounded.
+//! Cached features of images from a frozen vision model: in memory first, then on the disk, both bounded.
 //!
-//! An image is encoded by itself, so that its features do not depend on its neighbours: a run that goes on without them
-//! computes the same bits. What is kept stays. Images come by once an epoch, so that the one not used for longest is the
-//! next to be needed.
+//! Each image is encoded alone, so its features do not depend on its neighbours: a run that resumes without the cache
+//! computes the same bits. Entries are never evicted: with one pass per epoch, LRU would evict exactly the entry needed
+//! next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::data::preprocess::{Image, WHITE};
 use crate::libtorch::parameters::little_endian;
 use crate::progress;
 
-/// What the features of one tile are.
+/// The layout of one tile's features.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Tokens and width.
@@ -39,14 +39,14 @@ pub struct FeatureCache {
     layout: Layout,
     cached: Arc<CachedIndex>,
     memory: RefCell<HashMap<String, Tensor>>,
-    /// Bytes that memory has left.
+    /// Remaining bytes of the memory budget.
     left: Cell<u64>,
     disk: RefCell<Option<Disk>>,
     encoded: Cell<usize>,
 }
 
 impl FeatureCache {
-    /// None yet, to be kept in so many bytes of memory; `cached` is what the loader looks at.
+    /// An empty cache of up to `memory` bytes of RAM. It enters its images into `cached`, which the loader asks.
     pub fn new(layout: Layout, cached: Arc<CachedIndex>, memory: u64) -> Self {
         Self {
             layout,
@@ -58,16 +58,16 @@ impl FeatureCache {
         }
     }
 
-    /// How many tiles were encoded, and not found.
+    /// The number of tiles that were encoded because the cache lacked them.
     pub fn encoded(&self) -> usize {
         self.encoded.get()
     }
 
-    /// Keeps what memory has no room for in the folder `at`, in so many bytes. What a run before has left there counts
-    /// if it has the same `identity`, and is removed if not.
+    /// Extends the cache by up to `bytes` in the folder `at`. Files of an earlier run are used if they have the same
+    /// `identity`, and removed if not.
     ///
     /// # Errors
-    /// The disk.
+    /// The disk fails.
     pub(crate) fn open_disk(&self, at: &Path, identity: &str, bytes: u64) -> Result<()> {
         let mut disk = Disk {
             folder: at.to_owned(),
@@ -82,10 +82,10 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// The features of `image` on the processor, [tiles, tokens, width]; `encode` makes those that are not kept.
+    /// The features of `image` on the CPU, `[tiles, tokens, width]`; `encode` computes those that are not cached.
     ///
     /// # Errors
-    /// Those of `encode`, or a kept file that is gone.
+    /// An error of `encode`, or a cached file that is missing.
     pub(crate) fn of(
         &self,
         image: &Image,
@@ -98,7 +98,7 @@ impl FeatureCache {
             return self.read(image);
         }
         let Some(tiles) = &image.pixels else {
-            return Err(Error::invalid("an image without tiles or features"));
+            return Err(Error::invalid("an image without tiles or cached features"));
         };
         self.encoded.set(self.encoded.get() + image.tiles);
         let features = encode(tiles)?.detach().to_device(Device::Cpu);
@@ -109,7 +109,7 @@ impl FeatureCache {
     fn keep(&self, image: &Image, features: &Tensor) {
         let bytes = self.layout.bytes_of_tile() * image.tiles as u64;
         let in_memory = bytes <= self.left.get();
-        // The white image is of every row.
+        // The white image is part of every row.
         if in_memory || image.content == WHITE {
             self.left.set(self.left.get().saturating_sub(bytes));
             let mut memory = self.memory.borrow_mut();
@@ -120,7 +120,7 @@ impl FeatureCache {
         self.cached.add(&image.content, image.tiles);
     }
 
-    /// Whether the disk has taken it. One that fails is not asked again.
+    /// Whether the disk took it. After a failure it is not used again.
     fn write(&self, image: &Image, features: &Tensor, bytes: u64) -> bool {
         let mut disk = self.disk.borrow_mut();
         let Some(open) = disk.as_mut().filter(|disk| bytes <= disk.left) else {
@@ -131,7 +131,7 @@ impl FeatureCache {
             Ok(()) => true,
             Err(error) => {
                 progress::log(format!(
-                    "warning: {error}: no more images' features are kept on the disk"
+                    "warning: {error}: no more image features are cached on the disk"
                 ));
                 open.left = 0;
                 false
@@ -142,7 +142,7 @@ impl FeatureCache {
     fn read(&self, image: &Image) -> Result<Tensor> {
         let disk = self.disk.borrow();
         let Some(disk) = disk.as_ref() else {
-            return Err(Error::invalid("an image's features are lost"));
+            return Err(Error::invalid("the cached features of an image are lost"));
         };
         let path = disk.path(&image.content);
         let bytes = fs::read(&path).map_err(|e| Error::io(&path, e))?;
@@ -153,17 +153,17 @@ impl FeatureCache {
     }
 }
 
-/// A folder with a file for each image.
+/// A folder with one file per image.
 struct Disk {
     folder: PathBuf,
-    /// Of everything that decides an image's features but its content.
+    /// A hash of everything that features depend on except the image.
     identity: String,
     /// Bytes that may still be written.
     left: u64,
 }
 
 impl Disk {
-    /// Contents and lengths of the files that can be used; the others are removed. `unit` divides every length.
+    /// Contents and lengths of the usable files, whose lengths are multiples of `unit`; the others are removed.
     fn found(&mut self, unit: u64) -> Result<Vec<(String, u64)>> {
         let failed = |e| Error::io(&self.folder, e);
         fs::create_dir_all(&self.folder).map_err(failed)?;
@@ -187,7 +187,7 @@ impl Disk {
         self.folder.join(format!("{}-{content}", self.identity))
     }
 
-    /// Complete or absent, as long as the machine does not die; then it may be short, and is found out by its length.
+    /// Writes a file atomically, unless the machine crashes; a truncated file is recognised by its length.
     fn write(&mut self, content: &str, bytes: &[u8]) -> Result<()> {
         let (path, partial) = (self.path(content), self.folder.join("partial"));
         fs::write(&partial, bytes)

@@ -1,5 +1,5 @@
-//! From the config to branches that are ready to train: checkpoints read strictly, score heads and low-rank additions
-//! drawn where there are none, weights frozen by name.
+//! From the config to branches that are ready to train: checkpoints read strictly, missing score heads and low-rank
+//! additions initialised, weights frozen by part.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,22 +21,25 @@ use crate::model::feature_cache::FeatureCache;
 use crate::model::trainable::trained;
 use crate::random::Stream;
 
-/// Everything that a run starts from.
+/// The branches and their weights at the start of a run.
 pub struct Start {
     /// The networks.
     pub models: Branches<Model>,
-    /// How they see rows.
+    /// How they read rows.
     pub preprocessors: Branches<Preprocessor>,
-    /// The weights of both, by their names in the checkpoint.
+    /// The weights of all branches, by their names in the checkpoint.
     pub parameters: Rc<Parameters>,
-    /// The tokenizer's files, to be copied into checkpoints.
+    /// The tokenizer's files, which are copied into checkpoints.
     pub(crate) tokenizer_files: Vec<PathBuf>,
-    /// What the user should know.
+    /// Notices for the user.
     pub(crate) notices: Vec<String>,
 }
 
 impl Start {
-    /// Reads the checkpoints that `config` names; `resumed` is the run's own checkpoint to go on from, instead.
+    /// Reads the checkpoints that `config` names, or the run's own checkpoint `resumed`.
+    ///
+    /// # Errors
+    /// A checkpoint that is missing, incomplete or of an unknown architecture.
     pub fn load(config: &Config, resumed: Option<&Path>, device: Device) -> Result<Self> {
         let mut notices = Vec::new();
         let mut sources = sources(config, resumed, &mut notices)?;
@@ -73,8 +76,8 @@ impl Start {
     }
 }
 
-/// Next-token training has no score head; the others keep the checkpoint's or draw one: N(0, 1/(hidden + 1)) as
-/// published, for each branch its own.
+/// Removes the score head for next-token training. Otherwise keeps the checkpoint's or draws one per branch, N(0,
+/// 1/(hidden + 1)) as published.
 fn prepare_head(
     parameters: &mut Parameters,
     config: &Config,
@@ -99,7 +102,7 @@ fn prepare_head(
     Ok(())
 }
 
-/// How a branch gets at its images; what is kept is known to its preprocessor.
+/// How a branch obtains image features; the cache shares its index with the preprocessor.
 fn vision(config: &Config, model: &Model, preprocessor: &Preprocessor) -> Vision {
     match model.trains(Part::Vision) {
         true => Vision::Trains,
@@ -125,7 +128,7 @@ fn draw_additions(
     Ok(())
 }
 
-/// Puts the weights of a run's own checkpoint apart again into those that it started from and low-rank additions.
+/// Splits the weights of a run's own checkpoint into those of its base and low-rank additions.
 fn restore_additions(
     parameters: &mut Parameters,
     config: &Config,
@@ -138,14 +141,14 @@ fn restore_additions(
     }
     let bases = sources(config, None, &mut Vec::new())?;
     for (source, base) in branches.each().zip(bases.each()) {
-        let apart = LoraRestore {
+        let restore = LoraRestore {
             branch: source.branch,
             layers: lora::layers(config, &source.config),
             merged: folder,
             base: (&base.folder, base.stored.prefix()),
             device,
         };
-        apart.restore(parameters)?;
+        restore.restore(parameters)?;
     }
     Ok(())
 }

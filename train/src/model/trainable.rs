@@ -1,4 +1,4 @@
-//! Which tensors train.
+//! The choice of trainable tensors.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::libtorch::lora;
 use crate::model::branch_source::BranchSource;
 use crate::model::branches::Branches;
 
-/// The names of all tensors of a run that train, but for low-rank additions, which always do.
+/// The names of all trainable tensors of a run, except low-rank additions, which are always trainable.
 pub(crate) fn trained(config: &Config, sources: &Branches<BranchSource>) -> HashSet<String> {
     let of_branch = |source: &BranchSource| {
         let mut parameters = net::parameters(&source.config, source.branch);
@@ -22,7 +22,7 @@ pub(crate) fn trained(config: &Config, sources: &Branches<BranchSource>) -> Hash
 }
 
 /// Whether a tensor of a branch of this architecture trains: its part is neither frozen nor adapted, and the loss can
-/// reach it. The output projection does not see the reward; a tied one is the embedding table and is never a separate
+/// reach it. The reward does not pass the output projection; a tied one is the embedding table and is never a separate
 /// tensor.
 pub(crate) fn trains(config: &Config, model: &ModelConfig, parameter: &Parameter) -> bool {
     if parameter.kind == Kind::OutputProjection {
@@ -42,7 +42,7 @@ pub(crate) fn trains(config: &Config, model: &ModelConfig, parameter: &Parameter
     }
 }
 
-/// Whether a vision model's tensor is in one of the layers that train though the model is frozen.
+/// Whether a tensor is in one of the layers of a frozen vision model that train nevertheless.
 fn is_unfrozen(config: &Config, model: &ModelConfig, parameter: &Parameter) -> bool {
     let layers = model.vision.as_ref().map_or(0, |vision| vision.layers);
     let first = match config.unfreeze_vit_layers {

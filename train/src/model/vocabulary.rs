@@ -1,4 +1,4 @@
-//! The embedding table of a model whose tokenizer had no image tokens: resized to the tokenizer as the published code does.
+//! Resizing of the embedding table if image tokens are new to the tokenizer, as in the published code.
 
 use anyhow::{Result, ensure};
 use seeward_models::config::Config;
@@ -10,20 +10,20 @@ use tch::{Device, Kind, Tensor};
 use crate::libtorch::parameters::Parameters;
 use crate::random::Stream;
 
-/// Deviation of new rows, where `llm_config.initializer_range` does not say.
+/// Standard deviation of new rows if `llm_config.initializer_range` is absent.
 const DEVIATION: f64 = 0.02;
 
-/// The rows that a tokenizer needs.
+/// The number of rows that a tokenizer needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vocabulary {
-    /// All of them.
+    /// All rows.
     rows: usize,
-    /// Those of the tokens that were added to it, the last ones.
+    /// The rows of tokens that were added to the tokenizer, which are the last ones.
     new: usize,
 }
 
 impl Vocabulary {
-    /// That of `tokenizer`.
+    /// The vocabulary of `tokenizer`.
     pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
         Self {
             rows: tokenizer.vocabulary(),
@@ -31,8 +31,8 @@ impl Vocabulary {
         }
     }
 
-    /// Resizes the tables of the branch that has this prefix, if tokens are new to them, and returns its configuration. New input
-    /// rows are drawn; the output projection's new rows are the mean of its others. A tied table is both.
+    /// Resizes the tables of the branch of this prefix if there are new tokens, and returns its configuration. New input
+    /// rows are drawn; new rows of the output projection are the mean of its others, and so are those of a tied table.
     pub(crate) fn fit(
         self,
         parameters: &mut Parameters,
@@ -49,30 +49,27 @@ impl Vocabulary {
             );
             return Ok(config.clone());
         }
-        let text = &config.json()["llm_config"];
+        let mut text = config.json()["llm_config"].clone();
         let deviation = text["initializer_range"].as_f64().unwrap_or(DEVIATION);
-        let embeddings = format!("{prefix}{}", net::token_embeddings(&config.text));
-        let output = format!("{prefix}{}", net::output_projection(&config.text));
-        for name in [&embeddings, &output] {
-            let Ok(table) = parameters.get(name) else {
-                continue;
-            };
-            let stream = Stream::new(seed, name, 0);
-            let table = stream.torch(|| self.resized(table, deviation));
+        let input = net::token_embeddings(&config.text);
+        let output = net::output_projection(&config.text);
+        for name in [&input, &output] {
             let is_output = *name == output || config.text.tied_embeddings;
-            let table = if is_output {
-                self.averaged(&table)
-            } else {
-                table
-            };
-            parameters.insert(name.clone(), table);
+            let name = format!("{prefix}{name}");
+            if let Ok(table) = parameters.get(&name) {
+                let stream = Stream::new(seed, &name, 0);
+                let mut table = stream.torch(|| self.resized(table, deviation));
+                if is_output {
+                    table = self.averaged(&table);
+                }
+                parameters.insert(name, table);
+            }
         }
-        let mut text = text.clone();
         text["vocab_size"] = json!(self.rows);
         Ok(config.with([("llm_config".to_owned(), text)])?)
     }
 
-    /// The first rows of `table`, and drawn ones behind them.
+    /// The first rows of `table`, followed by drawn ones.
     fn resized(self, table: &Tensor, deviation: f64) -> Tensor {
         let (rows, (stored, width)) = (self.rows as i64, table.size2().expect("a matrix"));
         let kept = table.narrow(0, 0, stored.min(rows));
@@ -80,7 +77,7 @@ impl Vocabulary {
         Tensor::cat(&[kept, (drawn * deviation).to_device(table.device())], 0)
     }
 
-    /// `table` with the mean of the others in its new rows.
+    /// `table` with its new rows replaced by the mean of the others.
     fn averaged(self, table: &Tensor) -> Tensor {
         let old = table.narrow(0, 0, (self.rows - self.new) as i64);
         let mean = old.mean_dim(0, true, Kind::Float);
@@ -98,7 +95,7 @@ mod tests {
 
     const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
 
-    /// The tables of a model, every row its number, after they were fitted.
+    /// The fitted tables of a model, whose rows were filled with their row numbers.
     fn fitted(model: &str, vocabulary: Vocabulary) -> (Config, Parameters) {
         let config = Config::open(&Path::new(MODELS).join(model)).unwrap();
         let (rows, width) = (config.text.vocabulary as i64, config.text.hidden as i64);

@@ -1,4 +1,4 @@
-//! The best weights by an evaluation during training, and when to stop waiting for better ones.
+//! The best weights by evaluations during training, and early stopping.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, EvalStrategy};
 use crate::step::measures::Measures;
 
-/// What may decide, by its name in the metrics.
+/// The metrics that may decide, by their names in `metrics.jsonl`.
 const METRICS: [&str; 6] = [
     "accuracy",
     "accuracy_text",
@@ -18,24 +18,24 @@ const METRICS: [&str; 6] = [
     "sfc_mean",
 ];
 
-/// What decides which weights are best.
+/// The criterion for the best weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Criterion {
     /// The name of the evaluation set.
     set: String,
     metric: &'static str,
     greater: bool,
-    /// Evaluations without a better one after which training stops.
+    /// The number of evaluations without a better one after which training stops.
     patience: Option<usize>,
-    /// What an evaluation must be better by to be waited for again.
+    /// Minimum improvement that resets the patience.
     threshold: f64,
 }
 
-/// The best so far.
+/// The best evaluation so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Best {
-    /// The metric; f32, which JSON keeps exactly.
+    /// The metric's value; f32, which JSON stores exactly.
     pub(crate) value: f32,
     /// The step it was measured after.
     pub(crate) step: usize,
@@ -44,10 +44,10 @@ pub(crate) struct Best {
 }
 
 impl Criterion {
-    /// What `config` asks for: nothing, unless it wants the best weights or is to stop early.
+    /// The criterion that `config` asks for; `None` if it neither keeps the best weights nor stops early.
     ///
     /// # Errors
-    /// A metric or a set that there is not.
+    /// An unknown metric or evaluation set, or no evaluations.
     pub fn of(config: &Config) -> Result<Option<Self>> {
         let key = match (
             config.load_best_model_at_end,
@@ -58,7 +58,7 @@ impl Criterion {
             _ => return Ok(None),
         };
         if config.eval_data.is_empty() || config.eval_strategy == Some(EvalStrategy::No) {
-            bail!("{key}: expected evaluations (eval_data) to judge by, got none");
+            bail!("{key}: expected evaluations (eval_data), got none");
         }
         let name = config.metric_for_best_model.as_deref().unwrap_or("loss");
         let (set, metric) = named(config, name)?;
@@ -73,7 +73,7 @@ impl Criterion {
         }))
     }
 
-    /// The best after an evaluation, and whether it is this one.
+    /// The best evaluation after this one, and whether it is this one.
     ///
     /// # Errors
     /// The evaluation has no such metric.
@@ -93,7 +93,7 @@ impl Criterion {
             return Ok((first, true));
         };
         let gain = match best.value.is_nan() && !value.is_nan() {
-            // Any number is better than what is none.
+            // Any number is better than NaN.
             true => f64::INFINITY,
             false => f64::from(value - best.value) * if self.greater { 1.0 } else { -1.0 },
         };
@@ -114,7 +114,7 @@ impl Criterion {
         Ok((best, better))
     }
 
-    /// Whether nothing better is waited for any more.
+    /// Whether the patience is exhausted.
     pub(crate) fn gives_up(&self, best: Option<Best>) -> bool {
         let waited = best.map_or(0, |best| best.waited);
         self.patience.is_some_and(|patience| waited >= patience)
@@ -123,7 +123,7 @@ impl Criterion {
     fn value(&self, results: &BTreeMap<String, Measures>) -> Result<f32> {
         let measures = serde_json::to_value(results.get(&self.set))?;
         let value = measures[self.metric].as_f64();
-        // JSON has no NaN: a loss that is none is null.
+        // JSON has no NaN: a NaN loss is null.
         if measures
             .get(self.metric)
             .is_some_and(serde_json::Value::is_null)
@@ -140,7 +140,8 @@ impl Criterion {
     }
 }
 
-/// The set and the metric that a name means: `accuracy`, `eval_accuracy`, or with the set's name before the metric's.
+/// The evaluation set and metric of a name: `accuracy` or `eval_accuracy`, prefixed with the set's name if there are
+/// several sets.
 fn named(config: &Config, name: &str) -> Result<(String, &'static str)> {
     let short = name.strip_prefix("eval_").unwrap_or(name);
     let metric = |name: &str| METRICS.into_iter().find(|metric| *metric == name);
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(Criterion::of(&Config::default()).unwrap(), None);
     }
 
-    /// The best's step, and how long nothing better came, after each value.
+    /// The best step and the number of evaluations since, after each value.
     fn judged(criterion: &Criterion, values: &[f64]) -> Vec<(usize, usize)> {
         let mut best = None;
         let steps = values.iter().enumerate().map(|(step, &loss)| {

@@ -1,5 +1,5 @@
-//! The losses, as formulas over one batch. d = reward(chosen) − reward(rejected); ℓ = −log σ(d), unless a margin or
-//! label smoothing is asked for.
+//! The losses, as formulas over one batch. d = reward(chosen) − reward(rejected); ℓ = −log σ(d) without margins and
+//! label smoothing.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -8,38 +8,38 @@ use crate::config::{Config, Sfc};
 /// ε of the shortcut-failure coefficient.
 const EPSILON: f64 = 1e-7;
 
-/// What the losses of a run are made of.
+/// The settings of a run's loss.
 #[derive(Clone, Debug)]
 pub struct Objective {
-    /// How the text-only branch bears on the main one.
+    /// How the text-only branch reweights the main loss.
     pub(crate) sfc: Sfc,
-    /// The share of pairs that are taken for labelled the wrong way round.
+    /// Assumed label-noise rate s.
     pub(crate) label_smoothing: f64,
-    /// How much the squared sum of a pair's rewards weighs.
+    /// Weight c of the squared sum of a pair's rewards.
     pub(crate) centering: f64,
 }
 
 /// The losses of pairs, all `[pairs]`.
 pub struct PairLoss {
-    /// What training minimises.
+    /// The loss that training minimises.
     pub(crate) total: Tensor,
-    /// ℓ of the branch that is trained alone, or of the main one.
+    /// ℓ of the only branch, or of the main one.
     pub(crate) main: Tensor,
     /// ℓ of the text-only branch.
     pub(crate) text: Option<Tensor>,
-    /// What ℓ of the main branch is weighted with.
+    /// The shortcut-failure coefficient, the weight of the main branch's ℓ.
     pub sfc: Option<Tensor>,
 }
 
 impl Default for Objective {
-    /// The published one.
+    /// The published objective.
     fn default() -> Self {
         Self::new(&Config::default())
     }
 }
 
 impl Objective {
-    /// That of a config.
+    /// The objective of a config.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             sfc: config.sfc,
@@ -48,8 +48,8 @@ impl Objective {
         }
     }
 
-    /// The loss of one branch, ℓ, from rewards [chosen, rejected, chosen, …]; `wanted` is the margin that each pair's
-    /// row asks for, [pairs].
+    /// The loss ℓ of one branch, from rewards `[chosen, rejected, chosen, …]`; `wanted` is the margin of each pair's row,
+    /// `[pairs]`.
     pub(crate) fn standard(&self, rewards: &Tensor, wanted: Option<&Tensor>) -> PairLoss {
         let main = self.pair_loss(&margins(rewards), wanted);
         PairLoss {
@@ -60,7 +60,7 @@ impl Objective {
         }
     }
 
-    /// The loss of two branches: the text-only one learns its own ℓ, the main one as [`Sfc`] says.
+    /// The loss of two branches: the text-only one minimises its own ℓ, the main one as [`Sfc`] says.
     pub fn shortcut_aware(
         &self,
         main: &Tensor,
@@ -88,7 +88,7 @@ impl Objective {
         }
     }
 
-    /// ℓ of margins d [pairs], with x = d − wanted: (1 − s) · −log σ(x) + s · −log σ(−x).
+    /// ℓ of margins d `[pairs]`, with x = d − wanted: (1 − s) · −log σ(x) + s · −log σ(−x).
     fn pair_loss(&self, margins: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let x = match wanted {
             Some(wanted) => margins - wanted,
@@ -111,7 +111,7 @@ impl Objective {
     }
 }
 
-/// Mean cross-entropy of the targets, over logits [k, vocabulary].
+/// Mean cross-entropy of the targets, over logits `[k, vocabulary]`.
 pub(crate) fn next_token(logits: &Tensor, targets: &Tensor) -> Tensor {
     logits.to_kind(Kind::Float).cross_entropy_loss(
         targets,
@@ -128,13 +128,13 @@ pub(crate) fn margins(rewards: &Tensor) -> Tensor {
     pairs.select(1, 0) - pairs.select(1, 1)
 }
 
-/// 1 for a pair whose margin is positive, 0 where it is negative, ½ for a tie.
+/// 1 for a positive margin, 0 for a negative one, ½ for a tie.
 pub(crate) fn preferred(margins: &Tensor) -> Tensor {
     (margins.sign() + 1.0) / 2.0
 }
 
-/// ε/2 + ℓ_text / (ε + ℓ_text + ℓ_main), a constant to the gradient. The published code adds half of ε outside the
-/// fraction, and so do we.
+/// ε/2 + ℓ_text / (ε + ℓ_text + ℓ_main), a constant to the gradient. As in the published code, half
+/// of ε is added outside the fraction.
 fn shortcut_failure(main: &Tensor, text: &Tensor) -> Tensor {
     let (main, text) = (main.detach(), text.detach());
     &text / (EPSILON + &text + main) + EPSILON / 2.0
@@ -179,7 +179,7 @@ mod tests {
         let got = values(got);
         assert_eq!(got.len(), expected.len());
         for (got, expected) in got.iter().zip(expected) {
-            // f32's rounding of numbers up to 20.
+            // f32 rounding of values up to 20.
             assert!((got - expected).abs() < 4e-6, "{got} {expected}");
         }
     }
@@ -219,7 +219,7 @@ mod tests {
         );
     }
 
-    /// Whatever the main branch makes of it, the text-only one learns its own ℓ.
+    /// The text-only branch minimises its own ℓ, whatever the main branch does.
     #[test]
     fn the_text_only_branch_learns_its_own_loss() {
         for sfc in [

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::step::loss::{self, PairLoss};
 
-/// What one optimizer step measured: means over its rows. `None` where the algorithm has no such measure.
+/// The measures of one optimizer step or evaluation: means over its rows. `None` if the algorithm has no such measure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measures {
     /// The loss that was minimised.
@@ -44,7 +44,7 @@ pub struct Measures {
     /// Standard deviation of its rewards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reward_std_text: Option<f64>,
-    /// Tokens that were computed, of both branches.
+    /// Computed tokens of all branches.
     #[serde(skip)]
     pub tokens: usize,
     /// The share of padding among the tokens of a training step.
@@ -59,13 +59,13 @@ pub struct Measures {
 }
 
 impl Measures {
-    /// One value per row of the measure `name`; none where the algorithm has no such measure.
+    /// One value per row of the measure `name`; empty if the algorithm has no such measure.
     pub(crate) fn spread_of(&self, name: &str) -> &[f64] {
         let found = self.distributions.iter().find(|(key, _)| *key == name);
         found.map_or(&[], |(_, values)| values)
     }
 
-    /// The scale of the rewards of each branch that has any.
+    /// Mean and deviation of the rewards of each branch.
     pub fn reward_scales(&self) -> [Option<RewardScale>; 2] {
         let scale = |mean: Option<f64>, std: Option<f64>| {
             Some(RewardScale {
@@ -80,7 +80,7 @@ impl Measures {
     }
 }
 
-/// Sums over rows, so that batches of different sizes weigh by their rows.
+/// Sums over rows: batches of different sizes are weighted by their rows.
 #[derive(Default)]
 pub(crate) struct Sums {
     pub(crate) total: Option<Tensor>,
@@ -161,7 +161,7 @@ impl Sums {
     }
 }
 
-/// Of the values themselves, not of what they are a sample of.
+/// Mean and population standard deviation.
 fn scale(values: &[f64]) -> Option<RewardScale> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;

@@ -17,17 +17,17 @@ struct Moments {
     steps: i32,
 }
 
-/// What tensors that are updated together share.
+/// The settings that tensors of one fused update share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     /// The bits of the learning rate.
     rate: u64,
     decays: bool,
-    /// Updates, this one included.
+    /// The number of updates, this one included.
     steps: i32,
 }
 
-/// The optimizer; its state grows as gradients arrive, so that a branch not yet trained has none.
+/// The optimizer. A tensor gets its state with its first gradient, so a branch that has not trained yet has none.
 pub struct AdamW {
     betas: (f64, f64),
     epsilon: f64,
@@ -36,7 +36,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// With the config's betas, epsilon and weight decay.
+    /// An optimizer with the config's betas, epsilon and weight decay.
     pub fn new(config: &Config) -> Self {
         Self {
             betas: (config.adam_beta1, config.adam_beta2),
@@ -46,8 +46,8 @@ impl AdamW {
         }
     }
 
-    /// One update of every tensor that has a gradient, at the rate that `rate` gives for its name; gradients are
-    /// scaled by `scale` first. The gradients may be changed.
+    /// Updates every tensor that has a gradient, at the rate that `rate` gives for its name. Gradients are scaled by
+    /// `scale` first, maybe in place.
     ///
     /// # Errors
     /// LibTorch's.
@@ -122,7 +122,7 @@ impl AdamW {
             .collect()
     }
 
-    /// How many updates every tensor has had.
+    /// The number of updates of every tensor.
     pub fn steps(&self) -> BTreeMap<String, i32> {
         self.moments
             .iter()
@@ -130,7 +130,10 @@ impl AdamW {
             .collect()
     }
 
-    /// Puts a saved state back.
+    /// Restores a saved state.
+    ///
+    /// # Errors
+    /// A tensor is missing.
     pub(crate) fn restore(
         &mut self,
         state: &Checkpoint,
@@ -161,7 +164,7 @@ fn gradients(parameters: &Parameters) -> impl Iterator<Item = (&str, &Tensor, Te
         .filter(|(_, _, gradient)| gradient.defined())
 }
 
-/// The norm of all gradients together.
+/// The global norm of all gradients.
 pub fn gradient_norm(parameters: &Parameters) -> f64 {
     no_grad(|| {
         let norms: Vec<Tensor> = gradients(parameters)
@@ -175,7 +178,7 @@ pub fn gradient_norm(parameters: &Parameters) -> f64 {
     })
 }
 
-/// The factor that brings a gradient of `norm` down to `limit`; 0 leaves it.
+/// The factor that clips a gradient of `norm` to `limit`; a limit of 0 means no clipping.
 pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if limit > 0.0 {
         (limit / (norm + 1e-6)).min(1.0)
@@ -184,7 +187,7 @@ pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     }
 }
 
-/// Forgets all gradients: a weight that the next pass does not reach is not updated.
+/// Removes all gradients: a weight that the next backward pass does not reach is not updated.
 pub fn forget_gradients(parameters: &Parameters) {
     parameters
         .trainable()
@@ -215,13 +218,13 @@ mod tests {
         }
     }
 
-    /// Other tests draw too: every tensor has a stream of its own.
+    /// Other tests draw too, so every tensor has its own stream.
     fn drawn(name: &str, index: u64, shape: &[i64]) -> Tensor {
         let stream = Stream::new(1, name, index);
         stream.torch(|| Tensor::randn(shape, (Kind::Float, Device::Cpu)))
     }
 
-    /// Weights after six steps, and what AdamW's formulas say of them in fp64; "late" has no gradient in half of them.
+    /// Weights after six steps, and their values by AdamW's formulas in fp64; "late" has no gradient in half the steps.
     fn trained() -> Vec<(Tensor, Tensor)> {
         let mut parameters = Parameters::new(Precision::Fp32);
         for (name, shape) in NAMES {
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_without_a_gradient_is_left_alone() {
+    fn a_weight_without_a_gradient_stays_unchanged() {
         let mut parameters = Parameters::new(Precision::Fp32);
         for name in ["reached", "not"] {
             parameters.insert(name.to_owned(), drawn(name, 0, &[2, 2]));
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_fp32_is_refused() {
+    fn other_types_than_fp32_are_refused() {
         let part = || Tensor::zeros([2], (Kind::Double, Device::Cpu));
         let (tensor, gradient, first, second) = (part(), part(), part(), part());
         let update = Update {

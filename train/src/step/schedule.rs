@@ -1,6 +1,6 @@
 //! The learning rate of every step: a linear ramp up to the peak, then the scheduler's shape down to its floor.
 //!
-//! Ramp and shapes are those of the Hugging Face schedulers; the floor is ours.
+//! Ramp and shapes equal the Hugging Face schedulers'; the floor is an addition.
 
 use std::f64::consts::PI;
 
@@ -10,9 +10,9 @@ use crate::step::phase::Phase;
 /// Learning rates of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// Of the main branch.
+    /// The main branch's.
     pub main: f64,
-    /// Of the text-only branch.
+    /// The text-only branch's.
     pub text: f64,
 }
 
@@ -21,15 +21,15 @@ pub struct Rates {
 pub struct Schedule {
     /// The highest rate.
     pub(crate) peak: f64,
-    /// Steps of the ramp; the first one's rate is 0.
+    /// Steps of the ramp, the first of which has a rate of 0.
     pub(crate) warmup: usize,
     /// Steps of the text-only branch alone, before the ramp.
     pub(crate) text_warmup: usize,
     /// All steps, the ramp's included.
     pub(crate) total: usize,
-    /// The lowest rate behind the ramp, as a share of the peak.
+    /// The lowest rate after the ramp, as a share of the peak.
     pub(crate) floor_ratio: f64,
-    /// The shape behind the ramp.
+    /// The shape after the ramp.
     pub(crate) kind: SchedulerKind,
 }
 
@@ -82,7 +82,7 @@ impl Schedule {
         }
     }
 
-    /// The rate that optimizer step `step` uses, counted from 0. Behind the last step it is the floor's.
+    /// The rate of optimizer step `step`, counted from 0. After the last step it stays at the floor.
     pub fn rate(&self, step: usize) -> f64 {
         self.peak * self.share(step)
     }
@@ -100,7 +100,7 @@ impl Schedule {
         }
     }
 
-    /// From 0 behind the ramp to 1 behind the last step.
+    /// From 0 after the ramp to 1 after the last step.
     fn progress(&self, step: usize) -> f64 {
         let steps = self.total.saturating_sub(self.warmup).max(1);
         (step - self.warmup).min(steps) as f64 / steps as f64

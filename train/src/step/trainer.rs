@@ -1,4 +1,4 @@
-//! One optimizer step, and the measures taken on the way.
+//! One optimizer step and its measures.
 
 use std::rc::Rc;
 
@@ -19,15 +19,15 @@ use crate::step::measures::{Measures, Sums, accumulate};
 use crate::step::optimizer::{AdamW, clip_factor, forget_gradients, gradient_norm};
 use crate::step::schedule::Rates;
 
-/// Branches, optimizer and what a step needs to know of the config.
+/// The branches, the optimizer and the settings of a step.
 pub struct Trainer {
     /// The networks.
     pub models: Branches<Model>,
     /// Their weights.
     pub parameters: Rc<Parameters>,
-    /// Its optimizer.
+    /// The optimizer.
     pub optimizer: AdamW,
-    /// Optimizer steps taken before, the warm-up's included: randomness depends on them.
+    /// The number of steps taken, warm-up included: randomness depends on it.
     pub(crate) taken: usize,
     objective: Objective,
     config: Config,
@@ -47,10 +47,10 @@ impl Trainer {
         }
     }
 
-    /// Forward and backward over the step's batches, one clip over both branches, one update.
+    /// Forward and backward over the step's batches, one clip over all branches, one update.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite: the rows are named, and the weights are as they were.
+    /// A loss or gradient that is not finite: the rows are named, and the weights stay unchanged.
     pub fn step(&mut self, batches: &[Batch], rates: Rates) -> Result<Measures> {
         let (measures, losses) = self.backward(batches)?;
         let norm = gradient_norm(&self.parameters);
@@ -65,11 +65,10 @@ impl Trainer {
         Ok(measures)
     }
 
-    /// Leaves in the weights the gradients of the mean loss over all rows; measures, and the loss of each batch that has
-    /// rows.
+    /// Computes the gradients of the mean loss over all rows. Returns measures, and the loss of each batch that has rows.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Inputs that do not fit the model, or LibTorch's.
     pub fn backward(&self, batches: &[Batch]) -> Result<(Measures, Vec<Tensor>)> {
         let batches = filled(batches);
         let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
@@ -93,7 +92,7 @@ impl Trainer {
         Ok((measures, losses))
     }
 
-    /// Takes the step whose gradients, of this norm together, are in the weights.
+    /// Updates the weights by their gradients, which have this global norm.
     fn update(&mut self, norm: f64, rates: Rates) -> Result<()> {
         let rate = |name: &str| match Branch::of(name) {
             Branch::Main => rates.main,
@@ -105,7 +104,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// The measures of batches that are not trained on.
+    /// The measures of evaluation batches.
+    ///
+    /// # Errors
+    /// A batch that cannot be read, or LibTorch's.
     pub(crate) fn evaluate(
         &self,
         batches: impl Iterator<Item = Result<Batch>>,
@@ -122,7 +124,7 @@ impl Trainer {
         sums.means(rows)
     }
 
-    /// What both branches read of these batches, and the share of the work that sharing saves.
+    /// The input of all branches in these batches, and the share of the work that sharing saves.
     fn load(&self, batches: &[&Batch]) -> (Workload, Option<f64>) {
         let of = |inputs: fn(&Batch) -> &Option<Inputs>| -> Workload {
             let inputs = batches.iter().filter_map(|batch| inputs(batch).as_ref());
@@ -190,7 +192,7 @@ fn filled(batches: &[Batch]) -> Vec<&Batch> {
     batches.iter().filter(|batch| batch.rows() > 0).collect()
 }
 
-/// Names the rows of the batches whose own loss is not finite; where only the gradient is not, those of the step.
+/// Names the rows of the batches whose loss is not finite, or of all batches if only the gradient is not finite.
 fn not_finite(measures: &Measures, batches: &[&Batch], losses: &[Tensor]) -> Error {
     let is_finite = |loss: &Tensor| loss.double_value(&[]).is_finite();
     let is_suspect = |loss: &Tensor| measures.loss.is_finite() || !is_finite(loss);
@@ -202,7 +204,7 @@ fn not_finite(measures: &Measures, batches: &[&Batch], losses: &[Tensor]) -> Err
         .flat_map(|(batch, _)| batch.places.iter().map(String::as_str))
         .collect();
     anyhow!(
-        "the loss is {} and the gradient norm {}: the weights are left as they were before these rows: {} \
+        "the loss is {} and the gradient norm {}: the weights are unchanged since before these rows: {} \
          (is learning_rate too high?)",
         measures.loss,
         measures.grad_norm.unwrap_or(f64::NAN),

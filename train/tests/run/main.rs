@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod dry_run;
 mod events;
+mod format;
 mod interruption;
 mod lora;
 mod not_finite;

@@ -151,39 +151,49 @@ impl Attention<'_> {
     fn run_task(
         &self,
         features: CpuFeatures,
-        task: Task,
+        mut task: Task,
         packed: &[PackedHead],
         scratch: &mut TaskScratch,
     ) {
         let AttentionShape {
-            heads,
-            kv_heads,
-            head_size,
-            ..
+            heads, kv_heads, ..
         } = self.shape;
-        let stride = heads * head_size;
-        scratch.queries.resize(QUERIES * pairs(head_size), 0);
+        let packed = &packed[task.row * kv_heads..][..kv_heads];
         for head in 0..heads {
-            let packed = &packed[task.row * kv_heads + head / (heads / kv_heads)];
-            let mut first = 0;
-            for block in task.blocks {
-                self.pair_up(task.row, head, block, &mut scratch.queries);
-                let of_head = Head {
-                    queries: &scratch.queries,
-                    count: block.queries.len(),
-                    size: head_size,
-                    keys: &packed.keys,
-                    values: &packed.values,
-                    visible: &block.visible,
-                    scale: 1.0 / (head_size as f32).sqrt(),
-                };
-                let mut into = Output {
-                    values: &mut task.output[first * stride + head * head_size..],
-                    stride,
-                };
-                dispatch::run(features, &of_head, &mut scratch.head, &mut into);
-                first += block.queries.len();
-            }
+            let served = &packed[head / (heads / kv_heads)];
+            self.run_head(features, &mut task, (head, served), scratch);
+        }
+    }
+
+    /// All of the task's blocks for one head of queries, with its keys and values.
+    fn run_head(
+        &self,
+        features: CpuFeatures,
+        task: &mut Task,
+        (head, packed): (usize, &PackedHead),
+        scratch: &mut TaskScratch,
+    ) {
+        let size = self.shape.head_size;
+        let stride = self.shape.heads * size;
+        scratch.queries.resize(QUERIES * pairs(size), 0);
+        let mut first = 0;
+        for block in task.blocks {
+            self.pair_up(task.row, head, block, &mut scratch.queries);
+            let of_block = Head {
+                queries: &scratch.queries,
+                count: block.queries.len(),
+                size,
+                keys: &packed.keys,
+                values: &packed.values,
+                visible: &block.visible,
+                scale: 1.0 / (size as f32).sqrt(),
+            };
+            let mut into = Output {
+                values: &mut task.output[first * stride + head * size..],
+                stride,
+            };
+            dispatch::run(features, &of_block, &mut scratch.head, &mut into);
+            first += block.queries.len();
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Scratch {
     sums: [f32; QUERIES],
 }
 
-/// Where weighted sums go: a row for each query, `stride` values apart.
+/// Where weighted sums go: a row for each query, one every `stride` values.
 pub(super) struct Output<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) stride: usize,

@@ -1,6 +1,6 @@
-//! Linear layers of 8-bit integers, and rows of values quantized for them. A row's scale, a layer's scales and its bias are applied in the same pass as the products,
-//! and every row has a scale of its own: an output does not depend on the rows next to it. Sums are exact, so that all CPUs
-//! compute the same bits.
+//! Linear layers of 8-bit integers, and rows of values quantized for them. A row's scale, a layer's scales and its bias are
+//! applied in the same pass as the products. Every row has its own scale: an output does not depend on the other rows. Sums
+//! are exact, so that all CPUs compute the same bits.
 
 mod dispatch;
 mod dot;

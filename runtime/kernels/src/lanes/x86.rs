@@ -1,7 +1,7 @@
 //! Registers of AVX-512 with its dot products of bf16 pairs, and of AVX2.
 //!
-//! A register's field is private and every constructor takes the token of its instructions. So whoever holds a register, or
-//! the token, may execute them.
+//! A register's field is private and every constructor takes the token of its instructions: a register proves them, as the
+//! token does.
 
 #![allow(unsafe_code)]
 

@@ -1,0 +1,37 @@
+//! `--format` and `dataset_format`: the format of rows whose keys do not tell it.
+
+use std::fs;
+
+use crate::support::Run;
+
+/// The pairs of `Run::new`'s rows, each with a key of another format.
+#[test]
+fn a_named_format_is_recorded_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.jsonl");
+    let row = r#"{"prompt": "p", "chosen": "a", "rejected": "b", "rejected_response": "c"}"#;
+    fs::write(&rows, format!("{row}\n").repeat(4)).unwrap();
+    let path = rows.display();
+    let run = Run::new(&format!(
+        "dataset_path: {path}\neval_data: {{dev: {path}}}\nmax_steps: 1"
+    ));
+    let said = run.refuse(&[]);
+    assert!(said.contains("keys of two formats"), "{said}");
+    let output = run.train(&["--format", "pairwise"]);
+    assert!(output.status.success(), "{output:?}");
+    let resolved = fs::read_to_string(run.last().join("config.resolved.yaml")).unwrap();
+    assert!(
+        resolved.contains("\ndataset_format: pairwise\n"),
+        "{resolved}"
+    );
+    let said = run.refuse(&["--set", "dataset_format=trl"]);
+    assert!(
+        said.contains("the run was started with another dataset_format"),
+        "{said}"
+    );
+    let said = run.refuse(&["--format", "csv"]);
+    assert!(
+        said.contains("pairwise") && said.contains("--format"),
+        "{said}"
+    );
+}
