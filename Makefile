@@ -1,7 +1,7 @@
 # The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test bench lint
+.PHONY: help setup build demo study test bench real lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ bench: build ## speed of scoring and training compared with PyTorch and transfor
 	cargo build --release -p seeward-train --example step
 	@scripts/bench/runtime.py --full 24
 	@scripts/bench/train.py
+
+real: build ## errors of every precision on a small published language model, which it fetches; out/real/
+	@python3 scripts/setup.py --peer --real
+	@scripts/bench/real.py
 
 lint: setup ## format, clippy and rustdoc without warnings, and cargo-deny if it is installed
 	cargo fmt --check

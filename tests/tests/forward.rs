@@ -1,8 +1,8 @@
-//! Rewards compared with the published implementation, in LibTorch and in ONNX Runtime, alone and packed.
+//! Rewards against the published implementation, through LibTorch and through ONNX Runtime, alone and packed.
 //!
 //! Tolerance: 1e-4 · max(1, |reward|). Correct fp32 evaluations of the golden set differ by less than 1e-5 among each
 //! other; replacing any one tensor by its neutral value moves rewards by 7e-3 or more. Rows with a JPEG get 0.05,
-//! since decoders differ by a grey level in a few pixels.
+//! since decoders differ by a grey level here and there.
 
 use std::borrow::Cow;
 use std::fs;
@@ -38,7 +38,7 @@ const MODELS: [&str; 9] = [
     "qwen2_tied",
     "vit6b",
 ];
-/// The models with golden rewards under other settings.
+/// Those with golden rewards under other settings.
 const OVERRIDDEN: [&str; 2] = ["internlm2", "qwen2"];
 const MODES: [(&str, InputMode); 3] = [
     ("full", InputMode::Full),
@@ -124,7 +124,7 @@ fn read_cases(model: &str, results: &Value, key: &str) -> Vec<Case> {
     results.iter().map(case).collect()
 }
 
-/// Neighbours of one row, so that each conversation shares its row with another branch.
+/// Neighbours in one row, so that each conversation is a branch next to another.
 fn neighbours(cases: &[Case]) -> Vec<[&Case; 2]> {
     cases
         .windows(2)
@@ -176,7 +176,7 @@ impl LibTorch {
         self.try_inputs(pairs, packed).expect("inputs")
     }
 
-    /// Pairs packed into one row each, or (as the same image under two names) in separate rows.
+    /// Pairs: each packed into one row, or (as the same image under two names) in two separate rows.
     fn try_inputs(&self, pairs: &[[&Case; 2]], packed: bool) -> seeward_models::Result<Inputs> {
         let line = |[a, b]: &[&Case; 2]| {
             let other_name = b
@@ -223,7 +223,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
     // Scaled by their lengths, neighbours share little.
     if torch.preprocessor.mode != InputMode::TextOnly && torch.preprocessor.rope.scaling.is_none() {
         assert_eq!(
-            (packed.forest.rows, separate.forest.rows),
+            (packed.forest.rows(), separate.forest.rows()),
             (pairs.len(), 2 * pairs.len()),
             "{name}"
         );
@@ -308,7 +308,7 @@ fn onnx_agrees(name: &str, cases: &[Case], model: &RewardModel) {
     assert!(usage.images_encoded <= rows as u64, "{name}: {usage:?}");
 }
 
-/// The number of rows, and the cost of scoring them packed.
+/// The number of rows, and what scoring them packed took.
 fn onnx_rewards_agree(name: &str, cases: &[Case], model: &RewardModel) -> (usize, Usage) {
     let by_row: Vec<Vec<&Case>> = cases
         .chunk_by(|a, b| a.row == b.row)
@@ -324,7 +324,7 @@ fn onnx_rewards_agree(name: &str, cases: &[Case], model: &RewardModel) -> (usize
         case.check(&format!("ONNX Runtime {name} packed"), *packed);
         case.check(&format!("ONNX Runtime {name} alone"), *alone);
         assert_close(
-            &format!("{name}: packed compared with alone"),
+            &format!("{name}: packed against alone"),
             &[*packed],
             &[*alone],
             Tolerance::reward(1e-5, *alone),
@@ -353,7 +353,7 @@ fn exported_rewards_are_the_published_ones() {
     );
 }
 
-/// The golden set's other settings: a few rows of a model for each.
+/// The golden set's other settings: a few rows of a model under each.
 #[test]
 fn other_settings_give_the_published_rewards() {
     for name in OVERRIDDEN {
@@ -414,7 +414,7 @@ fn exported_with(name: &str, keys: &Map<String, Value>) -> RewardModel {
     exported_from(folder.path(), Branch::Main, InputMode::Full, max_length)
 }
 
-/// The published code silently drops embeddings if the cut is inside the image; here that is an error.
+/// The published code drops embeddings in silence when the cut falls inside the image; here that is an error.
 fn refused(cases: &[Case], torch: &LibTorch, onnx: &RewardModel) {
     for case in cases {
         let trained = torch.try_inputs(&[[case, case]], true).err();
@@ -429,7 +429,7 @@ fn refused(cases: &[Case], torch: &LibTorch, onnx: &RewardModel) {
     }
 }
 
-/// The chat model has no score head: its golden rewards are of one with a simple formula.
+/// The chat model has no score head: its golden rewards are of one that is easily made.
 #[test]
 fn a_chat_model_with_a_head_gives_the_published_rewards() {
     let (chat, folder) = ("internlm2_plain", tempfile::tempdir().expect("a folder"));
@@ -456,7 +456,7 @@ fn a_chat_model_with_a_head_gives_the_published_rewards() {
     }
 }
 
-/// Both engines widen 16-bit weights on disk to the same values, close to the original ones.
+/// Both engines widen 16-bit weights on disk to the same numbers, near those that they were made from.
 #[test]
 fn weights_on_disk_may_be_of_16_bits() {
     let cases = cases("qwen2", "full", "reward");
@@ -484,12 +484,12 @@ fn weights_on_disk_may_be_of_16_bits() {
             );
             furthest = furthest.max((reward - case.reward).abs());
         }
-        // Rounding is visible, and moves rewards less than a whole run in bf16 (0.03).
+        // Rounding shows, and moves rewards less than a whole run in bf16 does (0.03).
         assert!((1e-5..0.1).contains(&furthest), "{dtype:?}: {furthest}");
     }
 }
 
-/// Replaces a link by a file of weights.
+/// Writes weights in the place of a link.
 fn write_weights(weights: &Checkpoint, folder: &Path, dtype: Dtype) {
     let tensor = |(name, info): (&str, &TensorInfo)| {
         let values = weights.read_f32(name).expect("a tensor").into_iter();
@@ -523,7 +523,7 @@ fn link(model: &Path, folder: &Path) {
     }
 }
 
-/// The exempt rows: a pad token in the text is an ordinary token, and the reward is read at the last token.
+/// The exempt rows: a pad token written in the text is a token like any other, and the reward is read at the last one.
 #[test]
 fn a_literal_pad_token_moves_no_reward() {
     for name in MODELS {
@@ -538,7 +538,7 @@ fn a_literal_pad_token_moves_no_reward() {
             let reward = torch.rewards(&torch.inputs(&[[case, case]], true))[0];
             let exported = score(&onnx, &[request(&[case])]).0;
             assert_close(name, &exported, &[reward], Tolerance::reward(1e-4, reward));
-            // The published reward, of a token in the middle of the text, differs.
+            // The published reward, of a token in the middle of the text, is another one.
             assert!((reward - case.reward).abs() > 1e-3, "{reward} {case:?}");
         }
         // Llama's pad token is in none of the texts.
@@ -547,7 +547,7 @@ fn a_literal_pad_token_moves_no_reward() {
 }
 
 #[test]
-fn all_golden_cases_exist() {
+fn the_golden_cases_are_all_there() {
     assert_eq!(cases("qwen2", "full", "reward").len(), 17);
     assert!(neighbours(&cases("qwen2", "full", "reward")).len() >= 8);
 }
