@@ -14,6 +14,7 @@ pub mod image;
 pub mod kinds;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod prompt;
 pub mod rope;
 pub mod sample;
