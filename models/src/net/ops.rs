@@ -32,6 +32,10 @@ pub enum Activation {
 
 /// An interpreter. Weights are fetched by name, relative to the open scopes; `name` of a layer is completed by
 /// `.weight` and `.bias`. A linear runs in its weight's dtype; norms are computed in f32.
+///
+/// # Errors
+/// Every operation returns its interpreter's errors: a weight that is missing or of another shape, or the engine's refusal.
+#[allow(clippy::missing_errors_doc)] // Stated once, above.
 pub trait Ops: Sized {
     /// A value of the network.
     type T: Clone + 'static;
