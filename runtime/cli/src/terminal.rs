@@ -79,7 +79,6 @@ pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use anyhow::Context;

@@ -125,7 +125,6 @@ fn check_files(input: &Path, output: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use seeward_runtime::Device;

@@ -210,7 +210,6 @@ fn in_order<T>(incoming: Receiver<(u64, T)>) -> impl Iterator<Item = T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
