@@ -48,7 +48,7 @@ pub struct Manifest {
     pub work: ModelFlops,
     /// Template, image tokens per tile, length limit.
     pub prompt: PromptSettings,
-    /// How pictures become tiles.
+    /// How images become tiles.
     pub tiles: TileSettings,
     /// What of a request the model sees.
     pub input_mode: InputMode,

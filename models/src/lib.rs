@@ -7,15 +7,17 @@ pub mod checkpoint;
 pub mod config;
 pub mod contract;
 mod error;
+mod family;
 pub mod forest;
 pub mod hash;
 pub mod image;
 pub mod kinds;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod prompt;
 pub mod rope;
 pub mod sample;
 pub mod tokenizer;
 
-pub use error::{Error, Result};
+pub use error::{Error, ImageFault, Result, Text};

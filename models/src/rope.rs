@@ -3,6 +3,7 @@
 //! A run's table is a block of rows for every length that scales differently, one below the other; a token's position id
 //! is its row. Where scaling does not depend on the length there is one block, and position ids are positions.
 
+use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -69,15 +70,13 @@ pub struct RopeBlock {
     pub positions: usize,
 }
 
-/// Cosines and sines, row-major f32 [entries, head_dim / 2].
+/// Cosines and sines by position, f32 [entries, head_dim / 2].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RopeTables {
     /// Cosines.
-    pub cos: Vec<f32>,
+    pub cos: Array2<f32>,
     /// Sines.
-    pub sin: Vec<f32>,
-    /// Rows.
-    pub entries: usize,
+    pub sin: Array2<f32>,
 }
 
 impl RopeSettings {
@@ -131,21 +130,20 @@ impl RopeSettings {
 
     /// The blocks one below the other: angle = position · frequency, every step in f32 as the published code computes it.
     pub fn tables(&self, blocks: &[RopeBlock]) -> RopeTables {
-        let mut tables = RopeTables::default();
-        let stretch = self.stretch();
+        let entries = blocks.iter().map(|block| block.positions).sum();
+        let mut angles = Array2::zeros([entries, self.head_dim / 2]);
+        let mut rows = angles.rows_mut().into_iter();
         for block in blocks {
-            let frequencies = self.frequencies(block.length);
-            let angles =
-                || (0..block.positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
-            tables
-                .cos
-                .extend(angles().map(|angle| angle.cos() * stretch));
-            tables
-                .sin
-                .extend(angles().map(|angle| angle.sin() * stretch));
-            tables.entries += block.positions;
+            let frequencies = Array1::from(self.frequencies(block.length));
+            for (position, mut row) in (0..block.positions).zip(&mut rows) {
+                row.assign(&(position as f32 * &frequencies));
+            }
         }
-        tables
+        let stretch = self.stretch();
+        RopeTables {
+            cos: angles.mapv(|angle: f32| angle.cos() * stretch),
+            sin: angles.mapv(|angle: f32| angle.sin() * stretch),
+        }
     }
 
     /// One frequency for each pair of a head, for conversations scaled by `length`.
@@ -237,6 +235,8 @@ fn llama3(frequency: f32, factor: f64, (low, high): (f64, f64), original_positio
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Axis, concatenate};
+
     use super::*;
 
     fn settings(scaling: Option<RopeScaling>) -> RopeSettings {
@@ -306,7 +306,10 @@ mod tests {
             positions: 1,
         };
         // sqrt(1 + ln(100) / ln(10)), at position 0, where the cosine is 1.
-        close(&rope.tables(&[block]).cos, &[3f64.sqrt(); 4]);
+        close(
+            &rope.tables(&[block]).cos.flatten().to_vec(),
+            &[3f64.sqrt(); 4],
+        );
     }
 
     #[test]
@@ -316,9 +319,10 @@ mod tests {
         let (first, second) = (block(100, 3), block(150, 2));
         let both = rope.tables(&[first, second]);
         let (a, b) = (rope.tables(&[first]), rope.tables(&[second]));
-        assert_eq!(both.entries, 5);
-        assert_eq!(both.cos, [a.cos, b.cos].concat());
-        assert_eq!(both.sin, [a.sin, b.sin].concat());
+        assert_eq!(both.cos.dim(), (5, 4));
+        let rows = |a: &Array2<f32>, b: &Array2<f32>| concatenate(Axis(0), &[a.view(), b.view()]);
+        assert_eq!(both.cos, rows(&a.cos, &b.cos).expect("equal widths"));
+        assert_eq!(both.sin, rows(&a.sin, &b.sin).expect("equal widths"));
         assert_ne!(
             rope.tables(&[block(100, 2)]).sin,
             rope.tables(&[second]).sin

@@ -1,6 +1,6 @@
-//! Pictures against golden numbers of Pillow 9.5 and the published preprocessing, and against broken files.
+//! Images against golden numbers of Pillow 9.5 and the published preprocessing, and against broken files.
 //!
-//! The golden file gives, as the first 16 hex digits of a sha256, the decoded RGB bytes of every picture and every tile
+//! The golden file gives, as the first 16 hex digits of a sha256, the decoded RGB bytes of every image and every tile
 //! of it under 18 settings.
 
 #![allow(clippy::unwrap_used)]
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess/");
 
-/// The only pictures whose pixels depend on the decoder's arithmetic, each with its mean and largest distance from what
+/// The only images whose pixels depend on the decoder's arithmetic, each with its mean and largest distance from what
 /// libjpeg-turbo made of it, in levels of 0..255: as measured, the mean rounded up.
 const JPEGS: [(&str, f64, u8); 8] = [
     ("cmyk.jpg", 0.01, 1),
@@ -87,7 +87,7 @@ fn is_jpeg(file: &str) -> bool {
     file == "truncated.jpg" || JPEGS.iter().any(|(name, ..)| *name == file)
 }
 
-/// The picture as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of a JPEG.
+/// The image as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of a JPEG.
 fn as_pillow_decodes(file: &str) -> Rgb {
     if is_jpeg(file) {
         read_image(&format!("decoded/{file}.png"))
@@ -108,8 +108,8 @@ fn settings(image_size: u32, max_tiles: u32) -> TileSettings {
 }
 
 fn tile_hashes(tiles: &Tiles) -> Vec<String> {
-    let bytes = tiles.size as usize * tiles.size as usize * 3;
-    tiles.pixels.chunks(bytes).map(hash).collect()
+    let tiles = tiles.outer_iter();
+    tiles.map(|tile| hash(tile.as_slice().unwrap())).collect()
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_file_is_measured_as_it_would_be_decoded() {
         "{error}"
     );
     let error = written("text.png", b"text").unwrap_err();
-    assert!(error.contains("text.png: not a picture"), "{error}");
+    assert!(error.contains("text.png: not an image"), "{error}");
     let missing = file_dimensions(&folder.path().join("none.png"), 1).unwrap_err();
     assert!(
         missing.to_string().contains("none.png: No such file"),
@@ -190,7 +190,7 @@ fn jpegs_decode_close_to_pillows_pixels() {
     }
 }
 
-/// Mean and largest distance between the samples of two pictures of one size.
+/// Mean and largest distance between the samples of two images of one size.
 fn distance(a: &Rgb, b: &Rgb) -> (f64, u8) {
     assert_eq!((a.width(), a.height()), (b.width(), b.height()));
     let distances = a
@@ -206,25 +206,26 @@ fn distance(a: &Rgb, b: &Rgb) -> (f64, u8) {
 }
 
 #[test]
-fn every_picture_is_tiled_as_published() {
+fn every_image_is_tiled_as_published() {
     let golden: Golden = golden("golden.json");
     for image in golden.images {
-        let picture = as_pillow_decodes(&image.file);
-        assert_eq!(hash(picture.pixels()), image.decoded, "{}", image.file);
+        let decoded = as_pillow_decodes(&image.file);
+        assert_eq!(hash(decoded.pixels()), image.decoded, "{}", image.file);
         for tiling in image.tilings {
-            check_tiling(&image.file, &picture, &tiling);
+            check_tiling(&image.file, &decoded, &tiling);
         }
     }
 }
 
-fn check_tiling(file: &str, picture: &Rgb, tiling: &GoldenTiling) {
+fn check_tiling(file: &str, image: &Rgb, tiling: &GoldenTiling) {
     let place = format!("{file} {:?}", tiling.settings);
-    let tiles = tiles(picture, &tiling.settings).unwrap();
+    let tiles = tiles(image, &tiling.settings).unwrap();
     assert_eq!(tile_hashes(&tiles), tiling.tiles, "{place}");
-    assert_eq!(tiles.count, tiling.tiles.len(), "{place}");
-    assert_eq!(tiles.size, tiling.settings.image_size, "{place}");
-    let thumbnails = tiles.count - tiling.grid[0] * tiling.grid[1];
-    let expected = tiling.settings.dynamic && tiling.settings.use_thumbnail && tiles.count > 1;
+    let (count, side) = (tiles.dim().0, tiling.settings.image_size as usize);
+    assert_eq!(count, tiling.tiles.len(), "{place}");
+    assert_eq!(tiles.shape()[1..], [side, side, 3], "{place}");
+    let thumbnails = count - tiling.grid[0] * tiling.grid[1];
+    let expected = tiling.settings.dynamic && tiling.settings.use_thumbnail && count > 1;
     assert_eq!(thumbnails, usize::from(expected), "{place}");
 }
 
@@ -266,11 +267,11 @@ fn every_grid_has_the_published_number_of_tiles() {
 fn normalised_pixels_are_the_published_ones() {
     for case in golden::<Vec<GoldenNormalization>>("normalize.json") {
         let whole = settings(case.image_size, 1).one_tile();
-        let pixels = tiles(&read_image(&case.image), &whole).unwrap().pixels;
+        let tiles = tiles(&read_image(&case.image), &whole).unwrap();
         let (mean, std) = (case.normalize_type.mean(), case.normalize_type.std());
         for (i, expected) in case.first_values.iter().enumerate() {
             let (channel, pixel) = (i / 4, i % 4);
-            let value = f32::from(pixels[pixel * 3 + channel]) / 255.0;
+            let value = f32::from(tiles[(0, 0, pixel, channel)]) / 255.0;
             let value = (value - mean[channel]) / std[channel];
             assert_eq!(
                 value, *expected,
@@ -290,41 +291,41 @@ fn normalizations_are_written_in_lower_case() {
 }
 
 #[test]
-fn the_white_picture_stays_white_and_one_tile() {
+fn the_white_image_stays_white_and_one_tile() {
     let one = settings(448, 12).one_tile();
     let tiles = tiles(&Rgb::white(), &one).unwrap();
-    assert_eq!((tiles.count, tiles.pixels.len()), (1, 448 * 448 * 3));
-    assert!(tiles.pixels.iter().all(|&value| value == 255));
+    assert_eq!(tiles.dim(), (1, 448, 448, 3));
+    assert!(tiles.iter().all(|&value| value == 255));
 }
 
 #[test]
-fn a_picture_as_large_as_its_tile_is_copied() {
-    let picture = read_image("images/rgb.png");
-    let tiles = tiles(&picture, &settings(256, 1)).unwrap();
-    assert_eq!(tiles.pixels, picture.pixels());
+fn an_image_as_large_as_its_tile_is_copied() {
+    let image = read_image("images/rgb.png");
+    let tiles = tiles(&image, &settings(256, 1)).unwrap();
+    assert_eq!(tiles.as_slice().unwrap(), image.pixels());
 }
 
 #[test]
-fn extreme_pictures_are_squeezed() {
+fn extreme_images_are_squeezed() {
     for (width, height) in [(MAX_SIDE, 1), (1, MAX_SIDE)] {
         let mut pixels = vec![9; MAX_SIDE as usize * 3];
         pixels[0] = 10;
-        let picture = Rgb::new(width, height, pixels).unwrap();
-        let tiles = tiles(&picture, &settings(28, 12)).unwrap();
-        assert_eq!(tiles.count, 13);
-        assert!(tiles.pixels.iter().all(|&value| value == 9));
+        let image = Rgb::new(width, height, pixels).unwrap();
+        let tiles = tiles(&image, &settings(28, 12)).unwrap();
+        assert_eq!(tiles.dim().0, 13);
+        assert!(tiles.iter().all(|&value| value == 9));
     }
 }
 
 #[test]
 fn settings_that_would_take_all_memory_are_refused() {
-    let picture = Rgb::white();
+    let image = Rgb::white();
     for (image_size, max_tiles, problem) in [
         (0, 1, "image_size"),
         (5000, 1, "image_size"),
         (448, 2000, "max_tiles"),
     ] {
-        let error = tiles(&picture, &settings(image_size, max_tiles)).unwrap_err();
+        let error = tiles(&image, &settings(image_size, max_tiles)).unwrap_err();
         assert!(error.to_string().starts_with(problem), "{error}");
     }
     let strip = Rgb::new(20_000, 1, vec![0; 60_000]).unwrap();
@@ -343,12 +344,9 @@ fn settings_that_would_take_all_memory_are_refused() {
 fn rgb_has_as_many_bytes_as_pixels() {
     assert!(Rgb::new(2, 3, vec![0; 18]).is_ok());
     let error = Rgb::new(2, 3, vec![0; 17]).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "a picture of 2 x 3 RGB pixels takes 18 bytes, got 17"
-    );
+    assert_eq!(error, "an image of 2 x 3 RGB pixels takes 18 bytes, got 17");
     let error = Rgb::new(0, 3, vec![]).unwrap_err().to_string();
-    assert_eq!(error, "expected a picture of at least one pixel, got 0 x 3");
+    assert_eq!(error, "expected an image of at least one pixel, got 0 x 3");
 }
 
 fn decode_error(bytes: &[u8]) -> String {
@@ -356,12 +354,12 @@ fn decode_error(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_picture_is_refused() {
+fn what_is_no_image_is_refused() {
     let tiff = b"II*\0\x08\0\0\0\0\0\0\0\0\0\0\0";
-    let unknown = "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP";
+    let unknown = "not an image of a known format: expected PNG, JPEG, WebP, GIF or BMP";
     for (bytes, expected) in [
-        (&b""[..], "expected a picture, got an empty file"),
-        (b"no picture at all", unknown),
+        (&b""[..], "expected an image, got an empty file"),
+        (b"no image at all", unknown),
         (tiff, unknown),
     ] {
         assert_eq!(decode_error(bytes), expected);

@@ -1,4 +1,4 @@
-//! What holds for any input: rows, lines, pictures, tensors.
+//! What holds for any input: rows, lines, images, tensors.
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Cow;
@@ -131,13 +131,12 @@ proptest! {
         (width, height) in (1..300_u32, 1..300_u32),
         color in any::<[u8; 3]>(),
     ) {
-        let picture = Rgb::new(width, height, color.repeat((width * height) as usize)).unwrap();
-        let tiles = tiles(&picture, &settings).unwrap();
-        prop_assert_eq!(tiles.count, tile_count(width, height, &settings));
-        let bytes = tiles.count * (settings.image_size * settings.image_size * 3) as usize;
-        prop_assert_eq!((tiles.size, tiles.pixels.len()), (settings.image_size, bytes));
-        let thumbnail = usize::from(settings.dynamic && settings.use_thumbnail && tiles.count > 1);
-        let grid = tiles.count - thumbnail;
+        let image = Rgb::new(width, height, color.repeat((width * height) as usize)).unwrap();
+        let tiles = tiles(&image, &settings).unwrap();
+        let (count, side) = (tile_count(width, height, &settings), settings.image_size as usize);
+        prop_assert_eq!(tiles.dim(), (count, side, side, 3));
+        let thumbnail = usize::from(settings.dynamic && settings.use_thumbnail && count > 1);
+        let grid = count - thumbnail;
         let ranges = settings.dynamic && (1..=settings.max_tiles).contains(&settings.min_tiles);
         let (fewest, most) = match ranges {
             true => (settings.min_tiles as usize, settings.max_tiles as usize),
@@ -145,7 +144,8 @@ proptest! {
         };
         prop_assert!((fewest..=most).contains(&grid), "{} tiles", grid);
         if settings.dynamic || !settings.pad2square {
-            prop_assert!(tiles.pixels.chunks(3).all(|pixel| pixel == color));
+            let mut pixels = tiles.rows().into_iter();
+            prop_assert!(pixels.all(|pixel| pixel.iter().eq(&color)));
         }
     }
 }

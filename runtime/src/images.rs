@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 use rayon::prelude::*;
+use seeward_models::ImageFault;
 use seeward_models::image::{Rgb, TileSettings, Tiles, decode, tiles};
 
 use crate::{Error, Image, Request, Result};
@@ -103,7 +104,7 @@ fn read(image: &Image) -> seeward_models::Result<ImageSource<'_>> {
         Image::Path(path) => match read_file(path) {
             Ok(bytes) => Ok(ImageSource::File(Cow::Owned(bytes))),
             // The path is in the error's place already.
-            Err(e) => Err(seeward_models::Error::invalid(e)),
+            Err(e) => Err(seeward_models::Error::image(ImageFault::Unreadable, e)),
         },
     }
 }

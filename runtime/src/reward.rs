@@ -1,6 +1,6 @@
 //! The reward graph: a forest and its image embeddings → rewards.
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::ArrayView1;
 use seeward_models::bundle::{Bundle, REWARD_GRAPH};
 use seeward_models::contract::reward_contract;
 
@@ -12,7 +12,6 @@ use crate::{Options, Result, Usage};
 /// The reward graph and the sizes of its inputs.
 pub(crate) struct Reward {
     pub(crate) graph: Graph,
-    head_dim: usize,
 }
 
 impl Reward {
@@ -23,7 +22,6 @@ impl Reward {
         let contract = reward_contract(width, head_dim);
         Ok(Self {
             graph: Graph::open(REWARD_GRAPH, bundle, &contract, options)?,
-            head_dim,
         })
     }
 
@@ -35,19 +33,17 @@ impl Reward {
         usage: &mut Usage,
     ) -> Result<Vec<f32>> {
         let (forest, rope) = (&run.batch.forest, &run.rope);
-        let layout = (forest.rows, forest.tokens);
         let images = embeddings.gather(&forest.image_rows);
-        let table = (rope.entries, self.head_dim / 2);
         let last = forest.reward_positions();
         let inputs = Inputs::default()
-            .with(self.matrix(layout, &forest.input_ids)?)
-            .with(self.matrix(layout, &forest.position_ids)?)
-            .with(self.matrix(layout, &forest.document_ids)?)
-            .with(self.matrix(layout, &forest.branch_ids)?)
+            .with(forest.input_ids.view())
+            .with(forest.position_ids.view())
+            .with(forest.document_ids.view())
+            .with(forest.branch_ids.view())
             .with(images.view())
             .with(ArrayView1::from(&forest.image_positions))
-            .with(self.matrix(table, &rope.cos)?)
-            .with(self.matrix(table, &rope.sin)?)
+            .with(rope.cos.view())
+            .with(rope.sin.view())
             .with(ArrayView1::from(&last));
         let (rewards, seconds) = self.graph.run(inputs)?;
         usage.engine += seconds;
@@ -57,9 +53,5 @@ impl Reward {
             return Err(self.graph.error(problem));
         }
         Ok(rewards)
-    }
-
-    fn matrix<'a, T>(&self, shape: (usize, usize), values: &'a [T]) -> Result<ArrayView2<'a, T>> {
-        ArrayView2::from_shape(shape, values).map_err(|e| self.graph.error(e.to_string()))
     }
 }

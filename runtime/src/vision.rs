@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use ndarray::{Array2, ArrayView2, ArrayView4, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use seeward_models::bundle::{Bundle, VISION_GRAPH};
 use seeward_models::contract::vision_contract;
 use seeward_models::image::{Rgb, Tiles, tiles};
@@ -101,8 +101,8 @@ impl Vision {
         let mut end = 0;
         let mut place = |tiles: Tiles| {
             let start = end;
-            end += tiles.count * self.tokens_per_tile;
-            let tile_count = tiles.count;
+            let tile_count = tiles.len_of(Axis(0));
+            end += tile_count * self.tokens_per_tile;
             batch.push(tiles);
             ImageRows {
                 rows: start..end,
@@ -146,14 +146,12 @@ impl Vision {
 
     /// The embeddings of one image.
     fn run(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Array2<f32>> {
-        let side = tiles.size as usize;
-        let pixels = ArrayView4::from_shape((tiles.count, side, side, 3), &tiles.pixels);
-        let pixels = pixels.map_err(|e| self.graph.error(e.to_string()))?;
-        let (values, seconds) = self.graph.run(Inputs::default().with(pixels))?;
+        let (values, seconds) = self.graph.run(Inputs::default().with(tiles.view()))?;
+        let tile_count = tiles.len_of(Axis(0));
         usage.engine += seconds;
         usage.images_encoded += 1;
-        usage.tiles += tiles.count as u64;
-        let (rows, count) = (tiles.count * self.tokens_per_tile, values.len());
+        usage.tiles += tile_count as u64;
+        let (rows, count) = (tile_count * self.tokens_per_tile, values.len());
         Array2::from_shape_vec((rows, self.width), values).map_err(|_| {
             let expected = rows * self.width;
             let problem = format!("expected {expected} values, got {count}");

@@ -97,7 +97,7 @@ impl Counter {
             panic!("these trees show files");
         };
         let image = decode(&fs::read(path).unwrap(), 1 << 24).unwrap();
-        tiles(&image, &self.tiles).unwrap().count
+        tiles(&image, &self.tiles).unwrap().dim().0
     }
 
     /// The prefix once, and of every response the tokens after it.

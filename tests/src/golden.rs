@@ -1,4 +1,4 @@
-//! The golden files: numbers of the published implementation on tiny random weights.
+//! The golden files: values of the published implementation on tiny random weights.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub fn path(name: &str) -> PathBuf {
 /// A golden JSON file.
 ///
 /// # Panics
-/// When it cannot be read: tests do not go on without.
+/// When it cannot be read: a test cannot continue without it.
 pub fn json(name: &str) -> Value {
     let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -1,4 +1,4 @@
-//! Checkpoints with something missing, left over or damaged: training from one and exporting it say the same.
+//! Checkpoints with missing, surplus or damaged parts: training and export refuse them with the same message.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::borrow::Cow;
@@ -14,12 +14,12 @@ use seeward_tests::golden;
 use seeward_tests::program::program;
 use serde_json::{Value, json};
 
-/// A copy of a golden checkpoint, to be spoilt.
+/// A copy of a golden checkpoint, to be damaged.
 struct Spoilt {
     root: tempfile::TempDir,
 }
 
-/// What happens to a file's bytes.
+/// A change of a file's bytes.
 type Change = fn(&mut Vec<u8>);
 /// A tensor: dtype, shape, bytes.
 type Tensor = (Dtype, Vec<usize>, Vec<u8>);
@@ -92,7 +92,7 @@ impl Spoilt {
         output(program("seeward-train").arg("--config").arg(path))
     }
 
-    /// Both programs say `problem`, after the path of the folder or of the file in it.
+    /// Both programs print `problem`, after the path of the folder or of a file in it.
     #[track_caller]
     fn is_refused(&self, problem: &str) {
         for (program, run) in [("export", self.export()), ("train", self.train())] {
@@ -139,12 +139,12 @@ fn tensors_are_those_of_the_config() {
     let reshaped = Spoilt::new().tensors(|tensors| tensors.get_mut(NORM).unwrap().1 = vec![8, 8]);
     reshaped.is_refused(&format!("tensor {NORM}: expected shape [64], got [8, 8]"));
 
-    // The number of heads says how wide the keys are.
+    // The number of heads decides the width of the keys.
     let wider = Spoilt::new().config("/llm_config/num_key_value_heads", json!(4));
     wider.is_refused("k_proj.weight: expected shape [64, 64], got [32, 64]");
 }
 
-/// Replaces the first `from` in the header by `to`, which is as long.
+/// Replaces the first `from` in the header by `to`, of the same length.
 fn in_header(from: &'static str, to: &'static str) -> impl FnOnce(&mut Vec<u8>) {
     move |bytes| {
         assert_eq!(from.len(), to.len());
@@ -154,7 +154,7 @@ fn in_header(from: &'static str, to: &'static str) -> impl FnOnce(&mut Vec<u8>) 
 }
 
 #[test]
-fn a_damaged_safetensors_header_is_told() {
+fn a_damaged_safetensors_header_is_reported() {
     for (from, to, problem) in [
         ("\"F32\"", "\"I32\"", "expected F32, F16 or BF16, got I32"),
         (
@@ -172,7 +172,7 @@ fn a_damaged_safetensors_header_is_told() {
 }
 
 #[test]
-fn a_safetensors_file_of_another_length_is_told() {
+fn a_safetensors_file_of_another_length_is_reported() {
     let changes: [(Change, &str); 5] = [
         (
             |bytes| bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes()),
@@ -193,7 +193,7 @@ fn a_safetensors_file_of_another_length_is_told() {
 }
 
 #[test]
-fn a_broken_config_or_tokenizer_is_told() {
+fn a_broken_config_or_tokenizer_is_reported() {
     let config = |at, value| Spoilt::new().config(at, value);
     config("/llm_config/architectures", json!(["OtherLM"]))
         .is_refused("architecture OtherLM is not supported");
@@ -209,7 +209,7 @@ fn a_broken_config_or_tokenizer_is_told() {
     Spoilt::new()
         .bytes("merges.txt", |b| b.truncate(100))
         .is_refused("merges.txt:21: expected two words, got 1");
-    // Alone, tokenizer.json is what is read.
+    // Without the other files, tokenizer.json is read.
     let alone = Spoilt::new().bytes("tokenizer.json", |b| b.truncate(b.len() / 2));
     for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
         fs::remove_file(alone.folder().join(name)).unwrap();
@@ -234,7 +234,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_broken_index_of_shards_is_told() {
+fn a_broken_index_of_shards_is_reported() {
     for (index, problem) in [
         ("{", "index.json: EOF while parsing"),
         ("{}", "index.json: expected an object weight_map"),

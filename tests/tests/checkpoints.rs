@@ -254,7 +254,10 @@ fn branches_share_one_tokenizer() {
         "bias_model_path": model_folder("internlm2"),
     });
     let message = refused(&Run::new(&model_folder("qwen2"), keys).train());
-    assert!(message.contains("both branches share one"), "{message}");
+    assert!(
+        message.contains("both branches must share one"),
+        "{message}"
+    );
 }
 
 /// A copy of the model without the image tokens, the last of its vocabulary, and their rows.

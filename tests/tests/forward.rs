@@ -124,7 +124,7 @@ fn read_cases(model: &str, results: &Value, key: &str) -> Vec<Case> {
     results.iter().map(case).collect()
 }
 
-/// Neighbours of one row, so that each conversation is a branch beside another.
+/// Neighbours in one row, so that each conversation is a branch next to another.
 fn neighbours(cases: &[Case]) -> Vec<[&Case; 2]> {
     cases
         .windows(2)
@@ -176,7 +176,7 @@ impl LibTorch {
         self.try_inputs(pairs, packed).expect("inputs")
     }
 
-    /// Pairs side by side: packed into one row each, or (as the same image under two names) apart.
+    /// Pairs: each packed into one row, or (as the same image under two names) in two separate rows.
     fn try_inputs(&self, pairs: &[[&Case; 2]], packed: bool) -> seeward_models::Result<Inputs> {
         let line = |[a, b]: &[&Case; 2]| {
             let other_name = b
@@ -214,8 +214,8 @@ impl LibTorch {
 
 fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
     let pairs = neighbours(cases);
-    let (packed, apart) = (torch.inputs(&pairs, true), torch.inputs(&pairs, false));
-    for (what, inputs) in [("packed", &packed), ("alone", &apart)] {
+    let (packed, separate) = (torch.inputs(&pairs, true), torch.inputs(&pairs, false));
+    for (what, inputs) in [("packed", &packed), ("alone", &separate)] {
         for (case, got) in pairs.iter().flatten().zip(torch.rewards(inputs)) {
             case.check(&format!("LibTorch {name} {what}"), got);
         }
@@ -223,13 +223,13 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
     // Scaled by their lengths, neighbours share little.
     if torch.preprocessor.mode != InputMode::TextOnly && torch.preprocessor.rope.scaling.is_none() {
         assert_eq!(
-            (packed.forest.rows, apart.forest.rows),
+            (packed.forest.rows(), separate.forest.rows()),
             (pairs.len(), 2 * pairs.len()),
             "{name}"
         );
         assert!(
-            2 * packed.tiles() == apart.tiles()
-                && 10 * packed.forest.used_tokens < 7 * apart.forest.used_tokens,
+            2 * packed.tiles() == separate.tiles()
+                && 10 * packed.forest.used_tokens < 7 * separate.forest.used_tokens,
             "{name}"
         );
     }

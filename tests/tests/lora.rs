@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 /// The layers that the published code adapts.
 const VISION: [&str; 4] = ["attn.proj", "attn.qkv", "mlp.fc1", "mlp.fc2"];
-const APART: [&str; 7] = [
+const SEPARATE: [&str; 7] = [
     "mlp.down_proj",
     "mlp.gate_proj",
     "mlp.up_proj",
@@ -54,8 +54,8 @@ fn adapted() -> Config {
 #[test]
 fn the_layers_are_the_published_ones_in_every_family() {
     let families: [(&str, &[&str]); 5] = [
-        ("qwen2", &APART),
-        ("llama", &APART),
+        ("qwen2", &SEPARATE),
+        ("llama", &SEPARATE),
         ("internlm2", &INTERNLM2),
         ("phi3", &PHI3),
         ("vit6b", &INTERNLM2),

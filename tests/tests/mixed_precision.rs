@@ -145,7 +145,7 @@ fn half_precisions_do_not_mix_and_tf32_needs_a_gpu() {
     succeed(&trained);
     let said = String::from_utf8_lossy(&trained.stderr);
     assert!(
-        said.contains("tf32: not used, only CUDA devices have it"),
+        said.contains("tf32: no effect: only CUDA devices support it"),
         "{said}"
     );
 }

@@ -95,12 +95,12 @@ fn a_margin_column_reaches_both_branches() {
 #[test]
 fn a_step_reports_the_work_that_sharing_saves() {
     let measures = |shared| Training::new("qwen2", |c| c.share_computation = shared).measures();
-    let (together, apart) = (measures(true), measures(false));
-    assert_eq!(apart.work_saved, Some(0.0));
-    let saved = together.work_saved.expect("work");
+    let (shared, separate) = (measures(true), measures(false));
+    assert_eq!(separate.work_saved, Some(0.0));
+    let saved = shared.work_saved.expect("work");
     assert!((0.3..0.6).contains(&saved), "{saved}");
-    assert!(together.tokens < apart.tokens);
-    let padding = together.padding_share.expect("tokens");
+    assert!(shared.tokens < separate.tokens);
+    let padding = shared.padding_share.expect("tokens");
     assert!((0.0..1.0).contains(&padding), "{padding}");
 }
 

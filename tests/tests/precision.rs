@@ -1,7 +1,7 @@
-//! Bundles in 16, 8 and 4 bits and for other targets: as good as fp32, refused where they cannot run, and never silently wrong.
+//! Bundles in 16, 8 and 4 bits and for other targets: close to fp32, refused where they cannot run, and never silently wrong.
 //!
-//! ONNX Runtime's CPU provider runs fp16 by way of f32 and has no bf16 MatMul, so bf16 is not run here. A bundle for a GPU
-//! holds nothing that the CPU could not compute; these tests tell it that it is portable.
+//! ONNX Runtime's CPU provider runs fp16 in f32 and has no bf16 MatMul, so bf16 is not run here. The CPU
+//! can compute a bundle for a GPU; these tests declare it portable.
 
 use std::borrow::Cow;
 use std::fs;
@@ -18,21 +18,21 @@ use seeward_tests::golden;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Largest difference to fp32, times max(1, |reward|). 3.2e-3 was seen; fp16 has steps of 1e-3 at 1, and neutral values in
-/// place of any tensor move rewards by 7e-3 or more.
+/// Largest difference to fp32, times max(1, |reward|). 3.2e-3 was seen; fp16 has a spacing of 1e-3 at 1, and neutral
+/// values instead of any tensor move rewards by 7e-3 or more.
 const FP16: f64 = 5e-3;
 
-/// The same of integers: twice what was seen of these models over 200 other responses, 1.7e-1 and 1.2.
+/// The same for integers: twice the largest difference of these models over 200 other responses, 1.7e-1 and 1.2.
 const INT8: f64 = 3.5e-1;
 const INT4: f64 = 2.4;
 
 /// Largest difference between a response's rewards alone and among others in int8, times max(1, |reward|). Sums of
-/// integers are exact and scales are a row's own, so that what comes before may only differ by f32's rounding; but where
-/// that moves an input across the middle between two integers, it moves by a whole step. Some of the 5e4 inputs of a
-/// conversation do; each moves its reward by about 1e-3 (all of them together, by a third of a step each, by 7e-2).
+/// integers are exact and each row has its own scale, so that the inputs differ by f32's rounding only; but an input that
+/// this moves across the middle between two integers moves by a whole scale. Some of the 5e4 inputs of a conversation do;
+/// each moves its reward by about 1e-3 (all of them together, by a third of a scale each, by 7e-2).
 const INT8_PACKED: f64 = 1e-2;
 
-/// A bundle of the checkpoint, in a folder that lives as long as it is held.
+/// A bundle of the checkpoint, with its temporary folder.
 fn exported(checkpoint: &Path, target: Target, precision: Precision) -> anyhow::Result<TempDir> {
     let output = tempfile::tempdir()?;
     export(&ExportOptions {
@@ -50,7 +50,7 @@ fn load(bundle: &TempDir) -> seeward_runtime::Result<RewardModel> {
     RewardModel::load(bundle.path(), Options::default().threads(1))
 }
 
-/// Says in the manifest that the bundle is portable.
+/// Declares the bundle portable in its manifest.
 fn relabelled(bundle: TempDir) -> TempDir {
     let path = bundle.path().join(MANIFEST_FILE);
     let mut manifest: Value =
@@ -111,14 +111,14 @@ fn every_target_scores_as_portable_fp32_does() {
                 assert_close(&what, &[*got], &[*expected], tolerance);
                 worst = worst.max((got - expected).abs() / expected.abs().max(1.0));
             }
-            println!("{what}: off by at most {worst:.1e}");
-            // A precision that gave the same bits would be f32 under another name.
+            println!("{what}: differs by at most {worst:.1e}");
+            // A precision with the same bits would be f32 with another name.
             assert!(precision == Precision::Fp32 || got != expected, "{what}");
         }
     }
 }
 
-/// InternViT-6B's norms of queries and keys are in f32, its attention is not. 1.5e-2 is what a probe may be off in fp16.
+/// InternViT-6B's norms of queries and keys are in f32, its attention is not. 1.5e-2 is the tolerance of a probe in fp16.
 #[test]
 fn normalised_queries_and_keys_are_as_narrow_as_values() {
     let (checkpoint, requests) = (golden::path("models/vit6b"), requests("vit6b"));
@@ -186,7 +186,7 @@ fn eight_bits_decide_clear_pairs_as_fp32_does() {
 }
 
 #[test]
-fn in_eight_bits_a_response_does_not_see_what_is_scored_beside_it() {
+fn in_eight_bits_a_response_does_not_depend_on_its_neighbours() {
     let checkpoint = golden::path("models/qwen2");
     let bundle = exported(&checkpoint, Target::Cpu, Precision::Int8).expect("exported");
     let requests = requests("qwen2");
@@ -208,11 +208,11 @@ fn in_eight_bits_a_response_does_not_see_what_is_scored_beside_it() {
         assert_close("together", &[*got], &[*expected], tolerance);
         worst = worst.max((got - expected).abs() / expected.abs().max(1.0));
     }
-    println!("together and alone: off by at most {worst:.1e}");
+    println!("together and alone: differs by at most {worst:.1e}");
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_not_quantized() {
+fn a_weight_that_is_nan_is_not_quantized() {
     for (precision, factor) in [
         (Precision::Int8, f32::NAN),
         (Precision::Int4, f32::INFINITY),
@@ -239,7 +239,7 @@ fn sixteen_bits_take_half_the_space() {
         data(Precision::Fp16),
         data(Precision::Bf16),
     );
-    // Norms and gaps stay as they are.
+    // Norms and gaps are unchanged.
     assert!(fp16 < 0.6 * wide && fp16 == bf16, "{wide} {fp16} {bf16}");
 }
 
@@ -268,7 +268,7 @@ fn the_cpu_refuses_what_it_cannot_run() {
     }
 }
 
-/// A copy of the golden checkpoint in which one tensor is so many times larger.
+/// A copy of the golden checkpoint with one tensor multiplied by a factor.
 fn scaled(tensor: &str, factor: f32) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let original = golden::path("models/qwen2");
@@ -320,7 +320,7 @@ fn a_norm_outside_fp16_is_not_cast() {
 
 #[test]
 fn a_model_that_leaves_fp16_gives_errors_and_no_scores() {
-    // Every weight fits; what comes out of the linear layer does not.
+    // Every weight fits; the output of the linear layer does not.
     let checkpoint = scaled(VALUES, 1e5);
     let request = &requests("qwen2")[..1];
     let first = |target, precision| {

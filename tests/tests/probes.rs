@@ -190,7 +190,7 @@ fn a_bundle_computes_the_trained_model_or_reports_it() {
 
 /// A limit below the trainer's changes the rewards of the rows that it cuts, although the model is the same.
 #[test]
-fn probes_that_another_limit_cuts_are_left_out_and_told() {
+fn probes_that_another_limit_cuts_are_skipped_with_a_notice() {
     let trained = Trained::new(&json!({}));
     let mut counts = Vec::new();
     for limit in ["20", "60", "100", "140", "180", "220"] {

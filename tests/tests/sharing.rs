@@ -167,7 +167,7 @@ fn less_work(name: &str, shared: &Batch, plain: &Batch) {
 fn seen(inputs: Option<&Inputs>) -> (usize, usize, usize) {
     let inputs = inputs.expect("seen");
     (
-        inputs.forest.rows,
+        inputs.forest.rows(),
         inputs.tiles(),
         inputs.forest.used_tokens,
     )

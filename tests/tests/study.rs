@@ -42,7 +42,7 @@ fn quick(study: &Path) -> String {
 }
 
 #[test]
-fn a_small_study_runs_and_makes_again_only_what_is_missing() {
+fn a_small_study_runs_and_computes_only_missing_cells_again() {
     let study = tempfile::tempdir().unwrap();
     let said = quick(study.path());
     assert!(

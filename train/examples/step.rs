@@ -207,14 +207,12 @@ impl Bench {
             };
             let file = pixels.join(name);
             let tiles = plain.images.iter().flat_map(|image| &image.pixels);
-            let bytes: Vec<u8> = tiles
-                .flat_map(|tiles| tiles.pixels.iter().copied())
-                .collect();
+            let bytes: Vec<u8> = tiles.flatten().copied().collect();
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
-            let rows = plain.forest.input_ids.chunks(plain.forest.tokens);
+            let rows = plain.forest.input_ids.rows().into_iter();
             anyhow::Ok(json!({
                 "plain": work(plain), "shared": work(shared), "pixels": file,
-                "input_ids": rows.collect::<Vec<_>>(),
+                "input_ids": rows.map(|row| row.to_vec()).collect::<Vec<_>>(),
             }))
         };
         Ok(json!({
@@ -299,15 +297,15 @@ fn work(inputs: &Inputs) -> Value {
 
 fn seen(forest: &Forest) -> usize {
     let mut before: HashMap<_, usize> = HashMap::new();
-    let mut count = |index: usize| {
-        let place = (index / forest.tokens, forest.document_ids[index]);
-        let branch = forest.branch_ids[index];
+    let mut count = |((row, column), &document): ((usize, usize), &i32)| {
+        let place = (row, document);
+        let branch = forest.branch_ids[(row, column)];
         let own = before.entry((place, branch)).or_default();
         *own += 1;
         let own = *own;
         own + if branch == 0 { 0 } else { before[&(place, 0)] }
     };
-    (0..forest.input_ids.len()).map(&mut count).sum()
+    forest.document_ids.indexed_iter().map(&mut count).sum()
 }
 
 /// One pair about each image, of exactly the requested lengths.

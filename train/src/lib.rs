@@ -27,4 +27,3 @@ pub mod device;
 mod hub;
 mod progress;
 pub mod random;
-pub mod stop;

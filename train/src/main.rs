@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use seeward_models::process::{SecondSignal, Stop};
 use seeward_models::sample::Format;
 use seeward_train::config::Config;
 use seeward_train::device;
@@ -14,7 +15,6 @@ use seeward_train::dry_run::survey::Survey;
 use seeward_train::libtorch::memory;
 use seeward_train::run::{self, Ending};
 use seeward_train::step::best::Criterion;
-use seeward_train::stop::Stop;
 
 /// Trains a reward model on preferences.
 #[derive(Parser)]
@@ -77,7 +77,7 @@ fn start(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(threads) = config.threads {
         tch::set_num_threads(threads as i32);
     }
-    let stop = Stop::on_signals()?;
+    let stop = Stop::listen(SecondSignal::Kill)?;
     Ok(match run::run(&config, device, &stop)? {
         Ending::Complete => ExitCode::SUCCESS,
         Ending::Stopped(signal) => ExitCode::from(signal.exit_status()),

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use seeward_models::process::{Signal, Stop};
 use tch::Device;
 
 use crate::config::Config;
@@ -14,7 +15,6 @@ use crate::startup::Run;
 use crate::step::measures::Measures;
 use crate::step::phase::Phase;
 use crate::step::schedule::Rates;
-use crate::stop::{Signal, Stop};
 
 /// The ending of a run that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Run<'_> {
     fn ending(&mut self, progress: Progress, stop: &Stop) -> Result<Option<Ending>> {
         let early = self.evaluator.gives_up();
         let (saver, snapshot) = self.saving();
-        let (ending, notice) = match (early, stop.asked()) {
+        let (ending, notice) = match (early, stop.signal()) {
             (Some(waited), _) => (
                 Ending::Complete,
                 saver.end_early(&snapshot, progress, waited)?,

@@ -129,7 +129,7 @@ fn a_master_is_restored_to_its_own_weight_only() {
     let message = resumed(Tensor::from_slice(&[0.25f32]))
         .unwrap_err()
         .to_string();
-    assert!(message.starts_with("w: its fp32 master"), "{message}");
+    assert!(message.starts_with("w: the fp32 master"), "{message}");
 }
 
 /// bf16 cannot represent 1 + 1/1024, the head's output on bf16 weights.
@@ -196,7 +196,7 @@ fn tf32_is_off_unless_asked_for_and_never_in_probes() {
     assert_eq!(allow_tf32(false, Device::Cpu), None);
     assert!(!tf32_is_allowed());
     let notice = allow_tf32(true, Device::Cpu).unwrap();
-    assert_eq!(notice, "tf32: not used, only CUDA devices have it");
+    assert_eq!(notice, "tf32: no effect: only CUDA devices support it");
     assert!(tf32_is_allowed());
     assert!(!without_tf32(tf32_is_allowed));
     assert!(tf32_is_allowed());

@@ -159,16 +159,21 @@ impl Streamer {
             let window: Vec<Packed> = firsts.step_by(count).map(packed).collect::<Result<_>>()?;
             for packed in window {
                 sink(&packed.integers)?;
-                append(&mut small, packed.small);
+                append(&mut small, packed.small, rows.div_ceil(count));
             }
         }
         Ok(small)
     }
 }
 
-/// Appends each part's next elements.
-fn append(parts: &mut Vec<Vec<u8>>, next: Vec<Vec<u8>>) {
-    parts.resize_with(next.len(), Vec::new);
+/// Appends each part's next elements; the first of `times` calls reserves memory for all.
+fn append(parts: &mut Vec<Vec<u8>>, next: Vec<Vec<u8>>, times: usize) {
+    if parts.is_empty() {
+        let reserved = next
+            .iter()
+            .map(|part| Vec::with_capacity(times * part.len()));
+        *parts = reserved.collect();
+    }
     let pairs = parts.iter_mut().zip(next);
     pairs.for_each(|(part, next)| part.extend(next));
 }

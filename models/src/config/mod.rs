@@ -16,8 +16,9 @@ use crate::kinds::{InputMode, TokenOrder};
 use crate::prompt::Template;
 use crate::{Error, Result};
 
+pub use crate::family::TextFamily;
 use fields::{Fields, divides};
-pub use text::{TextConfig, TextFamily};
+pub use text::TextConfig;
 pub use vision::{VisionConfig, VisionNorm};
 
 /// Everything about a reward model but its weights.
@@ -27,7 +28,7 @@ pub struct Config {
     pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
-    /// How a picture becomes tiles.
+    /// How an image becomes tiles.
     pub tiles: TileSettings,
     /// How pixels are normalised. Not stored by the published code; ImageNet unless `normalize_type` says otherwise.
     pub normalization: Normalization,

@@ -2,6 +2,7 @@
 //! transformers 5 writes in their place.
 
 use super::fields::Fields;
+use crate::family::TextFamily;
 use crate::rope::{RopeScaling, RopeSettings};
 use crate::{Error, Result};
 
@@ -11,13 +12,6 @@ const SCALING: &str = "rope_scaling";
 const PARAMETERS: &str = "rope_parameters";
 /// The base of all published classes.
 const DEFAULT_THETA: f64 = 10000.0;
-
-/// The kinds of scaling that the published code of an architecture computes.
-#[derive(Clone, Copy)]
-pub(super) struct Supported {
-    pub(super) architecture: &'static str,
-    pub(super) scalings: &'static [&'static str],
-}
 
 /// What one spelling says; `None` leaves it to the default.
 struct Said {
@@ -33,13 +27,13 @@ struct Said {
 pub(super) fn settings(
     model: &Fields,
     head_dim: usize,
-    supported: Supported,
+    family: TextFamily,
 ) -> Result<RopeSettings> {
     refuse_unknown(model)?;
     let scaling = |key: &str| match model.get(key) {
         None => Ok(None),
         Some(_) => {
-            scaling(&model.section(key)?, model, supported, head_dim / 2).map_err(|e| e.at(key))
+            scaling(&model.section(key)?, model, family, head_dim / 2).map_err(|e| e.at(key))
         }
     };
     let theta = |fields: &Fields| match fields.get(THETA) {
@@ -98,7 +92,7 @@ fn agreed(old: Said, new: Said) -> Result<Said> {
 fn scaling(
     own: &Fields,
     model: &Fields,
-    supported: Supported,
+    family: TextFamily,
     pairs: usize,
 ) -> Result<Option<RopeScaling>> {
     let kind = match own.text("rope_type")? {
@@ -110,7 +104,7 @@ fn scaling(
             known_keys(own, "default", &[])?;
             Ok(None)
         }
-        Some(kind) if supported.scalings.contains(&kind) => {
+        Some(kind) if family.scalings().contains(&kind) => {
             known_scaling(kind, model, own, pairs).map(Some)
         }
         // `rope_parameters` may hold the base alone.
@@ -120,10 +114,10 @@ fn scaling(
         }
         _ => {
             let kind = kind.unwrap_or("without a type");
-            let scalings = supported.scalings.join(", ");
+            let scalings = family.scalings().join(", ");
             Err(Error::invalid(format!(
                 "{kind} is not supported (supported for {}: {scalings})",
-                supported.architecture
+                family.architecture()
             )))
         }
     }

@@ -35,7 +35,7 @@ fn refused_of(name: &str, change: impl FnOnce(&mut Value), expected: &str) {
 #[test]
 fn reads_a_published_style_config() {
     let config = Config::parse(golden()).unwrap();
-    assert_eq!(config.text.family, TextFamily::Qwen2);
+    assert_eq!(config.text.family.architecture(), "Qwen2ForCausalLM");
     assert_eq!(
         (
             config.text.heads,
@@ -299,23 +299,23 @@ fn a_model_may_keep_its_first_layers() {
 #[test]
 fn the_published_models_are_accepted_at_their_sizes() {
     for (name, family, billions) in [
-        ("InternVL2-1B", TextFamily::Qwen2, 0.94),
-        ("InternVL2-2B", TextFamily::InternLm2, 2.21),
-        ("InternVL2-4B", TextFamily::Phi3, 4.15),
-        ("InternVL2-8B", TextFamily::InternLm2, 8.08),
-        ("InternVL2-26B", TextFamily::InternLm2, 25.5),
-        ("InternVL2-40B", TextFamily::Llama, 40.1),
-        ("InternVL2-Llama3-76B", TextFamily::Llama, 76.3),
-        ("InternVL2_5-1B", TextFamily::Qwen2, 0.94),
-        ("InternVL2_5-2B", TextFamily::InternLm2, 2.21),
-        ("InternVL2_5-4B", TextFamily::Qwen2, 3.71),
-        ("InternVL2_5-8B", TextFamily::InternLm2, 8.08),
-        ("InternVL2_5-38B", TextFamily::Qwen2, 38.4),
-        ("InternVL2_5-78B", TextFamily::Qwen2, 78.4),
+        ("InternVL2-1B", "Qwen2ForCausalLM", 0.94),
+        ("InternVL2-2B", "InternLM2ForCausalLM", 2.21),
+        ("InternVL2-4B", "Phi3ForCausalLM", 4.15),
+        ("InternVL2-8B", "InternLM2ForCausalLM", 8.08),
+        ("InternVL2-26B", "InternLM2ForCausalLM", 25.5),
+        ("InternVL2-40B", "LlamaForCausalLM", 40.1),
+        ("InternVL2-Llama3-76B", "LlamaForCausalLM", 76.3),
+        ("InternVL2_5-1B", "Qwen2ForCausalLM", 0.94),
+        ("InternVL2_5-2B", "InternLM2ForCausalLM", 2.21),
+        ("InternVL2_5-4B", "Qwen2ForCausalLM", 3.71),
+        ("InternVL2_5-8B", "InternLM2ForCausalLM", 8.08),
+        ("InternVL2_5-38B", "Qwen2ForCausalLM", 38.4),
+        ("InternVL2_5-78B", "Qwen2ForCausalLM", 78.4),
     ] {
         let config = published(name);
         assert_eq!(
-            (config.text.family, config.tokens_per_tile()),
+            (config.text.family.architecture(), config.tokens_per_tile()),
             (family, 256),
             "{name}"
         );

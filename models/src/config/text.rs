@@ -2,60 +2,9 @@
 
 use super::fields::{Fields, divides};
 use super::rope;
+use crate::family::{Flag, TextFamily};
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
-
-/// A family of language models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextFamily {
-    /// Qwen2 and Qwen2.5: q/k/v biases.
-    Qwen2,
-    /// Llama and Yi.
-    Llama,
-    /// InternLM2 and InternLM2.5: q/k/v packed by key head.
-    InternLm2,
-    /// Phi-3: q/k/v packed, gate and up packed.
-    Phi3,
-}
-
-impl TextFamily {
-    const ALL: [Self; 4] = [Self::Qwen2, Self::Llama, Self::InternLm2, Self::Phi3];
-
-    /// Its class in `architectures`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Llama => "LlamaForCausalLM",
-            Self::InternLm2 => "InternLM2ForCausalLM",
-            Self::Phi3 => "Phi3ForCausalLM",
-        }
-    }
-
-    fn named(architecture: &str) -> Result<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|family| family.architecture() == architecture)
-            .ok_or_else(|| {
-                let supported = Self::ALL.map(Self::architecture).join(", ");
-                Error::invalid(format!(
-                    "architecture {architecture} is not supported (supported: {supported})"
-                ))
-            })
-    }
-
-    /// The kinds of `rope_scaling` that its published code computes.
-    fn rope(self) -> rope::Supported {
-        let scalings: &[_] = match self {
-            Self::Qwen2 => &["dynamic"],
-            Self::Llama => &["linear", "dynamic", "llama3"],
-            Self::InternLm2 => &["linear", "dynamic"],
-            Self::Phi3 => &["su", "longrope"],
-        };
-        rope::Supported {
-            architecture: self.architecture(),
-            scalings,
-        }
-    }
-}
 
 /// The language model.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +61,7 @@ impl TextConfig {
         fields.absent_or("partial_rotary_factor", 1.0)?;
         divides("rotary pairs of 2", 2, "head size", head_dim)?;
         whole_window(fields)?;
-        let (attention_bias, mlp_bias) = biases(fields, family)?;
+        let [attention_bias, mlp_bias] = family.biases();
         Ok(Self {
             family,
             hidden,
@@ -122,25 +71,19 @@ impl TextConfig {
             ffn: fields.size("intermediate_size")?,
             vocabulary: fields.size("vocab_size")?,
             norm_eps: fields.number("rms_norm_eps")?,
-            rope: rope::settings(fields, head_dim, family.rope())?,
-            attention_bias,
-            mlp_bias,
+            rope: rope::settings(fields, head_dim, family)?,
+            attention_bias: flag(fields, attention_bias)?,
+            mlp_bias: flag(fields, mlp_bias)?,
             tied_embeddings: fields.flag_or("tie_word_embeddings", false)?,
         })
     }
 }
 
-/// Of attention and MLP, with the defaults of the published classes.
-fn biases(fields: &Fields, family: TextFamily) -> Result<(bool, bool)> {
-    Ok(match family {
-        TextFamily::Qwen2 => (true, false),
-        TextFamily::Phi3 => (false, false),
-        TextFamily::InternLm2 => (fields.flag_or("bias", true)?, false),
-        TextFamily::Llama => (
-            fields.flag_or("attention_bias", false)?,
-            fields.flag_or("mlp_bias", false)?,
-        ),
-    })
+fn flag(fields: &Fields, flag: Flag) -> Result<bool> {
+    match flag {
+        Flag::Fixed(value) => Ok(value),
+        Flag::Key { name, default } => fields.flag_or(name, default),
+    }
 }
 
 /// A window that every conversation fits into hides nothing; a narrower one is not built.

@@ -3,7 +3,9 @@
 
 use std::cmp::Reverse;
 
-use super::{Cost, Document, Forest};
+use super::cost::Cost;
+use super::document::Document;
+use super::layout::Forest;
 use crate::Result;
 use crate::rope::RopeSettings;
 

@@ -1,4 +1,4 @@
-//! Bytes of a picture file → RGB, as Pillow's `convert("RGB")` sees it.
+//! Bytes of an image file → RGB, as Pillow's `convert("RGB")` sees it.
 //!
 //! Alpha is dropped, not composited: the colours hidden under transparent pixels appear. Palettes are resolved and their
 //! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation the first frame counts.
@@ -14,30 +14,30 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::jpeg;
 use super::rgb::{Rgb, check_not_empty};
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
-/// Most pixels that a picture may have unless the caller knows better: where Pillow too calls a picture a
+/// Most pixels that an image may have unless the caller knows better: where Pillow too calls an image a
 /// decompression bomb and refuses it. Just under 512 MiB of RGB.
 pub const DEFAULT_MAX_PIXELS: u64 = 178_956_970;
 
-/// Longest side of a picture, whatever its area. A side 16 times as long as JPEG can express serves no purpose but to
+/// Longest side of an image, whatever its area. A side 16 times as long as JPEG can express serves no purpose but to
 /// blow up the memory of a resize that turns the other side, a pixel wide, into hundreds.
 pub const MAX_SIDE: u32 = 1 << 20;
 
-/// Within so many bytes nearly every picture says how large it is; metadata may push a JPEG's size further back.
+/// Within so many bytes nearly every image says how large it is; metadata may push a JPEG's size further back.
 const HEADER_BYTES: u64 = 64 << 10;
 
 /// Width and height, read from the header alone.
 ///
 /// # Errors
-/// Not a PNG, JPEG, WebP, GIF or BMP picture, or a broken header.
+/// Not a PNG, JPEG, WebP, GIF or BMP image, or a broken header.
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32)> {
     let (width, height) = open(bytes, format(bytes)?)?.dimensions();
     check_not_empty(width, height)?;
     Ok((width, height))
 }
 
-/// Width and height of the picture file at `path`, refused as [`decode`] would refuse them. Where the header allows it,
+/// Width and height of the image file at `path`, refused as [`decode`] would refuse them. Where the header allows it,
 /// only the beginning of the file is read.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ pub fn file_dimensions(path: &Path, max_pixels: u64) -> Result<(u32, u32)> {
     Ok((width, height))
 }
 
-/// The picture in `bytes`: a PNG, JPEG, WebP, GIF or BMP file.
+/// The image in `bytes`: a PNG, JPEG, WebP, GIF or BMP file.
 ///
 /// # Errors
 /// Another format; broken or cut-off content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
@@ -69,22 +69,26 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
     if format == ImageFormat::Jpeg {
         jpeg::check(bytes)?;
     }
-    let picture = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
+    let image = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
     Rgb::new(
         width,
         height,
-        rgb_bytes(picture, is_gray16_png(bytes, format)),
+        rgb_bytes(image, is_gray16_png(bytes, format)),
     )
 }
 
 fn format(bytes: &[u8]) -> Result<ImageFormat> {
     if bytes.is_empty() {
-        return Err(Error::invalid("expected a picture, got an empty file"));
+        return Err(Error::image(
+            ImageFault::Format,
+            "expected an image, got an empty file",
+        ));
     }
     match image::guess_format(bytes) {
         Ok(format) if format.reading_enabled() => Ok(format),
-        _ => Err(Error::invalid(
-            "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP",
+        _ => Err(Error::image(
+            ImageFault::Format,
+            "not an image of a known format: expected PNG, JPEG, WebP, GIF or BMP",
         )),
     }
 }
@@ -99,19 +103,18 @@ fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder> {
 fn invalid(error: ImageError) -> Error {
     let message = error.to_string();
     let words: Vec<&str> = message.split_whitespace().collect();
-    Error::invalid(words.join(" "))
+    Error::image(ImageFault::Content, words.join(" "))
 }
 
 fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<()> {
     if width.max(height) > MAX_SIDE {
-        return Err(Error::invalid(format!(
-            "expected sides of at most {MAX_SIDE} pixels, got {width} x {height}"
-        )));
+        let problem =
+            format!("expected sides of at most {MAX_SIDE} pixels, got {width} x {height}");
+        return Err(Error::image(ImageFault::TooLarge, problem));
     }
     if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(Error::invalid(format!(
-            "expected at most {max_pixels} pixels, got {width} x {height}"
-        )));
+        let problem = format!("expected at most {max_pixels} pixels, got {width} x {height}");
+        return Err(Error::image(ImageFault::TooLarge, problem));
     }
     Ok(())
 }
@@ -122,10 +125,10 @@ fn is_gray16_png(bytes: &[u8], format: ImageFormat) -> bool {
     format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0])
 }
 
-/// The 8-bit colours of a decoded picture, its alpha channel dropped.
-fn rgb_bytes(picture: DynamicImage, is_gray16: bool) -> Vec<u8> {
+/// The 8-bit colours of a decoded image, its alpha channel dropped.
+fn rgb_bytes(image: DynamicImage, is_gray16: bool) -> Vec<u8> {
     let depth = if is_gray16 { clipped } else { high_byte };
-    match picture {
+    match image {
         DynamicImage::ImageRgb8(image) => image.into_raw(),
         DynamicImage::ImageRgba8(image) => colors::<_, 4>(&image, |value| value),
         DynamicImage::ImageLuma8(image) => grays::<_, 1>(&image, |value| value),
@@ -155,7 +158,7 @@ fn high_byte(value: u16) -> u8 {
     (value >> 8) as u8
 }
 
-/// Pillow takes 16-bit grey as whole numbers and clips them: nearly all of such a picture is white.
+/// Pillow takes 16-bit grey as whole numbers and clips them: nearly all of such an image is white.
 fn clipped(value: u16) -> u8 {
     value.min(255) as u8
 }

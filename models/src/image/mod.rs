@@ -1,4 +1,4 @@
-//! From the bytes of a picture to the tiles that the vision model looks at: `bytes → RGB → grid → u8 tiles`.
+//! From the bytes of an image to the tiles that the vision model looks at: `bytes → RGB → grid → u8 tiles`.
 //!
 //! Every step gives the very numbers of the published preprocessing (Pillow's colour conversion and bicubic resize,
 //! InternVL's dynamic tiling), so that a checkpoint trained with either sees the same pixels.

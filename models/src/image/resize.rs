@@ -1,9 +1,9 @@
 //! Pillow's bicubic resize, to the bit.
 //!
 //! A horizontal pass, rounded and clipped to 8 bits, then a vertical one. The kernel is the cubic convolution with
-//! a = -0.5, stretched by the scale when the picture shrinks (antialiasing). Its weights are normalised in f64, rounded
+//! a = -0.5, stretched by the scale when the image shrinks (antialiasing). Its weights are normalised in f64, rounded
 //! to 22 fractional bits and summed in integers from one half up: no sum depends on the order of its terms, so this
-//! code is free to go over the picture in whatever way is fast.
+//! code is free to go over the image in whatever way is fast.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
-/// A picture in memory: rows from the top, 8-bit R G B, nothing between the rows. Never empty.
+/// An image in memory: rows from the top, 8-bit R G B, nothing between the rows. Never empty.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Rgb {
     pub(super) width: u32,
@@ -13,7 +13,7 @@ pub struct Rgb {
 }
 
 impl Rgb {
-    /// A picture of `pixels` `[height, width, 3]`.
+    /// An image of `pixels` `[height, width, 3]`.
     ///
     /// # Errors
     /// A side of zero, or another number of bytes than `height * width * 3`.
@@ -22,7 +22,7 @@ impl Rgb {
         let expected = u64::from(width) * u64::from(height) * 3;
         if pixels.len() as u64 != expected {
             return Err(Error::invalid(format!(
-                "a picture of {width} x {height} RGB pixels takes {expected} bytes, got {}",
+                "an image of {width} x {height} RGB pixels takes {expected} bytes, got {}",
                 pixels.len()
             )));
         }
@@ -33,7 +33,7 @@ impl Rgb {
         })
     }
 
-    /// The white 224 x 224 picture that stands for "no picture" wherever only the text may count.
+    /// The white 224 x 224 image that stands for "no image" wherever only the text may count.
     pub fn white() -> Self {
         Self::filled(224, 224, [255; 3])
     }
@@ -75,9 +75,8 @@ impl fmt::Debug for Rgb {
 
 pub(super) fn check_not_empty(width: u32, height: u32) -> Result<()> {
     if width == 0 || height == 0 {
-        return Err(Error::invalid(format!(
-            "expected a picture of at least one pixel, got {width} x {height}"
-        )));
+        let problem = format!("expected an image of at least one pixel, got {width} x {height}");
+        return Err(Error::image(ImageFault::Content, problem));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! InternVL's dynamic tiling: a picture becomes a grid of square tiles of nearly its own aspect ratio.
+//! InternVL's dynamic tiling: an image becomes a grid of square tiles of nearly its own aspect ratio.
 
+use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 
 use super::decode::DEFAULT_MAX_PIXELS;
@@ -7,24 +8,24 @@ use super::resize::resize;
 use super::rgb::Rgb;
 use crate::{Error, Result};
 
-/// What pictures are padded with before they are resized whole: ImageNet's mean colour, whatever the normalisation.
+/// What images are padded with before they are resized whole: ImageNet's mean colour, whatever the normalisation.
 const PADDING: [u8; 3] = [123, 116, 103];
 
-/// How a picture is cut into tiles. Equal settings and equal pixels give equal tiles.
+/// How an image is cut into tiles. Equal settings and equal pixels give equal tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TileSettings {
     /// The side of a tile in pixels.
     pub image_size: u32,
-    /// Cut into a grid; otherwise the whole picture is squeezed into one tile.
+    /// Cut into a grid; otherwise the whole image is squeezed into one tile.
     pub dynamic: bool,
-    /// Add the whole picture as a last tile, where the grid has more than one.
+    /// Add the whole image as a last tile, where the grid has more than one.
     pub use_thumbnail: bool,
     /// Fewest tiles of a grid. More than `max_tiles` means one tile, as published.
     pub min_tiles: u32,
     /// Most tiles of a grid, the thumbnail not counted.
     pub max_tiles: u32,
-    /// Pad a picture to a square before it is squeezed. Without effect where `dynamic` is on: tiles are squares.
+    /// Pad an image to a square before it is squeezed. Without effect where `dynamic` is on: tiles are squares.
     pub pad2square: bool,
 }
 
@@ -52,7 +53,7 @@ impl TileSettings {
         Ok(())
     }
 
-    /// The same with tiling off: how the white picture of the text-only branch is taken, whatever the settings.
+    /// The same with tiling off: how the white image of the text-only branch is taken, whatever the settings.
     pub fn one_tile(self) -> Self {
         Self {
             dynamic: false,
@@ -60,7 +61,7 @@ impl TileSettings {
         }
     }
 
-    /// Columns and rows of the grid for a picture of this size.
+    /// Columns and rows of the grid for an image of this size.
     fn grid(&self, width: u32, height: u32) -> (u32, u32) {
         if self.dynamic {
             closest_grid(width, height, self)
@@ -70,18 +71,10 @@ impl TileSettings {
     }
 }
 
-/// The tiles of one picture, row by row from the top left, then the thumbnail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tiles {
-    /// Number of tiles.
-    pub count: usize,
-    /// The side of a tile in pixels.
-    pub size: u32,
-    /// `[count, size, size, 3]`.
-    pub pixels: Vec<u8>,
-}
+/// The tiles of one image, row by row from the top left, then the thumbnail: u8 [tiles, height, width, 3].
+pub type Tiles = Array4<u8>;
 
-/// How many tiles [`tiles`] makes of a picture of this size, thumbnail included.
+/// How many tiles [`tiles`] makes of an image of this size, thumbnail included.
 pub fn tile_count(width: u32, height: u32, settings: &TileSettings) -> usize {
     let (columns, rows) = settings.grid(width, height);
     let count = columns as usize * rows as usize;
@@ -91,7 +84,7 @@ pub fn tile_count(width: u32, height: u32, settings: &TileSettings) -> usize {
 /// Cuts `image` into tiles.
 ///
 /// # Errors
-/// [Invalid](TileSettings::validate) settings; a picture so long that its padded square would have more than
+/// [Invalid](TileSettings::validate) settings; an image so long that its padded square would have more than
 /// [`DEFAULT_MAX_PIXELS`].
 pub fn tiles(image: &Rgb, settings: &TileSettings) -> Result<Tiles> {
     settings.validate()?;
@@ -103,18 +96,16 @@ pub fn tiles(image: &Rgb, settings: &TileSettings) -> Result<Tiles> {
     } else {
         resize(image, size, size).pixels
     };
-    Ok(Tiles {
-        count: tile_count(image.width, image.height, settings),
-        size,
-        pixels,
-    })
+    let count = tile_count(image.width, image.height, settings);
+    let side = size as usize;
+    Array4::from_shape_vec([count, side, side, 3], pixels).map_err(Error::invalid)
 }
 
 fn has_thumbnail(count: usize, settings: &TileSettings) -> bool {
     settings.dynamic && settings.use_thumbnail && count > 1
 }
 
-/// The grid whose aspect ratio is closest to the picture's. Of several, the one with more tiles if the picture has the
+/// The grid whose aspect ratio is closest to the image's. Of several, the one with more tiles if the image has the
 /// pixels to fill more than half of them. `dynamic_preprocess` of the published InternVL code.
 fn closest_grid(width: u32, height: u32, settings: &TileSettings) -> (u32, u32) {
     let aspect = f64::from(width) / f64::from(height);
@@ -142,7 +133,7 @@ fn grids(settings: &TileSettings) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// One resize of the whole picture to the size of the grid, which is then cut up.
+/// One resize of the whole image to the size of the grid, which is then cut up.
 fn grid_pixels(image: &Rgb, settings: &TileSettings) -> Vec<u8> {
     let size = settings.image_size;
     let (columns, rows) = settings.grid(image.width, image.height);
@@ -157,7 +148,7 @@ fn grid_pixels(image: &Rgb, settings: &TileSettings) -> Vec<u8> {
     pixels
 }
 
-/// The tiles of a picture whose sides are multiples of `size`.
+/// The tiles of an image whose sides are multiples of `size`.
 fn cut(whole: &Rgb, size: usize) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(whole.pixels.len());
     for row_of_tiles in whole.pixels.chunks_exact(whole.stride() * size) {
@@ -170,7 +161,7 @@ fn cut(whole: &Rgb, size: usize) -> Vec<u8> {
     pixels
 }
 
-/// The picture in the middle of a square; where it cannot be the very middle, one pixel nearer to the top or left.
+/// The image in the middle of a square; where it cannot be the very middle, one pixel nearer to the top or left.
 fn padded_to_square(image: &Rgb) -> Result<Rgb> {
     let side = image.width.max(image.height);
     if u64::from(side) * u64::from(side) > DEFAULT_MAX_PIXELS {

@@ -2,22 +2,22 @@
 //! with ONNX nodes. Each file holds a part's forward pass and, beside it, the parameters that it needs.
 
 mod branch;
+mod language;
 mod ops;
 mod part;
 mod positions;
 mod projector;
 mod reward;
-mod text;
 mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
+pub use language::{output_projection, token_embeddings};
 pub use ops::{Activation, Bias, Ops};
 pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part};
 pub use positions::fit_positions;
 pub use reward::{
     RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
 };
-pub use text::{output_projection, token_embeddings};
 
 use crate::Result;
 use crate::checkpoint::Checkpoint;
@@ -34,7 +34,7 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         vision::parameters(vision, &mut list);
         projector::parameters(config, vision, &mut list);
     }
-    text::parameters(&config.text, &mut list);
+    language::parameters(&config.text, &mut list);
     list.part(Part::Head);
     list.optional("weight", Kind::Score, &[1, config.text.hidden]);
     list.into_parameters()

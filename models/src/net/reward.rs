@@ -2,7 +2,7 @@
 
 use super::ops::{Bias, Ops};
 use super::part::Part;
-use super::{projector, text, vision};
+use super::{language, projector, vision};
 use crate::config::Config;
 use crate::{Error, Result};
 
@@ -66,11 +66,11 @@ fn hidden_states<O: Ops + 'static>(
     tokens: &Tokens<O::T>,
     at: Option<&O::T>,
 ) -> Result<O::T> {
-    let x = text::embed(ops, &config.text, &tokens.input_ids)?;
+    let x = language::embed(ops, &config.text, &tokens.input_ids)?;
     let x = ops.scatter_rows(&x, &tokens.image_embeds, &tokens.image_positions)?;
     let mask = ops.tree_mask(&tokens.document_ids, &tokens.branch_ids)?;
     let rope = ops.rope_table(&tokens.rope_cos, &tokens.rope_sin, &tokens.position_ids)?;
-    text::decode(ops, &config.text, &x, &text::Context { mask, rope }, at)
+    language::decode(ops, &config.text, &x, &language::Context { mask, rope }, at)
 }
 
 /// One reward for each of `reward_positions`, `[k]`, or every token, [rows, tokens]: the score head over the hidden state
@@ -94,5 +94,5 @@ pub fn logits<O: Ops + 'static>(
     at: &O::T,
 ) -> Result<O::T> {
     let picked = hidden_states(ops, config, tokens, Some(at))?;
-    ops.readout(|ops| text::logits(ops, &config.text, &picked))
+    ops.readout(|ops| language::logits(ops, &config.text, &picked))
 }

@@ -15,7 +15,7 @@ use template::Role;
 pub use template::Template;
 
 use crate::tokenizer::{Piece, Tokenizer, Tokens};
-use crate::{Error, Result};
+use crate::{Error, Result, Text};
 
 const IMAGE_TAG: &str = "<image>";
 const IMAGE_START: &str = "<img>";
@@ -122,9 +122,7 @@ impl Prompter {
     fn message<'a>(&self, prompt: &'a str, images: usize) -> Result<Cow<'a, str>> {
         match (self.settings.tokens_per_tile, images) {
             (0, 0) => Ok(Cow::Owned(untagged(prompt))),
-            (0, _) => Err(Error::invalid(format!(
-                "expected no images for a model without a vision encoder, got {images}"
-            ))),
+            (0, _) => Err(Error::NoVision { images }),
             _ => user_message(prompt, images),
         }
     }
@@ -143,10 +141,10 @@ impl Prompter {
     }
 
     fn images_cut(&self, needed: usize) -> Error {
-        let limit = self.settings.max_length;
-        Error::invalid(format!(
-            "max_length {limit} cuts the {needed} image tokens (use fewer tiles or raise max_length)"
-        ))
+        Error::ImageTokensCut {
+            needed,
+            max_length: self.settings.max_length,
+        }
     }
 
     fn script<'a>(&self, message: &'a str, response: &'a str, tiles: &'a [usize]) -> Script<'a> {
@@ -270,9 +268,7 @@ fn user_message(prompt: &str, images: usize) -> Result<Cow<'_, str>> {
         return Ok(Cow::Owned(first + prompt));
     }
     if tags != images {
-        return Err(Error::invalid(format!(
-            "expected one {IMAGE_TAG} in the prompt for each image, or none at all: got {tags} for {images} images"
-        )));
+        return Err(Error::ImageTags { tags, images });
     }
     Ok(Cow::Borrowed(prompt))
 }
@@ -306,8 +302,10 @@ fn check_placeholders(found: &[usize], needed: usize, response_start: usize) -> 
         return Ok(());
     }
     let in_response = found.last().is_some_and(|&last| last >= response_start);
-    let place = if in_response { "response" } else { "prompt" };
-    Err(Error::invalid(format!(
-        "{place}: a literal {IMAGE_CONTEXT} would count as an image token (literal_special_tokens reads it as text)"
-    )))
+    let text = if in_response {
+        Text::Response
+    } else {
+        Text::Prompt
+    };
+    Err(Error::ContextToken { text })
 }

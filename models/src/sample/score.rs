@@ -46,7 +46,7 @@ impl ScoreRow {
         let fields = Fields::parse(row)?;
         let responses = fields.strings("responses")?;
         if responses.is_empty() {
-            return Err(Error::invalid("expected at least one").at("responses"));
+            return Err(Error::NoResponses.at("responses"));
         }
         let (prompt, images) = (fields.string("prompt")?, fields.images("img_path")?);
         let layout = Layout {

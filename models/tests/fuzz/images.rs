@@ -1,4 +1,4 @@
-//! Pictures.
+//! Images.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{check_message, fuzz, golden};
 /// Larger ones would only take longer.
 const LARGEST_FILE: u64 = 60_000;
 
-fn pictures() -> Vec<Vec<u8>> {
+fn images() -> Vec<Vec<u8>> {
     let folders = ["preprocess/images", "images"].map(golden);
     let entries = folders
         .iter()
@@ -22,7 +22,7 @@ fn pictures() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn damaged_pictures_are_shown_or_refused() {
+fn damaged_images_are_shown_or_refused() {
     let settings = TileSettings {
         image_size: 28,
         dynamic: true,
@@ -31,12 +31,12 @@ fn damaged_pictures_are_shown_or_refused() {
         max_tiles: 6,
         pad2square: false,
     };
-    let pictures = pictures();
-    assert!(pictures.len() > 10);
-    fuzz(300, damaged(pictures), |bytes| {
+    let images = images();
+    assert!(images.len() > 10);
+    fuzz(300, damaged(images), |bytes| {
         check_message(dimensions(&bytes))?;
-        if let Some(picture) = check_message(decode(&bytes, 1 << 20))? {
-            check_message(tiles(&picture, &settings))?;
+        if let Some(image) = check_message(decode(&bytes, 1 << 20))? {
+            check_message(tiles(&image, &settings))?;
         }
         Ok(())
     });

@@ -10,7 +10,7 @@ use crate::damage::damaged;
 use crate::{check_message, fuzz, golden};
 
 const TEXT: &str =
-    "<|im_start|>user\n<img><IMG_CONTEXT></img>\nWhat's in picture 12? é漢\u{1F600}<|im_end|>\n";
+    "<|im_start|>user\n<img><IMG_CONTEXT></img>\nWhat's in image 12? é漢\u{1F600}<|im_end|>\n";
 
 /// The tokenizer's files in `folder`.
 fn files(folder: &Path) -> Vec<PathBuf> {

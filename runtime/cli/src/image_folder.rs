@@ -1,4 +1,4 @@
-//! Where the images of a row are.
+//! The folder of a row's images.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,12 +9,15 @@ use seeward_models::Error;
 #[derive(Clone, Debug)]
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// The root without symbolic links, where no path may lead out of it: a root that is named is a fence.
+    /// The root without symbolic links, if no path may leave it.
     fence: Option<PathBuf>,
 }
 
 impl ImageFolder {
-    /// The folder `root`, else that of the input.
+    /// The folder `root`, else the folder of `input`. Paths may not leave a given root unless `allow_outside`.
+    ///
+    /// # Errors
+    /// No such folder.
     pub(super) fn new(root: Option<PathBuf>, allow_outside: bool, input: &Path) -> Result<Self> {
         let Some(root) = root else {
             return Ok(Self {
@@ -32,7 +35,10 @@ impl ImageFolder {
         Ok(Self { root, fence })
     }
 
-    /// The file that a row calls `path`.
+    /// The file for the path of a row.
+    ///
+    /// # Errors
+    /// The path leaves the root.
     pub(super) fn resolve(&self, path: &str) -> seeward_models::Result<PathBuf> {
         let file = self.root.join(path);
         let fence = self.fence.as_deref();
@@ -43,11 +49,15 @@ impl ImageFolder {
         Ok(file)
     }
 
+    /// Whether paths may not leave the folder.
     pub(super) fn is_fenced(&self) -> bool {
         self.fence.is_some()
     }
 
-    /// The folder's one name, however it was typed.
+    /// The canonical path of the folder.
+    ///
+    /// # Errors
+    /// No such folder.
     pub(super) fn identity(&self) -> Result<String> {
         let root = match self.root.as_os_str().is_empty() {
             true => Path::new("."),
@@ -68,7 +78,7 @@ fn leads_out(path: &Path) -> bool {
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Whether symbolic links lead from `file` out of the folder `fence`. A file that is not there leads nowhere.
+/// Whether symbolic links lead from `file` out of the folder `fence`; not for a missing file.
 fn links_out(file: &Path, fence: &Path) -> bool {
     file.canonicalize()
         .is_ok_and(|file| !file.starts_with(fence))
@@ -80,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_relative_to_the_inputs_folder() {
+    fn paths_are_relative_to_the_folder_of_the_input() {
         let folder = ImageFolder::new(None, false, Path::new("data/rows.jsonl")).unwrap();
         let resolve = |path| folder.resolve(path).unwrap();
         assert_eq!(resolve("a.png"), Path::new("data/a.png"));
@@ -89,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_root_is_a_fence() {
+    fn a_given_root_is_a_fence() {
         let here = || Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
         let fence = ImageFolder::new(here(), false, Path::new("rows.jsonl")).unwrap();
         assert!(fence.resolve("photos/./a..b.png").is_ok());
@@ -105,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn links_may_not_lead_out_of_a_fence() {
+    fn links_may_not_leave_a_fence() {
         let folder = tempfile::tempdir().unwrap();
         let (root, outside) = (folder.path().join("root"), folder.path().join("a.png"));
         std::fs::create_dir(&root).unwrap();

@@ -1,7 +1,7 @@
-//! The programs over the runtime: one module each, and what they share.
+//! The programs over the runtime: one module each, and shared modules.
 
+mod arguments;
 pub mod evaluate;
 mod image_folder;
 pub mod score;
-mod stop;
 mod terminal;

@@ -1,5 +1,4 @@
-//! What the programs share at the terminal: how they end, what they say, and a progress bar. Data goes to stdout, all
-//! else to stderr.
+//! Exit codes, messages and the progress bar of the programs. Data goes to stdout, everything else to stderr.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,55 +9,55 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_runtime::RewardModel;
 
-use crate::stop::Signal;
+use seeward_models::process::Signal;
 
-/// How a program ended that did not fail.
+/// The end of a program that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// All is well: exit 0.
+    /// Success: exit 0.
     Complete,
     /// Finished, but some rows failed: exit 1.
     SomeRowsFailed,
-    /// A signal asked for it before all was done: exit 130 or 143.
+    /// Interrupted by a signal: exit 130 or 143.
     Stopped(Signal),
 }
 
-/// The exit code of a program, after saying what went wrong, if anything: exit 2.
+/// The exit code of a program. Logs an error, whose code is 2.
 pub(crate) fn exit(program: &str, result: Result<Ending>) -> ExitCode {
     match result {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::SomeRowsFailed) => ExitCode::from(1),
         Ok(Ending::Stopped(signal)) => ExitCode::from(signal.exit_status()),
         Err(error) => {
-            say(program, format_args!("error: {}", message(&error)));
+            log(program, format_args!("error: {}", message(&error)));
             ExitCode::from(2)
         }
     }
 }
 
-/// A message on stderr. Where nobody reads it any more, the work goes on.
-pub(crate) fn say(program: &str, message: impl Display) {
+/// Writes a message to stderr. A closed stderr does not stop the work.
+pub(crate) fn log(program: &str, message: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {message}");
 }
 
-/// Lists the nodes that the device's provider left to another: a fallback is never silent.
-pub(crate) fn say_fallback_nodes(program: &str, model: &RewardModel) {
+/// Logs the nodes that fall back to another of ONNX Runtime's providers.
+pub(crate) fn log_fallback_nodes(program: &str, model: &RewardModel) {
     for nodes in model.fallback_nodes() {
-        say(program, format_args!("{}: {nodes}", model.device()));
+        log(program, format_args!("{}: {nodes}", model.device()));
     }
 }
 
-/// Data on stdout.
+/// Writes data to stdout.
 ///
 /// # Errors
-/// Nobody reads it any more, or the disk that it goes to is full.
+/// stdout is closed, or its disk is full.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
     written.and_then(|()| stdout.flush()).context("stdout")
 }
 
-/// The error and its causes, without those that it already tells.
+/// The error and its causes, without those that it already includes.
 fn message(error: &anyhow::Error) -> String {
     let mut message = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -69,7 +68,7 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
-/// A bar over so many bytes with a message and the time left; hidden where stderr is no terminal.
+/// A progress bar over `bytes` with a message and the remaining time; hidden unless stderr is a terminal.
 pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
     let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
     let style = ProgressStyle::with_template(template);
@@ -86,7 +85,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_reported_once() {
         let inner = seeward_models::Error::invalid("expected 1, got 2").at("a.json");
         let error = Err::<(), _>(inner).context("bundle b").unwrap_err();
         assert_eq!(message(&error), "bundle b: a.json: expected 1, got 2");

@@ -1,4 +1,4 @@
-//! `seeward-evaluate` as it is typed: sets in, table and report out, exit codes.
+//! `seeward-evaluate` on the command line: sets in, table and report out, exit codes.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -56,7 +56,7 @@ fn report(folder: &TempDir) -> Value {
 }
 
 #[test]
-fn turning_every_pair_round_turns_the_accuracy_round() {
+fn swapping_every_pair_mirrors_the_accuracy() {
     let texts = [
         "It is blue.",
         "It is a yellow circle, I think.",
@@ -67,7 +67,7 @@ fn turning_every_pair_round_turns_the_accuracy_round() {
         .windows(2)
         .map(|two| pair(two[0], two[1]))
         .collect::<Vec<_>>();
-    let turned = texts
+    let swapped = texts
         .windows(2)
         .map(|two| pair(two[1], two[0]))
         .collect::<Vec<_>>();
@@ -76,13 +76,17 @@ fn turning_every_pair_round_turns_the_accuracy_round() {
                "chosen_index": 1})
     });
     let chosen = chosen.collect::<Vec<_>>();
-    let (folder, output) = evaluate(&[("pairs", &pairs), ("turned", &turned), ("chosen", &chosen)]);
+    let (folder, output) = evaluate(&[
+        ("pairs", &pairs),
+        ("swapped", &swapped),
+        ("chosen", &chosen),
+    ]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let report = report(&folder);
     let accuracy = |set: &str| report["sets"][set]["accuracy"].as_f64().unwrap();
     assert!(
-        (accuracy("pairs") + accuracy("turned") - 1.0).abs() < 1e-12,
+        (accuracy("pairs") + accuracy("swapped") - 1.0).abs() < 1e-12,
         "{report}"
     );
     for number in ["pairs", "ties", "accuracy", "interval"] {
@@ -106,7 +110,7 @@ fn equal_responses_are_a_tie() {
 }
 
 #[test]
-fn bad_rows_are_told_and_left_out() {
+fn bad_rows_are_reported_and_skipped() {
     let mut missing = pair("a", "b");
     missing["img_path"] = json!("no_such.png");
     let rows = [pair("It is blue.", "Red!"), missing, json!({"prompt": "p"})];
@@ -186,7 +190,7 @@ fn rows_of_a_benchmark_are_reported_by_area() {
 }
 
 #[test]
-fn a_mixed_file_is_told_by_its_lines_unless_its_format_is_named() {
+fn a_mixed_file_is_reported_by_line_unless_its_format_is_named() {
     let other =
         json!({"question": "q", "image": "vqa0.png", "chosen": "Red!", "rejected": "Blue!"});
     let rows = [pair("It is blue.", "Red!"), other];
@@ -205,7 +209,7 @@ fn a_mixed_file_is_told_by_its_lines_unless_its_format_is_named() {
     );
 }
 
-/// A pair's picture changes what the model says of it, and nothing of what the text-only model says.
+/// A pair's image changes the reward of the model, and not that of the text-only model.
 #[test]
 fn a_text_only_model_sees_no_image() {
     let with = |image: &str| {
@@ -230,9 +234,9 @@ fn a_text_only_model_sees_no_image() {
     );
 }
 
-/// What a set's model scored is there already when the same evaluation runs again, and is refused when the set changed.
+/// A second run of the same evaluation reuses the scores, and refuses them if the set has changed.
 #[test]
-fn an_evaluation_goes_on_where_it_was() {
+fn an_evaluation_resumes_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let rows: Vec<_> = (0..40)
         .map(|i| pair(&format!("It is number {i}."), "Red!"))
@@ -240,7 +244,7 @@ fn an_evaluation_goes_on_where_it_was() {
     let first = evaluate_in(&folder, &[("set", &rows)], &[]);
     assert_eq!(first.status.code(), Some(0));
     let before = report(&folder);
-    // As if it had been cut off behind the first window of the second model.
+    // As if it had been interrupted after the first model.
     let scores = folder.path().join("report/scores");
     for name in [
         "text_only.set.jsonl",
@@ -257,16 +261,16 @@ fn an_evaluation_goes_on_where_it_was() {
     let changed = evaluate_in(&folder, &[("set", &rows[1..])], &[]);
     let stderr = String::from_utf8_lossy(&changed.stderr);
     assert!(
-        changed.status.code() == Some(2) && stderr.contains("--no-resume starts afresh"),
+        changed.status.code() == Some(2) && stderr.contains("--no-resume starts from scratch"),
         "{stderr}"
     );
-    let afresh = evaluate_in(&folder, &[("set", &rows[1..])], &["--no-resume"]);
-    assert_eq!(afresh.status.code(), Some(0));
+    let again = evaluate_in(&folder, &[("set", &rows[1..])], &["--no-resume"]);
+    assert_eq!(again.status.code(), Some(0));
     assert_eq!(report(&folder)["sets"]["set"]["pairs"], json!(39));
 }
 
 #[test]
-fn the_page_holds_all_that_it_needs() {
+fn the_page_is_self_contained() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("metrics.jsonl");
     let lines = [
@@ -329,12 +333,12 @@ fn the_page_holds_all_that_it_needs() {
         page.matches("src=\"data:image/jpeg;base64,").count()
     );
     for outside in ["http:", "https:", "url(", "<script", "<link"] {
-        assert!(!page.contains(outside), "the page asks for {outside}");
+        assert!(!page.contains(outside), "the page loads {outside}");
     }
 }
 
 #[test]
-fn a_stopped_evaluation_goes_on_to_the_same_report() {
+fn an_interrupted_evaluation_resumes_to_the_same_report() {
     let rows: Vec<_> = (0..600)
         .map(|i| pair(&format!("It is number {i}."), "Red!"))
         .collect();
@@ -362,7 +366,7 @@ fn a_stopped_evaluation_goes_on_to_the_same_report() {
     let stderr = String::from_utf8_lossy(&stopped.stderr);
     assert_eq!(stopped.status.code(), Some(130), "{stderr}");
     assert!(
-        stderr.contains("the same command goes on from here"),
+        stderr.contains("rerun the same command to resume"),
         "{stderr}"
     );
     assert!(!folder.path().join("report/report.json").exists());

@@ -1,4 +1,4 @@
-//! `seeward-score` killed, interrupted, and run twice at once: no work is lost, and the bytes are those of one run.
+//! `seeward-score` killed, interrupted, and run twice at the same time: no work is lost, and the bytes are those of one run.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -14,11 +14,11 @@ use support::{Bench, ENDINGS, assert_exit};
 /// No run here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Equal numbers for equal seeds: Marsaglia's xorshift.
+/// Marsaglia's xorshift: equal seeds give equal numbers.
 struct Random(u64);
 
 impl Random {
-    /// From 0 up to 1.
+    /// A value from 0 to below 1.
     fn share(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// Short windows, so that many kills hit what lies between two of them: of four rows three are none.
+/// Short windows, so that many kills come between two of them: three of four rows are invalid.
 fn short_windows(count: usize) -> String {
     let row = |n: usize| match n % 4 {
         1 => format!("{{\"prompt\":\"{n}?\",\"responses\":[\"It is {n}.\"],\"n\":{n}}}\n"),
@@ -36,7 +36,7 @@ fn short_windows(count: usize) -> String {
     (0..count).map(row).collect()
 }
 
-/// Windows that take longer, the more responses there are: ten, a quarter of a second.
+/// Windows whose time grows with the responses: ten take a quarter of a second.
 fn long_windows(count: usize, responses: usize) -> String {
     let response = |n| format!("{n} shapes. ").repeat(10);
     let responses: Vec<String> = (0..responses).map(response).collect();
@@ -54,7 +54,7 @@ fn start(bench: &Bench, output: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until the run of `output` has begun its second window.
+/// Waits until the run of `output` has started its second window.
 fn wait_for_a_window(bench: &Bench, output: &str) {
     let start = Instant::now();
     while windows_done(bench, output) == 0 {
@@ -83,8 +83,8 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// Kills a run at random moments, over and over, and lets it go on; whenever it came to its end, compares it with a run
-/// in one piece and starts afresh.
+/// Kills a run at random moments and resumes it, repeatedly; whenever it finishes, compares it with an uninterrupted run
+/// and starts from scratch.
 fn survives(kills: usize) {
     let bench = Bench::new(short_windows(1200));
     let begun = Instant::now();
@@ -105,7 +105,7 @@ fn survives(kills: usize) {
                 assert_eq!(code, Some(1));
                 bench.assert_same("cut", "whole");
                 finished += 1;
-                // Kills that come too late come earlier, however busy the machine was when the time was taken.
+                // The kill came too late: the next ones come earlier.
                 time = time.mul_f64(0.8);
                 remove(&bench, "cut");
             }
@@ -120,11 +120,11 @@ fn survives(kills: usize) {
         .filter(|n| n.starts_with('.'))
         .collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
-    let told = format!(
-        "{kills} kills, {resumed} runs went on, {finished} came to their end, {time:?} in one piece"
+    let counts = format!(
+        "{kills} kills, {resumed} runs resumed, {finished} finished, {time:?} uninterrupted"
     );
-    println!("{told}");
-    assert!(2 * resumed > kills, "{told}");
+    println!("{counts}");
+    assert!(2 * resumed > kills, "{counts}");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn two_hundred_kills_lose_nothing() {
 }
 
 #[test]
-fn a_signal_stops_behind_a_window_and_says_how_to_go_on() {
+fn a_signal_stops_after_a_window_and_the_message_says_how_to_resume() {
     let bench = Bench::new(long_windows(160, 10));
     let whole = start(&bench, "whole").wait_with_output().unwrap();
     assert_exit(&whole, 0, "1600 responses");
@@ -148,7 +148,7 @@ fn a_signal_stops_behind_a_window_and_says_how_to_go_on() {
         wait_for_a_window(&bench, name);
         signal(&child, name);
         let stopped = child.wait_with_output().unwrap();
-        let message = format!("stopped by SIG{name}: the same command goes on from here");
+        let message = format!("interrupted by SIG{name}: rerun the same command to resume");
         assert_exit(&stopped, code, &message);
         // The window that was being scored is whole, and not the last.
         let windows = windows_done(&bench, name) as usize;

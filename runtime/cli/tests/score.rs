@@ -1,4 +1,4 @@
-//! `seeward-score` as it is typed: rows in, rows out, errors, resume, exit codes.
+//! `seeward-score` on the command line: rows in, rows out, errors, resume, exit codes.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -46,7 +46,7 @@ fn rows_keep_their_order_and_bad_ones_are_reported() {
 }
 
 #[test]
-fn stats_tell_what_a_run_took() {
+fn stats_have_the_counts_and_rates_of_a_run() {
     let bench = Bench::new(concat!(
         "{\"prompt\":\"p\",\"img_path\":\"wide.png\",\"responses\":[\"a\",\"b\"]}\n",
         "{\"prompt\":\"p\",\"img_path\":\"wide.png\",\"responses\":[\"c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c \"]}\n",
@@ -72,7 +72,7 @@ fn stats_tell_what_a_run_took() {
     assert_eq!(keys, expected.split(' ').collect::<Vec<_>>());
     let count = |key: &str| stats[key].as_u64().unwrap();
     assert_eq!(["rows", "responses", "errors"].map(count), [3, 3, 1]);
-    // The picture is shown twice and encoded once, as a grid with its thumbnail.
+    // The image is used twice and encoded once, as a grid with its thumbnail.
     assert_eq!(count("images_encoded"), 1);
     assert!(count("tiles") > 2, "{stats}");
     assert!(count("tokens") < count("tokens_without_sharing"), "{stats}");
@@ -95,7 +95,7 @@ fn stats_tell_what_a_run_took() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_to_the_same_bytes() {
+fn an_interrupted_run_resumes_to_the_same_bytes() {
     // Windows are 32 rows and a tenth of these lines is blank, so that the first 71 are two windows.
     let (whole, part) = (rows(150), rows(71));
     let bench = Bench::new(&whole);
@@ -113,7 +113,7 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn what_cannot_go_on_is_refused() {
+fn a_run_that_cannot_resume_is_refused() {
     let bench = Bench::new(rows(3));
     assert_exit(&bench.run("out", &[]), 0, "");
     let before = bench.read("out");
@@ -136,7 +136,7 @@ fn what_cannot_go_on_is_refused() {
 }
 
 #[test]
-fn what_cannot_run_writes_nothing() {
+fn a_run_that_cannot_start_writes_nothing() {
     let bench = Bench::new(rows(3));
     for (arguments, message) in [
         (["--device", "cuda:1000"], "device cuda:1000: "),
@@ -168,7 +168,7 @@ fn a_bundle_without_probes_says_so() {
 }
 
 #[test]
-fn several_devices_write_what_one_does_and_go_on_with_what_it_wrote() {
+fn several_devices_write_the_bytes_of_one_and_resume_its_run() {
     let bench = Bench::new(rows(330));
     let stats = bench.path("stats.json");
     let stats = stats.to_str().unwrap();
@@ -180,7 +180,7 @@ fn several_devices_write_what_one_does_and_go_on_with_what_it_wrote() {
     assert_eq!(stats["device"], "cpu,cpu");
     let busy = stats["engine_busy"].as_f64().unwrap();
     assert!(busy > 0.0 && busy <= 1.0, "{busy}");
-    // The number of devices is not a part of what a run is.
+    // The number of devices is not a part of the identity of a run.
     let again = bench.run("one", &["--device", "cpu,cpu"]);
     assert_exit(&again, 1, "0 rows, 0 responses");
 }

@@ -20,7 +20,7 @@ use seeward_train::libtorch::precision;
 use seeward_train::random::Stream;
 use tch::{Device, Kind, Tensor};
 
-/// What a case is exported as, and how far it may then be off.
+/// Target and precision of a case, with the tolerance.
 const LOWERINGS: [(Target, Precision, f64); 7] = [
     (Target::Portable, Precision::Fp32, 1e-5),
     (Target::Cpu, Precision::Fp32, 1e-5),
@@ -31,10 +31,10 @@ const LOWERINGS: [(Target, Precision, f64); 7] = [
     (Target::Cpu, Precision::Int4, 0.54),
 ];
 const GRAPH: &str = "case.onnx";
-/// Numbers of a head in the case of attention over a forest.
+/// Width of a head in the cases of attention over a forest.
 const HEAD: usize = 8;
 
-/// What is computed, by one interpreter.
+/// The computation of a case, by one interpreter.
 pub(crate) type Body<O> = fn(&mut O, &[<O as Ops>::T]) -> Result<<O as Ops>::T>;
 
 /// An input or a weight.
@@ -51,13 +51,13 @@ enum Values {
     I64(Vec<i64>),
 }
 
-/// Uniform in [−1, 1), the same numbers for the same name.
+/// Uniform in [−1, 1), the same values for the same name.
 pub(crate) fn floats<const N: usize>(shape: [usize; N]) -> impl FnOnce(&'static str) -> Array {
     let one = |bits: u64| (bits >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
     array(shape, move |name| Values::F32(random(name, &shape, one)))
 }
 
-/// Every grey level, the same numbers for the same name.
+/// Every grey level, the same values for the same name.
 pub(crate) fn pixels(shape: [usize; 4]) -> impl FnOnce(&'static str) -> Array {
     let one = |bits: u64| (bits >> 56) as u8;
     array(shape, move |name| Values::U8(random(name, &shape, one)))
@@ -77,7 +77,7 @@ pub(crate) fn i32s<const N: usize, const COUNT: usize>(
     array(shape, move |_| Values::I32(values.to_vec()))
 }
 
-/// An array that lacks its name.
+/// An array without its name.
 fn array<const N: usize>(
     shape: [usize; N],
     values: impl FnOnce(&str) -> Values,
@@ -114,7 +114,7 @@ impl Array {
         }
     }
 
-    /// No size is told to the graph.
+    /// The graph has no fixed size.
     fn port(&self) -> Port {
         let element = match self.values {
             Values::F32(_) => Element::F32,
@@ -155,13 +155,13 @@ fn port(name: &'static str, element: Element, rank: usize) -> Port {
     }
 }
 
-/// Shape and numbers that came out.
+/// Shape and values of the output.
 type Output = (Vec<i64>, Vec<f64>);
 
 /// Runs a case in both engines, from one file of weights.
 ///
 /// # Panics
-/// When they differ in shape or in a number.
+/// If they differ in shape or in a value.
 pub(crate) fn agree(
     case: &str,
     inputs: &[Array],
@@ -221,7 +221,7 @@ fn in_onnx_runtime(folder: &Path, graph: &Graph, inputs: &[Array]) -> Output {
     let builder = builder.with_operators(seeward_runtime::operators().unwrap());
     let mut session = builder.unwrap().with_intra_threads(1).unwrap();
     let mut session = {
-        // The first session with our operators must be made alone.
+        // The first session with our operators must be created alone.
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         session.commit_from_file(folder.join(GRAPH)).unwrap()
@@ -233,7 +233,7 @@ fn in_onnx_runtime(folder: &Path, graph: &Graph, inputs: &[Array]) -> Output {
     (shape.to_vec(), values)
 }
 
-/// The process's one environment; cargo's configuration says where the library is.
+/// The process's one environment; cargo's configuration has the library's path.
 fn environment() -> &'static Environment {
     static LOADED: OnceLock<Environment> = OnceLock::new();
     LOADED.get_or_init(|| {

@@ -1,15 +1,15 @@
-//! Each op of the network in LibTorch and in ONNX Runtime, on the same random numbers.
+//! Each op of the network in LibTorch and in ONNX Runtime, on the same random values.
 //!
-//! Tolerance: 1e-5 absolute. Inputs and weights are uniform in [−1, 1) and results of order 1, where f32 has steps of
+//! Tolerance: 1e-5 absolute. Inputs and weights are uniform in [−1, 1) and results of order 1, where f32 has a spacing of
 //! 1e-7; the engines differ in the order of their sums, which gives 3e-7 here. The patch embedding, the longest sum (48
 //! terms up to 2.6, results up to 15), differs by 3e-6. Of the wrong ops that were tried on every line of the table,
 //! Gelu's approximation by tanh came closest: it is off by 1.5e-4.
 //!
-//! In integers, the bound of a linear layer of eight inputs: each product may be off by half a step of its weight and half
-//! a step of its input, steps of 1/127 in 8 bits and of 1/8 in 4 bits, whose inputs have 8 bits too.
+//! In integers, the bound of a linear layer of eight inputs: each product may differ by half the scale of its weight and half
+//! the scale of its input: 1/127 in 8 bits and 1/8 in 4 bits, whose inputs have 8 bits too.
 //!
-//! In fp16, 5e-3: a step is 5e-4 at 1, and a linear layer rounds its inputs, weights and result. ONNX Runtime's CPU
-//! provider computes fp16 by way of f32; it has no bf16 MatMul.
+//! In fp16, 5e-3: the spacing is 5e-4 at 1, and a linear layer rounds its inputs, weights and result. ONNX Runtime's CPU
+//! provider computes fp16 in f32; it has no bf16 MatMul.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{Activation, Bias, Ops};
 use seeward_train::libtorch::interpreter::Torch;
 
-/// One test a line: `name(ops, inputs) [weights with their shapes] => what is computed`.
+/// One test per line: `name(ops, inputs) [weights with their shapes] => computation`.
 macro_rules! table {
     ($($case:ident($ops:ident $(, $input:ident: $value:expr)+)
         $([$($weight:literal: $shape:expr),+])? => $computed:expr;)+) => {$(
@@ -53,13 +53,13 @@ table! {
     linear_of_a_readout(ops, x: floats([4, 8])) ["l.weight": [5, 8], "l.bias": [5]]
         => ops.readout(|ops| ops.linear("l", x, Bias::Yes));
 
-    // The epsilon is large, so that it shows.
+    // The epsilon is large, so that it has a visible effect.
     layer_norm(ops, x: floats([2, 3, 16])) ["n.weight": [16], "n.bias": [16]]
         => ops.layer_norm("n", x, 0.05);
     rms_norm(ops, x: floats([2, 3, 16])) ["n.weight": [16]]
         => ops.rms_norm("n", x, 0.05);
 
-    // Higher than wide, so that rows are not taken for columns.
+    // Higher than wide, to distinguish rows from columns.
     patch_embedding(ops, tiles: pixels([2, 12, 8, 3])) ["p.weight": [6, 3, 4, 4], "p.bias": [6]]
         => ops.patch_embedding("p", tiles, 4, Normalization::Imagenet);
 
@@ -77,11 +77,11 @@ table! {
 
     split(ops, x: floats([2, 3, 8])) ["0.weight": [5, 1], "1.weight": [5, 2], "2.weight": [5, 5]] => {
         let parts = ops.split(x, 1, &[1, 2, 5])?;
-        told_apart(ops, &parts)
+        weighted_separately(ops, &parts)
     };
     split_of_groups(ops, x: floats([2, 3, 12])) ["0.weight": [5, 4], "1.weight": [5, 2], "2.weight": [5, 6]] => {
         let parts = ops.split(x, 2, &[2, 1, 3])?;
-        told_apart(ops, &parts)
+        weighted_separately(ops, &parts)
     };
 
     skip_tokens(ops, x: floats([2, 5, 8])) => ops.skip_tokens(x, 2);
@@ -111,7 +111,7 @@ table! {
         ops.attention(q, k, v, Some(&mask), (4, 2))
     };
 
-    // The op is linear in its tables: random ones will do.
+    // The op is linear in its tables: random ones are sufficient.
     rope(
         ops, x: floats([2, 3, 16]), cos: floats([7, 4]), sin: floats([7, 4]),
         positions: i64s([2, 3], [0, 1, 6, 3, 3, 2])
@@ -133,8 +133,8 @@ table! {
     };
 }
 
-/// The sum of a split's parts, each through weights of its own: a part that is mixed up shows.
-fn told_apart<O: Ops>(ops: &mut O, parts: &[O::T]) -> Result<O::T> {
+/// The sum of a split's parts, each through separate weights, so that exchanged parts change it.
+fn weighted_separately<O: Ops>(ops: &mut O, parts: &[O::T]) -> Result<O::T> {
     let mut sum = ops.linear("0", &parts[0], Bias::No)?;
     for (index, part) in parts.iter().enumerate().skip(1) {
         let seen = ops.linear(&index.to_string(), part, Bias::No)?;

@@ -220,7 +220,7 @@ impl Preprocessor {
             Some(tiles) => (tiles, None),
             None => {
                 let pixels = tiles()?;
-                (pixels.count, Some(pixels))
+                (pixels.dim().0, Some(pixels))
             }
         };
         Ok(Image {
@@ -298,7 +298,7 @@ impl Images {
         let conversations = documents.iter().flat_map(|document| &document.branches);
         Workload {
             tokens: forest.used_tokens,
-            padding: forest.rows * forest.tokens - forest.used_tokens,
+            padding: forest.input_ids.len() - forest.used_tokens,
             tiles: self.images.iter().map(|image| image.tiles).sum(),
             tokens_unshared: conversations
                 .map(|conversation| conversation.ids.len())

@@ -91,7 +91,7 @@ impl Torch {
         self.merged
     }
 
-    /// Takes the kind of mask that `forest` needs from the host, so that nobody has to ask the device for it.
+    /// Derives the kind of mask from `forest` on the host: reading it from the device would cost a synchronisation.
     pub(crate) fn expect(&mut self, forest: &Forest) {
         // A lone conversation is a prefix and one branch.
         self.lone_rows = forest.document_ids.iter().all(|&document| document == 0)

@@ -1,7 +1,8 @@
 //! Memory: reuse of freed blocks, copies of inputs to the device, peak usage.
 
-use std::{env, fs};
+use std::env;
 
+use seeward_models::process;
 use tch::{Device, Tensor};
 
 use crate::libtorch::native;
@@ -30,16 +31,8 @@ pub(crate) fn place(tensor: &Tensor, device: Device) -> Tensor {
 pub fn peak(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => native::peak_gpu_memory(index as i32).try_into().ok(),
-        _ => of_process(&fs::read_to_string("/proc/self/status").ok()?),
+        _ => process::peak_memory(),
     }
-}
-
-/// The peak resident memory in Linux's `/proc/self/status`.
-fn of_process(status: &str) -> Option<u64> {
-    let mut lines = status.lines();
-    let kilobytes = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = kilobytes.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 #[cfg(test)]
@@ -48,11 +41,6 @@ mod tests {
 
     #[test]
     fn the_process_reports_its_peak() {
-        assert_eq!(
-            of_process("VmPeak:\t 9 kB\nVmHWM:\t  12 kB\n"),
-            Some(12 << 10)
-        );
-        assert_eq!(of_process("VmPeak:\t 9 kB\n"), None);
         let before = peak(Device::Cpu);
         let values = Tensor::ones([64 << 20], (tch::Kind::Uint8, Device::Cpu));
         assert!(peak(Device::Cpu) >= Some(values.numel() as u64) && peak(Device::Cpu) >= before);

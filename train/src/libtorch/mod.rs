@@ -1,5 +1,6 @@
 //! The network as differentiable LibTorch operations, its weights and its memory.
 
+pub(crate) mod arrays;
 pub(crate) mod attention;
 pub mod forward_context;
 pub mod interpreter;

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use ndarray::{Array, Dimension};
 use seeward_models::config::Config;
-use seeward_models::forest::Forest;
 use seeward_models::hash::hash;
 use seeward_models::image::Tiles;
 use seeward_models::net::{self, Branch, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::{Error, Result};
+use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::preprocess::{Image, Inputs};
+use crate::libtorch::arrays::tensor;
 use crate::libtorch::forward_context::ForwardContext;
 use crate::libtorch::interpreter::{Torch, Value};
 use crate::libtorch::memory;
@@ -130,18 +132,15 @@ impl Model {
         let forest = &inputs.forest;
         ops.expect(forest);
         let table = self.config.text.rope.tables(&forest.rope);
-        let rope = |values: &[f32]| {
-            self.place(Tensor::from_slice(values).view([table.entries as i64, -1]))
-        };
         Ok(Tokens {
-            input_ids: self.grid(forest, Tensor::from_slice(&forest.input_ids)),
-            position_ids: self.grid(forest, Tensor::from_slice(&forest.position_ids)),
-            document_ids: self.grid(forest, Tensor::from_slice(&forest.document_ids)),
-            branch_ids: self.grid(forest, Tensor::from_slice(&forest.branch_ids)),
+            input_ids: self.array(&forest.input_ids)?,
+            position_ids: self.array(&forest.position_ids)?,
+            document_ids: self.array(&forest.document_ids)?,
+            branch_ids: self.array(&forest.branch_ids)?,
             image_embeds: self.image_embeddings(ops, inputs)?,
             image_positions: self.integers(&forest.image_positions),
-            rope_cos: rope(&table.cos),
-            rope_sin: rope(&table.sin),
+            rope_cos: self.array(&table.cos)?,
+            rope_sin: self.array(&table.sin)?,
         })
     }
 
@@ -245,19 +244,16 @@ impl Model {
 
     /// All tiles, u8 `[tiles, side, side, 3]`.
     fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
-        let tiles = images.iter().map(|image| {
-            let (count, side) = (image.count as i64, i64::from(image.size));
-            Tensor::from_slice(&image.pixels).f_view([count, side, side, 3])
-        });
-        let tiles: Vec<_> = tiles
-            .collect::<std::result::Result<_, _>>()
-            .map_err(Error::invalid)?;
+        let tiles: Vec<_> = images
+            .iter()
+            .map(|image| tensor(image))
+            .collect::<Result<_>>()?;
         let pixels = Tensor::f_cat(&tiles, 0).map_err(Error::invalid)?;
         Ok(self.place(pixels))
     }
 
-    fn grid(&self, forest: &Forest, flat: Tensor) -> Value {
-        self.place(flat.view([forest.rows as i64, forest.tokens as i64]))
+    fn array<T: Element, D: Dimension>(&self, array: &Array<T, D>) -> Result<Value> {
+        Ok(self.place(tensor(array)?))
     }
 
     fn integers(&self, values: &[i64]) -> Value {

@@ -65,7 +65,7 @@ fn cut(trees: &[Vec<Conversation>], packing: &Packing) -> Vec<Batch> {
 
 /// (rows, tokens) of every run.
 fn shapes(runs: &[Batch]) -> Vec<(usize, usize)> {
-    let shape = |run: &Batch| (run.forest.rows, run.forest.tokens);
+    let shape = |run: &Batch| (run.forest.rows(), run.forest.tokens());
     runs.iter().map(shape).collect()
 }
 
@@ -135,7 +135,7 @@ fn many_branches_take_several_rows_where_attention_would_cost_more_than_the_pref
 fn a_shares_rows_are_of_a_length() {
     let own: Vec<usize> = (1..=30).map(|n| 8 * n).collect();
     let runs = cut(&[answers(1, 200, &own)], &packing(1000));
-    let rows = runs.iter().map(|run| run.forest.rows).sum::<usize>();
+    let rows = runs.iter().map(|run| run.forest.rows()).sum::<usize>();
     let used: usize = runs.iter().map(|run| run.forest.used_tokens).sum();
     assert!(used * 100 > shapes(&runs).iter().map(|(r, t)| r * t).sum::<usize>() * 95);
     assert_eq!(used, own.iter().sum::<usize>() + rows * 200);
@@ -174,7 +174,8 @@ fn tree() -> impl Strategy<Value = Vec<Conversation>> {
 /// The conversation that the forest holds at this branch.
 fn laid_out(run: &Batch, branch: usize, length: usize) -> Vec<u32> {
     let place = &run.forest.branches[branch];
-    let token = |token| run.forest.input_ids[place.flat(token) as usize] as u32;
+    let ids = run.forest.input_ids.flatten();
+    let token = |token| ids[place.flat(token) as usize] as u32;
     (0..length).map(token).collect()
 }
 
@@ -182,7 +183,7 @@ fn check(trees: &[Vec<Conversation>], packing: &Packing) -> Check {
     let runs = cut(trees, packing);
     let mut seen = Vec::new();
     for run in &runs {
-        let (rows, tokens) = (run.forest.rows, run.forest.tokens);
+        let (rows, tokens) = (run.forest.rows(), run.forest.tokens());
         let alone = run.sources.len() == 1;
         prop_assert!(alone || rows * tokens <= packing.batch_tokens);
         for (index, &(document, branch)) in run.sources.iter().enumerate() {

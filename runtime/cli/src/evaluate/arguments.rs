@@ -1,4 +1,4 @@
-//! The command line: as typed, then as what the program does.
+//! The command line of `seeward-evaluate`: as typed, then validated.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,13 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use seeward_models::sample::{CarriedKeys, Format};
-use seeward_runtime::{InputMode, Options};
+use seeward_models::sample::{CarriedKeys, Format, PreferenceReader};
+use seeward_runtime::{Device, InputMode};
 
+use crate::arguments::{EngineOptions, SharedArguments};
 use crate::image_folder::ImageFolder;
+
+pub(super) const PROGRAM: &str = "seeward-evaluate";
 
 const EXAMPLES: &str = "Examples:
   seeward-evaluate --model out/demo/bundles/standard --data iid=out/demo/data/iid.jsonl
@@ -18,68 +21,49 @@ const EXAMPLES: &str = "Examples:
 Formats (--format): pairwise, vlfeedback, responses (with chosen_index or ratings), trl, ms-swift, internvl,
 vl-rewardbench, mm-rlhf-rewardbench, multimodal-rewardbench.
 
-Exit status: 0 all well, 1 some rows failed, 2 error.";
+Exit status: 0 success, 1 some rows failed, 2 error, 130 or 143 stopped by a signal.";
 
-/// Measures how good a reward model is on preferences that are known, and whether it leans on text.
+/// Measures the accuracy of a reward model on known preferences, and its dependence on a text-only shortcut.
 ///
-/// Rows are preferences in any of the formats below, one a line; a file has one format, that of its first row. With a
+/// Rows are preferences in any of the formats below, one per line; the format of a file is that of its first row. With a
 /// text-only model the report has the shortcut-failure degradation: the accuracy where that model is right minus the
-/// accuracy where it is wrong. An evaluation with --output that was cut off goes on where it was.
+/// accuracy where it is wrong. An interrupted evaluation with --output resumes.
 #[derive(Debug, Parser)]
-#[command(name = super::PROGRAM, version, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Bundle to evaluate
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// A set of preferences and what to call it; may be given often
+    /// Name and file of a set of preferences; can be repeated
     #[arg(long, value_name = "NAME=FILE.jsonl", required = true)]
-    data: Vec<Named>,
-    /// Bundle that sees no image: the shortcut's proxy
+    data: Vec<NamedFile>,
+    /// Bundle scored without images: the proxy of the shortcut
     #[arg(long, value_name = "BUNDLE")]
     text_only_model: Option<PathBuf>,
-    /// Another bundle, to be held against the model
+    /// Second bundle to compare with
     #[arg(long, value_name = "BUNDLE")]
     compare: Option<PathBuf>,
-    /// Format of the rows, whatever other keys they have [default: recognised by the keys]
+    /// Format of the rows [default: recognised by the keys of the first row]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
-    /// Key that is plain data, although its name suggests an image, a video or turns; may be given often
-    #[arg(long, value_name = "KEY")]
-    carry: Vec<String>,
-    /// The trainer's metrics.jsonl, to be drawn in the report
+    /// The trainer's metrics.jsonl, for curves in the report
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
-    /// Where the models run: cpu, cuda[:N] or tensorrt[:N]
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Folder that image paths are relative to; no path or link may lead out of it [default: each file's folder]
-    #[arg(long, value_name = "DIR")]
-    image_root: Option<PathBuf>,
-    /// Let absolute paths, `..` and symbolic links lead out of the image root
-    #[arg(long)]
-    allow_outside_root: bool,
-    /// Threads of the engine and of picture decoding [default: one for each core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Most bytes of GPU memory for each of the model's two graphs; CUDA's libraries take some on top [default: no limit]
-    #[arg(long, value_name = "BYTES")]
-    gpu_memory_limit: Option<u64>,
     /// Folder for report.html, report.json and the scores
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Score afresh instead of going on where an earlier evaluation stopped
-    #[arg(long)]
-    no_resume: bool,
+    #[command(flatten)]
+    shared: SharedArguments,
 }
 
 /// `NAME=FILE`.
 #[derive(Clone, Debug)]
-struct Named {
+struct NamedFile {
     name: String,
     path: PathBuf,
 }
 
-impl FromStr for Named {
+impl FromStr for NamedFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -93,7 +77,7 @@ impl FromStr for Named {
     }
 }
 
-/// What to do.
+/// The evaluation that the arguments ask for.
 pub(super) struct Job {
     pub(super) model: PathBuf,
     pub(super) text_only_model: Option<PathBuf>,
@@ -101,62 +85,79 @@ pub(super) struct Job {
     pub(super) format: Option<Format>,
     pub(super) carried: CarriedKeys,
     pub(super) metrics: Option<PathBuf>,
-    pub(super) options: Options,
-    pub(super) sets: Vec<DataSet>,
+    pub(super) device: Device,
+    pub(super) engine: EngineOptions,
+    pub(super) files: Vec<PreferenceFile>,
     pub(super) output: Option<PathBuf>,
     pub(super) resume: bool,
 }
 
 /// A file of preferences.
-pub(super) struct DataSet {
+pub(super) struct PreferenceFile {
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) images: ImageFolder,
 }
 
 impl Job {
-    /// How the text-only model is loaded: whatever it was trained on, it sees no image here.
-    pub(super) fn text_only_options(&self) -> Options {
-        self.options.clone().input(InputMode::TextOnly)
+    /// The reader of a file's rows.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its format is unknown.
+    pub(super) fn reader(&self, path: &Path) -> Result<PreferenceReader> {
+        let carried = self.carried.clone();
+        Ok(match self.format {
+            Some(format) => PreferenceReader::named(format, carried),
+            None => PreferenceReader::recognise(path, carried)?,
+        })
+    }
+
+    /// The options of the text-only model, which sees no image whatever its bundle says.
+    pub(super) fn text_only_engine(&self) -> EngineOptions {
+        EngineOptions {
+            input_mode: InputMode::TextOnly,
+            ..self.engine.clone()
+        }
     }
 }
 
 impl Arguments {
+    /// # Errors
+    /// An unknown device, format or image root; a name that is given twice or is no file name.
     pub(super) fn validate(self) -> Result<Job> {
-        let options = Options::default()
-            .device(self.device.parse()?)
-            .threads(self.threads)
-            .gpu_memory_limit(self.gpu_memory_limit);
-        let mut names = BTreeSet::new();
-        for set in &self.data {
-            let is_new = names.insert(&set.name);
-            ensure!(is_new, "--data {}: the name is given twice", set.name);
-            let is_file_name = !set.name.contains(['/', '\\']) && !set.name.starts_with('.');
-            ensure!(
-                is_file_name,
-                "--data {}: expected a name that files can have",
-                set.name
-            );
-        }
-        let images =
-            |path: &Path| ImageFolder::new(self.image_root.clone(), self.allow_outside_root, path);
-        let set = |Named { name, path }| {
-            let images = images(&path)?;
-            Ok(DataSet { name, path, images })
+        check_names(&self.data)?;
+        let shared = self.shared;
+        let file = |NamedFile { name, path }| {
+            let images = shared.images(&path)?;
+            Ok(PreferenceFile { name, path, images })
         };
         Ok(Job {
-            sets: self.data.into_iter().map(set).collect::<Result<_>>()?,
+            files: self.data.into_iter().map(file).collect::<Result<_>>()?,
             model: self.model,
             text_only_model: self.text_only_model,
             compare: self.compare,
             format: self.format.map(|name| name.parse()).transpose()?,
-            carried: self.carry.into_iter().collect(),
+            carried: shared.carried(),
             metrics: self.metrics,
-            options,
+            device: shared.device()?,
+            engine: shared.engine(),
             output: self.output,
-            resume: !self.no_resume,
+            resume: shared.resume(),
         })
     }
+}
+
+/// Names are unique and become parts of file names.
+fn check_names(files: &[NamedFile]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for NamedFile { name, .. } in files {
+        ensure!(names.insert(name), "--data {name}: the name is given twice");
+        ensure!(
+            !name.contains(['/', '\\']) && !name.starts_with('.'),
+            "--data {name}: expected a name without path separators and leading dots"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
     fn sets_have_a_name_and_a_file() {
         let job = parse("--model b --data iid=a=b.jsonl --data ood=c.jsonl").unwrap();
         let sets: Vec<_> = job
-            .sets
+            .files
             .iter()
             .map(|s| (s.name.as_str(), s.path.as_path()))
             .collect();
@@ -184,10 +185,10 @@ mod tests {
                 ("ood", Path::new("c.jsonl"))
             ]
         );
-        assert_eq!(job.text_only_options().input, InputMode::TextOnly);
-        assert_eq!(job.options.gpu_memory_limit, None);
+        assert_eq!(job.text_only_engine().input_mode, InputMode::TextOnly);
+        assert_eq!(job.engine.gpu_memory_limit, None);
         let job = parse("--model b --data x=a --device cuda --gpu-memory-limit 4096").unwrap();
-        assert_eq!(job.text_only_options().gpu_memory_limit, Some(4096));
+        assert_eq!(job.text_only_engine().gpu_memory_limit, Some(4096));
     }
 
     #[test]
@@ -196,12 +197,12 @@ mod tests {
         assert!(
             refused("a/b")
                 .to_string()
-                .contains("expected a name that files can have")
+                .contains("expected a name without path separators")
         );
         assert!(
             refused("..")
                 .to_string()
-                .contains("expected a name that files can have")
+                .contains("expected a name without path separators")
         );
     }
 
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_without_a_name_of_its_own_is_refused() {
+    fn a_set_without_a_unique_name_is_refused() {
         let refused = |arguments: &str| parse(arguments).err().unwrap().to_string();
         assert!(refused("--model b --data a.jsonl").contains("expected NAME=FILE.jsonl"));
         assert!(

@@ -1,4 +1,4 @@
-//! The pairs that two models judge most differently; of one model alone, those that it is most wrong about.
+//! The pairs that two models judge most differently; with a single model, its worst pairs.
 
 use std::fs;
 
@@ -10,19 +10,19 @@ use seeward_models::image::decode;
 use seeward_models::sample::Pair;
 use serde::Serialize;
 
-use super::COMPARE;
-use super::arguments::{DataSet, Job};
+use super::arguments::{Job, PreferenceFile};
+use super::dataset::Comparison;
+use super::judged::Judged;
 use super::metrics::calibration::sigmoid;
-use super::report::Judged;
-use super::set::Comparison;
+use super::roles::other;
 
-/// How many are shown.
+/// Number of pairs in the report.
 const SHOWN: usize = 20;
-/// Longest side of an image in the report.
+/// Longest side of an image in the report, in pixels.
 const SIDE: u32 = 320;
 const QUALITY: u8 = 82;
 
-/// A pair and what the models make of it.
+/// A pair with the margins of the models.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Disagreement {
     pub(super) set: String,
@@ -33,23 +33,26 @@ pub(super) struct Disagreement {
     pub(super) images: Vec<String>,
     /// The model's margin.
     pub(super) margin: f64,
-    /// That of the compared model, else of the text-only one.
+    /// The margin of the compared model, else of the text-only one.
     pub(super) other_margin: Option<f64>,
-    /// The distance of the two preference probabilities σ(margin); without another model, of the model's from 1.
+    /// The difference of the two preference probabilities σ(margin); with a single model, its difference from 1.
     pub(super) distance: f64,
-    /// The images, small, as JPEG files; `None` where one cannot be read.
+    /// Thumbnails of the images as JPEG files; `None` for an image that cannot be read.
     #[serde(skip)]
     pub(super) thumbnails: Vec<Option<Vec<u8>>>,
 }
 
-/// A pair's place among the sets and their comparisons.
+/// The indices of a pair's set and comparison.
 struct Found {
     set: usize,
     comparison: usize,
     distance: f64,
 }
 
-/// The largest disagreements of all sets, the largest first.
+/// The largest disagreements of all sets, in descending order.
+///
+/// # Errors
+/// A set has changed since it was read.
 pub(super) fn largest(sets: &[Judged], roles: &[&str], job: &Job) -> Result<Vec<Disagreement>> {
     let other = other(roles);
     let mut found: Vec<Found> = sets
@@ -67,17 +70,11 @@ pub(super) fn largest(sets: &[Judged], roles: &[&str], job: &Job) -> Result<Vec<
             .map(|found| set.comparisons[found.comparison])
             .collect();
         for (found, pair) in of_set.iter().zip(set.set.pairs(&comparisons)?) {
-            shown.push(found.show(set, pair, other, &job.sets[index], job));
+            shown.push(found.show(set, pair, other, &job.files[index], job));
         }
     }
     shown.sort_by(|a, b| b.distance.total_cmp(&a.distance));
     Ok(shown)
-}
-
-/// The model to hold against the first.
-fn other(roles: &[&str]) -> Option<usize> {
-    let compared = roles.iter().position(|role| *role == COMPARE);
-    compared.or((roles.len() > 1).then_some(1))
 }
 
 fn find(index: usize, set: &Judged, other: Option<usize>) -> Vec<Found> {
@@ -99,14 +96,14 @@ impl Found {
         set: &Judged,
         pair: Pair,
         other: Option<usize>,
-        data: &DataSet,
+        file: &PreferenceFile,
         job: &Job,
     ) -> Disagreement {
         let mut images = pair.chosen_images;
         if pair.rejected_images != images {
             images.extend(pair.rejected_images);
         }
-        let thumbnail = |path: &String| small(path, data, job.options.max_image_pixels);
+        let thumbnail = |path: &String| small(path, file, job.engine.max_image_pixels);
         Disagreement {
             set: set.set.name.clone(),
             line: set.comparisons[self.comparison].line,
@@ -122,26 +119,26 @@ impl Found {
     }
 }
 
-/// The picture at `path` as a small JPEG file. A model that sees no images scores pairs whose pictures are missing.
-fn small(path: &str, data: &DataSet, max_pixels: u64) -> Option<Vec<u8>> {
-    let bytes = fs::read(data.images.resolve(path).ok()?).ok()?;
-    let picture = decode(&bytes, max_pixels).ok()?;
-    let (width, height) = (picture.width(), picture.height());
-    let picture = RgbImage::from_raw(width, height, picture.pixels().to_vec())?;
+/// A thumbnail of the image at `path` as a JPEG file. A missing image is no error: text-only models need none.
+fn small(path: &str, file: &PreferenceFile, max_pixels: u64) -> Option<Vec<u8>> {
+    let bytes = fs::read(file.images.resolve(path).ok()?).ok()?;
+    let image = decode(&bytes, max_pixels).ok()?;
+    let (width, height) = (image.width(), image.height());
+    let image = RgbImage::from_raw(width, height, image.pixels().to_vec())?;
     let scale = f64::from(SIDE) / f64::from(width.max(height));
     let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
     let small = if scale < 1.0 {
-        thumbnail(&picture, side(width), side(height))
+        thumbnail(&image, side(width), side(height))
     } else {
-        picture
+        image
     };
-    let mut file = Vec::new();
-    let encoder = &mut JpegEncoder::new_with_quality(&mut file, QUALITY);
+    let mut jpeg = Vec::new();
+    let encoder = &mut JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
     let encoded = encoder.encode(
         &small,
         small.width(),
         small.height(),
         ExtendedColorType::Rgb8,
     );
-    encoded.ok().map(|()| file)
+    encoded.ok().map(|()| jpeg)
 }

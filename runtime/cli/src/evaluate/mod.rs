@@ -1,47 +1,42 @@
-//! `seeward-evaluate`: how good a reward model is on preferences that are known.
+//! `seeward-evaluate`: the accuracy of a reward model on known preferences.
 //!
-//! The files of all formats become scoring rows (`set`), which every bundle scores (`scoring`); what the rewards
-//! say is measured ([`metrics`], `report`) and shown (`page`).
+//! Files of all formats become scoring rows (`dataset`), which every bundle scores (`scoring`). [`metrics`] are computed
+//! from the rewards, collected (`report`) and rendered (`page`, `table`).
 
 mod arguments;
+mod dataset;
 mod disagreement;
+mod judged;
 pub mod metrics;
 mod page;
 pub mod plot;
 mod report;
+mod rewards;
+mod roles;
 mod scoring;
-mod set;
 mod table;
 mod training;
 
-use std::fmt::Display;
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::atomic::replace_file;
-use seeward_runtime::RewardModel;
 
-use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
-use arguments::{Arguments, Job};
+use arguments::{Arguments, Job, PROGRAM, PreferenceFile};
+use dataset::Dataset;
 use report::Report;
-use scoring::{Rewards, Scorer};
-use set::Set;
+use rewards::Rewards;
+use roles::{COMPARE, MODEL, TEXT_ONLY};
+use scoring::Scorer;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 use training::Training;
 
-const PROGRAM: &str = "seeward-evaluate";
-/// The parts that a bundle can have; files and JSON name them so.
-const MODEL: &str = "model";
-const TEXT_ONLY: &str = "text_only";
-const COMPARE: &str = "compare";
-/// The rule that the longer response is the better one: the baseline that needs no model.
-const LENGTH_ONLY: &str = "length_only";
-
-/// The program.
+/// Runs the program.
 pub fn main() -> ExitCode {
     terminal::exit(PROGRAM, run(Arguments::parse()))
 }
@@ -49,7 +44,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Ending> {
     let job = arguments.validate()?;
     let training = job.metrics.as_deref().map(Training::read).transpose()?;
-    // Without a folder there is nothing to go on from.
+    // Without --output the scores are temporary.
     let scratch = tempfile::tempdir().context("a folder for the scores")?;
     let folder = job
         .output
@@ -59,7 +54,7 @@ fn run(arguments: Arguments) -> Result<Ending> {
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let sets = read_sets(&job, &folder)?;
     let scorers = scorers(&job);
-    let stop = Stop::listen().context("signals")?;
+    let stop = Stop::listen(SecondSignal::Exit).context("signals")?;
     let mut rewards = Vec::new();
     for scorer in &scorers {
         match scorer.score(&job, &sets, &folder, &stop)? {
@@ -67,7 +62,7 @@ fn run(arguments: Arguments) -> Result<Ending> {
             ControlFlow::Break(signal) => return Ok(stopped(&job, signal)),
         }
     }
-    tell_failed_rows(&sets, &rewards);
+    log_failed_rows(&sets, &rewards);
     let report = Report::new(&job, &scorers, &sets, &rewards, training)?;
     if let Some(folder) = &job.output {
         write(folder, &report)?;
@@ -80,28 +75,24 @@ fn run(arguments: Arguments) -> Result<Ending> {
 }
 
 fn stopped(job: &Job, signal: Signal) -> Ending {
-    let further = match (&job.output, job.resume) {
-        (None, _) => "without --output there is nothing to go on from",
-        (_, true) => "the same command goes on from here",
-        (_, false) => "the same command without --no-resume goes on from here",
+    let hint = match (&job.output, job.resume) {
+        (None, _) => "without --output the scores are lost",
+        (_, true) => "rerun the same command to resume",
+        (_, false) => "rerun the same command without --no-resume to resume",
     };
-    say(format_args!("stopped by {signal}: {further}"));
+    terminal::log(PROGRAM, format_args!("interrupted by {signal}: {hint}"));
     Ending::Stopped(signal)
 }
 
-fn read_sets(job: &Job, folder: &Path) -> Result<Vec<Set>> {
-    let read = |set| {
-        Set::read(
-            set,
-            job.format,
-            &job.carried,
-            &folder.join(format!("{}.rows.jsonl", set.name)),
-        )
+fn read_sets(job: &Job, folder: &Path) -> Result<Vec<Dataset>> {
+    let read = |file: &PreferenceFile| {
+        let requests = folder.join(format!("{}.rows.jsonl", file.name));
+        Dataset::read(file, job.reader(&file.path)?, &requests)
     };
-    let sets = job.sets.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let sets = job.files.iter().map(read).collect::<Result<Vec<_>>>()?;
     for set in &sets {
         if let Some(overlap) = set.overlap() {
-            say(format_args!("{}: {overlap}", set.path.display()));
+            terminal::log(PROGRAM, format_args!("{}: {overlap}", set.path.display()));
         }
     }
     Ok(sets)
@@ -109,30 +100,30 @@ fn read_sets(job: &Job, folder: &Path) -> Result<Vec<Set>> {
 
 fn scorers(job: &Job) -> Vec<Scorer> {
     let bundles = [
-        (MODEL, Some(&job.model), job.options.clone()),
+        (MODEL, Some(&job.model), job.engine.clone()),
         (
             TEXT_ONLY,
             job.text_only_model.as_ref(),
-            job.text_only_options(),
+            job.text_only_engine(),
         ),
-        (COMPARE, job.compare.as_ref(), job.options.clone()),
+        (COMPARE, job.compare.as_ref(), job.engine.clone()),
     ];
-    let scorer = |(role, bundle, options): (_, Option<&std::path::PathBuf>, _)| {
-        let bundle = bundle?.clone();
+    let scorer = |(role, bundle, engine): (_, Option<&PathBuf>, _)| {
         Some(Scorer {
             role,
-            bundle,
-            options,
+            bundle: bundle?.clone(),
+            engine,
         })
     };
     bundles.into_iter().filter_map(scorer).collect()
 }
 
-/// Every row that could not be read, or not be scored by all models.
-fn tell_failed_rows(sets: &[Set], rewards: &[Vec<Rewards>]) {
+/// Logs every row that could not be read, or that a model could not score.
+fn log_failed_rows(sets: &[Dataset], rewards: &[Vec<Rewards>]) {
     for (index, set) in sets.iter().enumerate() {
         for (line, error) in set.failures(rewards.iter().map(|sets| &sets[index])) {
-            say(format_args!("{}:{line}: {error}", set.path.display()));
+            let place = set.path.display();
+            terminal::log(PROGRAM, format_args!("{place}:{line}: {error}"));
         }
     }
 }
@@ -144,12 +135,4 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
         &folder.join("report.html"),
         page::page(report).as_bytes(),
     )?)
-}
-
-fn say(message: impl Display) {
-    terminal::say(PROGRAM, message);
-}
-
-fn say_fallback_nodes(model: &RewardModel) {
-    terminal::say_fallback_nodes(PROGRAM, model);
 }

@@ -1,9 +1,9 @@
-//! The report for a terminal: one line for each set.
+//! The report for a terminal: one line per set.
 
 use super::metrics::Measured;
 use super::report::{Report, SetReport};
 
-/// In percent.
+/// Renders the table, in percent.
 pub(super) fn table(report: &Report) -> String {
     let names = report.sets.iter().map(|set| set.name.chars().count());
     let width = names.chain([5]).max().unwrap_or_default();

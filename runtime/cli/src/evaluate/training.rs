@@ -9,14 +9,16 @@ use seeward_models::sample::Lines;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What the trainer logged.
+/// The trainer's log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Training {
-    /// For each logged number its values by step. Those of evaluations are called `eval.<set>.<number>`.
+    /// For each metric its values by step. Metrics of evaluations are named `eval.<set>.<metric>`.
     pub(super) curves: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
 impl Training {
+    /// Reads `metrics.jsonl`.
+    ///
     /// # Errors
     /// Not a file of JSON objects with a `step` each.
     pub(super) fn read(path: &Path) -> Result<Self> {
@@ -46,7 +48,7 @@ impl Training {
             }
         } else if let Some(number) = value.as_f64() {
             let curve = self.curves.entry(name.to_owned()).or_default();
-            // A run that was cut off logs the steps again that it goes on from.
+            // A resumed run logs some steps again.
             curve.truncate(curve.partition_point(|(earlier, _)| *earlier < step));
             curve.push((step, number));
         }

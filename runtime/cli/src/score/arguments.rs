@@ -1,29 +1,32 @@
-//! The command line: as typed, then as what the program does.
+//! The command line of `seeward-score`: as typed, then validated.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use seeward_models::sample::CarriedKeys;
-use seeward_runtime::{DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
+use seeward_runtime::{DEFAULT_BATCH_TOKENS, InputMode, Options};
 
-use super::check::Check;
-use crate::image_folder::ImageFolder;
+use super::job::{Check, Job};
+use crate::arguments::{EngineOptions, SharedArguments};
+
+pub(super) const PROGRAM: &str = "seeward-score";
 
 const EXAMPLES: &str = "Examples:
   seeward-score --model bundles/mine --input rows.jsonl --output scores.jsonl
   seeward-score --model bundles/mine --check
 
-Ctrl-C and SIGTERM stop the run behind the rows that it is scoring, a second one at once; the same command goes on.
+Ctrl-C and SIGTERM stop the run after the rows that are being scored, a second signal at once; rerun the same command
+to resume.
 
-Exit status: 0 all well, 1 some rows failed (with --check: other rewards than trained), 2 error, 130 or 143 stopped.";
+Exit status: 0 success, 1 some rows failed (with --check: the rewards differ from training), 2 error, 130 or 143
+stopped by a signal.";
 
 /// Scores the responses of a JSONL file with a reward model bundle.
 ///
 /// Input rows are {"prompt", "img_path", "responses": […]}; every response becomes a line {"prompt", "img_path",
-/// "response", "score", …}. Rows that cannot be scored go to OUT.errors. A run that was cut off goes on where it was.
+/// "response", "score", …}. Rows that cannot be scored go to OUT.errors. An interrupted run resumes.
 #[derive(Debug, Parser)]
-#[command(name = super::PROGRAM, version, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Bundle to score with
     #[arg(long, value_name = "BUNDLE")]
@@ -31,121 +34,84 @@ pub(super) struct Arguments {
     /// Rows to score
     #[arg(long, value_name = "IN.jsonl", required_unless_present = "check")]
     input: Option<PathBuf>,
-    /// File to write; its errors and progress go beside it
+    /// File to write; OUT.jsonl.errors and OUT.jsonl.progress are written next to it
     #[arg(long, value_name = "OUT.jsonl", required_unless_present = "check")]
     output: Option<PathBuf>,
-    /// Recompute the bundle's probes and say how far apart they are
+    /// Score the bundle's probes again and compare the rewards with the trainer's
     #[arg(long, conflicts_with_all = ["input", "output"])]
     check: bool,
-    /// Where the model runs: cpu, cuda[:N] or tensorrt[:N]; several of a kind share the rows, as cuda:0,cuda:1
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Folder that img_path is relative to; no path or link may lead out of it [default: the input's folder]
-    #[arg(long, value_name = "DIR")]
-    image_root: Option<PathBuf>,
-    /// Let absolute paths, `..` and symbolic links lead out of the image root
-    #[arg(long)]
-    allow_outside_root: bool,
-    /// Key that is plain data, although its name suggests an image, a video or turns; may be given often
-    #[arg(long, value_name = "KEY")]
-    carry: Vec<String>,
-    /// Show the model the white image instead of the row's
+    /// Replace every image by a white one
     #[arg(long, conflicts_with = "image_only")]
     text_only: bool,
-    /// Show the model the empty prompt instead of the row's
+    /// Replace every prompt by the empty one
     #[arg(long)]
     image_only: bool,
-    /// Most tokens of one run of the model
+    /// Maximum number of tokens in one run of the model
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH_TOKENS)]
     batch_tokens: usize,
-    /// Threads of the engine and of picture decoding [default: one for each core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Folder where TensorRT keeps the engines that it builds
+    /// Folder of TensorRT's engine cache
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Most bytes of GPU memory for each of the model's two graphs; CUDA's libraries take some on top [default: no limit]
-    #[arg(long, value_name = "BYTES")]
-    gpu_memory_limit: Option<u64>,
-    /// Most pixels of a picture
+    /// Maximum number of pixels of an image
     #[arg(long, value_name = "N", default_value_t = Options::default().max_image_pixels)]
     max_image_pixels: u64,
-    /// Start afresh instead of going on where an earlier run stopped
-    #[arg(long)]
-    no_resume: bool,
-    /// File to write what the run took
+    /// File for counts, rates, time and memory of the run
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
+    #[command(flatten)]
+    shared: SharedArguments,
 }
 
-/// What to do.
+/// The task that the arguments ask for.
 pub(super) enum Task {
     Check(Check),
     Score(Box<Job>),
 }
 
-/// A file to score.
-pub(crate) struct Job {
-    pub(crate) model: PathBuf,
-    pub(crate) input: PathBuf,
-    pub(crate) output: PathBuf,
-    /// At least one, of one kind.
-    pub(crate) devices: Vec<Device>,
-    pub(crate) options: Options,
-    pub(crate) images: ImageFolder,
-    pub(crate) carried: CarriedKeys,
-    pub(crate) resume: bool,
-    pub(crate) stats: Option<PathBuf>,
-}
-
 impl Arguments {
+    /// # Errors
+    /// Contradictory flags, an unknown device or a missing file.
     pub(super) fn validate(self) -> Result<Task> {
-        let devices = devices(&self.device)?;
-        let options = self.options(devices[0]);
+        let (devices, engine) = (self.shared.devices()?, self.engine());
         let (Some(input), Some(output)) = (self.input, self.output) else {
-            if devices.len() > 1 {
-                bail!("--device {}: --check needs one device", self.device);
-            }
+            let [device] = devices[..] else {
+                bail!("--device: --check needs one device, got {}", devices.len());
+            };
             return Ok(Task::Check(Check {
                 model: self.model,
-                options,
+                options: engine.on(device),
             }));
         };
         check_files(&input, &output)?;
         Ok(Task::Score(Box::new(Job {
-            images: ImageFolder::new(self.image_root, self.allow_outside_root, &input)?,
+            images: self.shared.images(&input)?,
             model: self.model,
             input,
             output,
             devices,
-            options,
-            carried: self.carry.into_iter().collect(),
-            resume: !self.no_resume,
+            engine,
+            carried: self.shared.carried(),
+            resume: self.shared.resume(),
             stats: self.stats,
         })))
     }
 
-    fn options(&self, device: Device) -> Options {
-        let input = match (self.text_only, self.image_only) {
-            (true, _) => InputMode::TextOnly,
-            (_, true) => InputMode::ImageOnly,
-            _ => InputMode::Full,
-        };
-        let options = Options::default()
-            .device(device)
-            .threads(self.threads)
-            .batch_tokens(self.batch_tokens)
-            .max_image_pixels(self.max_image_pixels)
-            .input(input)
-            .gpu_memory_limit(self.gpu_memory_limit);
-        match &self.cache_dir {
-            Some(folder) => options.cache_dir(folder),
-            None => options,
+    fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            batch_tokens: self.batch_tokens,
+            max_image_pixels: self.max_image_pixels,
+            input_mode: match (self.text_only, self.image_only) {
+                (true, _) => InputMode::TextOnly,
+                (_, true) => InputMode::ImageOnly,
+                _ => InputMode::Full,
+            },
+            cache_dir: self.cache_dir.clone(),
+            ..self.shared.engine()
         }
     }
 }
 
-/// Before anything is written: the input is there, and the output is another file.
+/// Checks, before anything is written, that the input exists and that the output is another file.
 fn check_files(input: &Path, output: &Path) -> Result<()> {
     let file = input.canonicalize();
     let file = file.with_context(|| input.display().to_string())?;
@@ -158,23 +124,11 @@ fn check_files(input: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Which device scores which rows is a matter of timing, so that devices of different kinds would write other bytes in
-/// every run.
-fn devices(text: &str) -> Result<Vec<Device>> {
-    let devices: Vec<Device> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
-    match devices
-        .iter()
-        .any(|d| d.provider() != devices[0].provider())
-    {
-        true => bail!("--device {text}: expected devices of one kind, which round alike"),
-        false => Ok(devices),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use seeward_runtime::Device;
 
     const FILES: &str = concat!(
         "--model b --output o.jsonl --input ",
@@ -195,7 +149,7 @@ mod tests {
         let Ok(Task::Score(job)) = parse(&format!("{FILES} --image-only")) else {
             panic!("expected a job");
         };
-        assert!(job.resume && job.options.input == InputMode::ImageOnly);
+        assert!(job.resume && job.engine.input_mode == InputMode::ImageOnly);
         assert_eq!(job.devices, [Device::Cpu]);
         let Ok(Task::Score(job)) = parse(&format!("{FILES} --device cuda,cuda:1")) else {
             panic!("expected a job");
@@ -205,7 +159,7 @@ mod tests {
         let Ok(Task::Score(job)) = parse(&format!("{FILES} {limit}")) else {
             panic!("expected a job");
         };
-        assert_eq!(job.options.gpu_memory_limit, Some(8_000_000_000));
+        assert_eq!(job.engine.gpu_memory_limit, Some(8_000_000_000));
     }
 
     #[test]

@@ -1,29 +1,27 @@
-//! `--check`: the bundle's probes, scored again and held against what the trainer measured.
-
-use std::path::PathBuf;
+//! `--check`: scores the bundle's probes and compares the rewards with the trainer's.
 
 use anyhow::{Context, Result, bail};
 use seeward_models::probe::Probe;
-use seeward_runtime::{Options, Request, RewardModel};
+use seeward_runtime::{Request, RewardModel};
 
+use super::arguments::PROGRAM;
+use super::job::Check;
 use crate::terminal::{self, Ending};
 
-/// A bundle to check.
-pub(super) struct Check {
-    pub(super) model: PathBuf,
-    pub(super) options: Options,
-}
-
-/// Scores the probes and prints how far apart each reward is. Beyond the bundle's tolerance the ending says so.
+/// Scores the probes and prints the difference of each reward. [`Ending::SomeRowsFailed`] if one is beyond the bundle's
+/// tolerance.
+///
+/// # Errors
+/// A damaged bundle, or one without probes.
 pub(super) fn check(check: &Check) -> Result<Ending> {
     let place = || format!("bundle {}", check.model.display());
     let model = RewardModel::load(&check.model, check.options.clone()).with_context(place)?;
-    terminal::say_fallback_nodes(super::PROGRAM, &model);
+    terminal::log_fallback_nodes(PROGRAM, &model);
     model.bundle().verify().with_context(place)?;
     let manifest = model.bundle().manifest();
     if manifest.probes.is_empty() {
         bail!(
-            "{}: every file has its hash, but this bundle has no probes: its checkpoint was trained elsewhere, or another --max-length left them out",
+            "{}: every file has its hash, but this bundle has no probes: its checkpoint has none, or --max-length excluded them at export",
             place()
         );
     }
@@ -59,7 +57,7 @@ fn worst(model: &RewardModel, probes: &[Probe]) -> Result<f64> {
     let mut worst: f64 = 0.0;
     terminal::print(&format!(
         "{:>5}  {:>12}  {:>12}  {:>8}\n",
-        "probe", "trained", "served", "apart"
+        "probe", "trained", "served", "diff"
     ))?;
     for (index, (probe, result)) in probes
         .iter()
@@ -68,18 +66,21 @@ fn worst(model: &RewardModel, probes: &[Probe]) -> Result<f64> {
     {
         let rewards = result.with_context(|| format!("probe {index}"))?.rewards;
         for (&trained, served) in probe.rewards.iter().zip(rewards) {
-            let apart = difference(trained, served);
-            let line = format!("{index:>5}  {trained:>12.6}  {served:>12.6}  {apart:>8.1e}\n");
+            let difference = relative_difference(trained, served);
+            let line = format!("{index:>5}  {trained:>12.6}  {served:>12.6}  {difference:>8.1e}\n");
             terminal::print(&line)?;
-            worst = worst.max(apart);
+            worst = worst.max(difference);
         }
     }
     Ok(worst)
 }
 
-fn difference(trained: f32, served: f32) -> f64 {
+fn relative_difference(trained: f32, served: f32) -> f64 {
     let (trained, served) = (f64::from(trained), f64::from(served));
-    let apart = (trained - served).abs() / trained.abs().max(1.0);
+    let difference = (trained - served).abs() / trained.abs().max(1.0);
     // A NaN is never close.
-    if apart.is_nan() { f64::INFINITY } else { apart }
+    match difference.is_nan() {
+        true => f64::INFINITY,
+        false => difference,
+    }
 }

@@ -1,4 +1,4 @@
-//! The input file: its rows by windows, and how much of it has been read.
+//! The input file: windows of rows, and the position reached.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,15 +12,15 @@ use sha2::{Digest, Sha256};
 /// A row and the number of its line, counted from 1.
 pub(super) type Row = (u64, seeward_models::Result<String>);
 
-/// How much of the input has been read, and what it was.
+/// The part of the input that has been read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Position {
-    /// Bytes.
+    /// Its length in bytes.
     pub(super) offset: u64,
-    /// Lines that ended.
+    /// Its complete lines.
     pub(super) lines: u64,
-    /// sha256 of the bytes.
+    /// sha256 of its bytes.
     pub(super) sha256: String,
 }
 
@@ -30,7 +30,7 @@ impl Position {
     }
 }
 
-/// The input, from some position on.
+/// The input, read from a position.
 pub(super) struct Input {
     path: PathBuf,
     reader: Counted<BufReader<File>>,
@@ -41,7 +41,7 @@ impl Input {
     /// Opens `path` at `position`.
     ///
     /// # Errors
-    /// What lies before `position` is not what it was.
+    /// The file cannot be read, or the part before `position` has changed.
     pub(super) fn open(path: &Path, position: &Position) -> Result<Self> {
         let context = || path.display().to_string();
         let file = File::open(path).with_context(context)?;
@@ -50,7 +50,7 @@ impl Input {
         reader.skip(position.offset).with_context(context)?;
         if reader.position() != *position || reader.is_inside_a_line().with_context(context)? {
             bail!(
-                "{}: the input has changed since the run that is to go on (--no-resume starts afresh)",
+                "{}: the input has changed since the interrupted run (--no-resume starts from scratch)",
                 path.display()
             );
         }
@@ -61,7 +61,10 @@ impl Input {
         })
     }
 
-    /// The next so many rows; fewer at the end, then none.
+    /// Reads the next `rows` rows; fewer at the end, then none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub(super) fn window(&mut self, rows: usize) -> Result<Vec<Row>> {
         let (lines, offset) = (self.reader.lines, self.reader.offset);
         let rows = Lines::resume(&mut self.reader, lines, offset).take(rows);
@@ -74,13 +77,13 @@ impl Input {
         self.reader.position()
     }
 
-    /// Bytes.
+    /// Length in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 }
 
-/// A reader that knows how much was read from it, and the hash of that.
+/// A reader that counts and hashes the bytes read from it.
 struct Counted<R> {
     inner: R,
     offset: u64,
@@ -109,12 +112,12 @@ impl<R: BufRead> Counted<R> {
         }
     }
 
-    /// Reads over so many bytes, or to the end.
+    /// Skips `bytes` bytes, or to the end.
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         io::copy(&mut self.take(bytes), &mut io::sink()).map(|_| ())
     }
 
-    /// Whether the next byte goes on a line that was taken for a whole one.
+    /// Whether the next byte continues a line that was read as complete.
     fn is_inside_a_line(&mut self) -> io::Result<bool> {
         let next = self.inner.fill_buf()?.first().copied();
         Ok(self.last != b'\n' && next.is_some_and(|byte| !b"\r\n".contains(&byte)))
@@ -135,7 +138,7 @@ impl<R: BufRead> BufRead for Counted<R> {
     }
 
     fn consume(&mut self, amount: usize) {
-        // What is consumed has been filled, so this reads nothing and cannot fail.
+        // The consumed bytes are buffered already, so this reads nothing and cannot fail.
         let filled = self.inner.fill_buf().unwrap_or_default();
         let taken = &filled[..amount];
         self.hasher.update(taken);
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_that_goes_on_is_a_change() {
+    fn a_last_line_that_continues_is_a_change() {
         let before = file("one");
         let mut input = Input::open(before.path(), &Position::start()).unwrap();
         input.window(9).unwrap();

@@ -1,4 +1,4 @@
-//! What a run has written so far: the output, the errors, and the progress that a later run goes on from.
+//! The journal of a run: the output, the errors, and the progress from which a later run resumes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,67 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use seeward_models::atomic::replace_file;
-use seeward_models::forest::LAYOUT_VERSION;
-use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
-use super::WINDOW_ROWS;
-use super::arguments::Job;
+use super::identity::Identity;
 use super::input::Position;
 use super::window::Window;
-
-/// What decides the bytes of the output besides the input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Identity {
-    /// sha256 of the bundle's manifest.
-    bundle: String,
-    options: Map<String, Value>,
-}
-
-impl Identity {
-    pub(super) fn new(job: &Job, model: &RewardModel) -> Result<Self> {
-        let mut options = vec![
-            ("provider", json!(model.device().provider())),
-            ("layout_version", json!(LAYOUT_VERSION)),
-            ("input_mode", json!(model.input_mode())),
-            ("batch_tokens", json!(job.options.batch_tokens)),
-            ("window_rows", json!(WINDOW_ROWS)),
-            ("max_image_pixels", json!(job.options.max_image_pixels)),
-            ("image_root", json!(job.images.identity()?)),
-            ("image_root_fenced", json!(job.images.is_fenced())),
-        ];
-        // Absent as in files that were written before there was such a flag.
-        let carried: Vec<&str> = job.carried.names().collect();
-        if !carried.is_empty() {
-            options.push(("carry", json!(carried)));
-        }
-        let options = options.into_iter().map(|(k, v)| (k.to_owned(), v));
-        Ok(Self {
-            bundle: model.bundle().hash().to_owned(),
-            options: options.collect(),
-        })
-    }
-
-    /// What is not as it was in `before`.
-    fn difference(&self, before: &Self) -> Option<String> {
-        if self.bundle != before.bundle {
-            return Some("the bundle is another one".to_owned());
-        }
-        let changed = |(name, now): (&String, &Value)| match before.options.get(name) {
-            Some(was) if was == now => None,
-            Some(was) => Some(format!("{name} was {was} and is {now}")),
-            None => Some(format!("{name} was not set and is {now}")),
-        };
-        let gone = || {
-            let is_gone = |(name, _): &(&String, &Value)| !self.options.contains_key(*name);
-            let (name, was) = before.options.iter().find(is_gone)?;
-            Some(format!("{name} was {was} and is not set"))
-        };
-        self.options.iter().find_map(changed).or_else(gone)
-    }
-}
 
 /// The progress file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +25,7 @@ struct Progress {
     identity: Identity,
 }
 
-/// The three files of a run, of which only it may write.
+/// The three files of a run, locked against other runs.
 pub(super) struct Journal {
     output: Log,
     errors: Log,
@@ -90,19 +34,19 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the files of `output`, cut to what the last run had finished, or empty.
+    /// Opens the files of `output`, truncated to the finished windows of the run that it resumes, or empty.
     ///
     /// # Errors
-    /// The earlier run was another one; the output is not what the progress says; another run is writing it.
+    /// The earlier run had another identity, the output does not match the progress, or another run is writing it.
     pub(super) fn open(output: &Path, identity: Identity, resume: bool) -> Result<Self> {
-        let progress_path = beside(output, ".progress");
+        let progress_path = sibling(output, ".progress");
         let output = Log::open(output.to_owned())?;
         let errors = Log::open(errors_path(&output.path))?;
         let progress = match resume {
             true => earlier(&progress_path, [&output, &errors], &identity)?,
             false => None,
         };
-        let progress = progress.unwrap_or_else(|| fresh(identity));
+        let progress = progress.unwrap_or_else(|| empty(identity));
         output.check(progress.output_bytes)?;
         errors.check(progress.errors_bytes)?;
         let mut journal = Self {
@@ -115,15 +59,15 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Cuts the files to what the progress says, after saving it: the other way round, a crash in between would leave
-    /// files that are shorter than it says.
+    /// Saves the progress, then truncates the files to it. In the opposite order, a crash in between would leave files
+    /// that are shorter than their progress.
     fn cut(&mut self) -> Result<()> {
         self.save()?;
         self.output.cut(self.progress.output_bytes)?;
         self.errors.cut(self.progress.errors_bytes)
     }
 
-    /// Where the input goes on.
+    /// The place in the input from which the run resumes.
     pub(super) fn position(&self) -> &Position {
         &self.progress.input
     }
@@ -133,7 +77,10 @@ impl Journal {
         self.progress.failed_rows
     }
 
-    /// Writes what a window gave, which ends at `position` of the input.
+    /// Appends the lines of a window that ends at `position` of the input.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub(super) fn append(&mut self, window: &Window, position: Position) -> Result<()> {
         self.output.append(&window.output)?;
         self.errors.append(&window.errors)?;
@@ -152,16 +99,16 @@ impl Journal {
 
 /// The file of the rows that failed.
 pub(crate) fn errors_path(output: &Path) -> PathBuf {
-    beside(output, ".errors")
+    sibling(output, ".errors")
 }
 
-fn beside(output: &Path, ending: &str) -> PathBuf {
+fn sibling(output: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(output);
     name.push(ending);
     name.into()
 }
 
-fn fresh(identity: Identity) -> Progress {
+fn empty(identity: Identity) -> Progress {
     Progress {
         input: Position::start(),
         output_bytes: 0,
@@ -171,18 +118,18 @@ fn fresh(identity: Identity) -> Progress {
     }
 }
 
-/// The progress of the run to go on from, if there was one.
+/// The progress of an earlier run, if there was one.
 fn earlier(
     path: &Path,
     [output, errors]: [&Log; 2],
     identity: &Identity,
 ) -> Result<Option<Progress>> {
-    const HINT: &str = "--no-resume starts afresh";
+    const HINT: &str = "--no-resume starts from scratch";
     if !path.exists() {
         for log in [output, errors] {
             if log.length()? > 0 {
                 let log = log.path.display();
-                bail!("{log}: exists, with no progress file to go on from ({HINT})");
+                bail!("{log}: exists, without a progress file to resume from ({HINT})");
             }
         }
         return Ok(None);
@@ -191,10 +138,7 @@ fn earlier(
     let text = fs::read_to_string(path).with_context(context)?;
     let progress: Progress = serde_json::from_str(&text).with_context(context)?;
     match identity.difference(&progress.identity) {
-        Some(difference) => bail!(
-            "{}: the earlier run cannot go on: {difference} ({HINT})",
-            path.display()
-        ),
+        Some(difference) => bail!("{}: cannot resume: {difference} ({HINT})", path.display()),
         None => Ok(Some(progress)),
     }
 }
@@ -213,7 +157,7 @@ impl Log {
         }
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             bail!(
-                "{}: expected a file, which a later run can go on with; this is none",
+                "{}: expected a regular file: resuming needs one",
                 path.display()
             );
         }
@@ -240,7 +184,7 @@ impl Log {
         let length = self.length()?;
         if length < expected {
             bail!(
-                "{}: expected the {expected} bytes that were written, got {length} (--no-resume starts afresh)",
+                "{}: expected the {expected} bytes that were written, got {length} (--no-resume starts from scratch)",
                 self.path.display()
             );
         }
@@ -271,6 +215,8 @@ impl Log {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::{Map, json};
+
     use super::*;
 
     fn identity(batch_tokens: u64) -> Identity {
@@ -310,11 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_behind_the_last_whole_window() {
+    fn a_run_resumes_after_the_last_whole_window() {
         let (_folder, output) = folder();
         let mut journal = Journal::open(&output, identity(1), true).unwrap();
         journal.append(&window("a\n", "e\n"), at(5)).unwrap();
-        // The next window is cut off before its progress is saved.
+        // The next window is interrupted before its progress is saved.
         journal.output.append("half a li").unwrap();
         journal.errors.append("half").unwrap();
         drop(journal);
@@ -338,7 +284,7 @@ mod tests {
             bundle: "c".to_owned(),
             ..identity(1)
         };
-        assert!(refusal(&output, other).contains("the bundle is another one"));
+        assert!(refusal(&output, other).contains("the bundle has changed"));
         assert_eq!(fs::read_to_string(&output).unwrap(), "a\n");
         let journal = Journal::open(&output, identity(2), false).unwrap();
         assert_eq!(journal.position(), &Position::start());
@@ -346,30 +292,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_neither_written_nor_given_neighbours() {
+    fn a_path_that_is_no_regular_file_gets_neither_lines_nor_siblings() {
         let (folder, _) = folder();
         let link = folder.path().join("out");
         std::os::unix::fs::symlink("/dev/full", &link).unwrap();
-        assert!(refusal(&link, identity(1)).contains("expected a file"));
-        assert!(refusal(folder.path(), identity(1)).contains("expected a file"));
+        assert!(refusal(&link, identity(1)).contains("expected a regular file"));
+        assert!(refusal(folder.path(), identity(1)).contains("expected a regular file"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn files_that_are_not_what_the_progress_says_are_refused() {
+    fn files_that_do_not_match_the_progress_are_refused() {
         let (_folder, output) = folder();
         let mut journal = Journal::open(&output, identity(1), true).unwrap();
         journal.append(&window("a\n", ""), at(5)).unwrap();
         drop(journal);
         fs::write(&output, "a").unwrap();
         assert!(refusal(&output, identity(1)).contains("expected the 2 bytes"));
-        fs::remove_file(beside(&output, ".progress")).unwrap();
-        assert!(refusal(&output, identity(1)).contains("no progress file"));
+        fs::remove_file(sibling(&output, ".progress")).unwrap();
+        assert!(refusal(&output, identity(1)).contains("without a progress file"));
         fs::write(&output, "").unwrap();
         fs::write(errors_path(&output), "e").unwrap();
         let message = refusal(&output, identity(1));
-        assert!(message.contains("errors: exists, with no"), "{message}");
-        fs::write(beside(&output, ".progress"), "{").unwrap();
+        assert!(message.contains("errors: exists, without"), "{message}");
+        fs::write(sibling(&output, ".progress"), "{").unwrap();
         assert!(refusal(&output, identity(1)).ends_with(".progress"));
     }
 }

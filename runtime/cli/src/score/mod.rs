@@ -1,13 +1,15 @@
 //! `seeward-score`: scores the responses of a JSONL file's rows, window by window.
 //!
-//! Windows are prepared and written beside the engine's runs. A window of rows is scored together; its lines and errors,
-//! with those of others that were scored within a tenth of a second, are appended and synced, and then the progress file
-//! is replaced. So a run that was cut off goes on from a whole window, and what it writes is byte for byte what
-//! an uninterrupted run does. Ctrl-C and SIGTERM cut it off behind the window that is being scored.
+//! Windows are prepared and written while the engine runs. The rows of a window are scored together. Its lines and
+//! errors, with those of other windows scored within a tenth of a second, are appended and synced, and then the progress
+//! file is replaced. So an interrupted run resumes from a whole window, and writes byte for byte what an uninterrupted
+//! run writes. Ctrl-C and SIGTERM interrupt it after the window that is being scored.
 
 mod arguments;
 mod check;
+mod identity;
 mod input;
+mod job;
 mod journal;
 mod pipeline;
 mod stats;
@@ -21,23 +23,19 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use seeward_runtime::{Device, RewardModel};
 
-use crate::stop::{Signal, Stop};
 use crate::terminal::{self, Ending};
-pub(crate) use arguments::Job;
-use arguments::{Arguments, Task};
+use arguments::{Arguments, PROGRAM, Task};
+use identity::Identity;
 use input::{Input, Position};
+pub(crate) use job::Job;
+use journal::Journal;
 pub(crate) use journal::errors_path;
-use journal::{Identity, Journal};
 use pipeline::Pipeline;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 pub(crate) use stats::Tally;
 use window::Reader;
 
-const PROGRAM: &str = "seeward-score";
-
-/// Input rows that are scored together. Part of what decides the bytes of the output: batches do not cross windows.
-const WINDOW_ROWS: usize = 32;
-
-/// The program.
+/// Runs the program.
 pub fn main() -> ExitCode {
     terminal::exit(PROGRAM, run(Arguments::parse()))
 }
@@ -51,14 +49,14 @@ fn run(arguments: Arguments) -> Result<Ending> {
 
 fn score(job: &Job) -> Result<Ending> {
     let models = load(job)?;
-    let stop = Stop::listen().context("signals")?;
+    let stop = Stop::listen(SecondSignal::Exit).context("signals")?;
     let run = score_file(job, &models, &stop)?;
     if let Some(path) = &job.stats {
         stats::write(path, &run.tally, &models)?;
     }
     report(job, &run.tally, run.failed_rows);
     if let Some(signal) = run.stopped {
-        say_how_to_go_on(job, signal);
+        log_how_to_resume(job, signal);
         return Ok(Ending::Stopped(signal));
     }
     Ok(match run.failed_rows {
@@ -67,29 +65,31 @@ fn score(job: &Job) -> Result<Ending> {
     })
 }
 
-/// The bundle on every device.
+/// Loads the bundle on every device.
 fn load(job: &Job) -> Result<Vec<RewardModel>> {
     let load = |&device: &Device| {
-        let options = job.options.clone().device(device);
-        let model = RewardModel::load(&job.model, options);
+        let model = RewardModel::load(&job.model, job.engine.on(device));
         let model = model.with_context(|| format!("bundle {}", job.model.display()))?;
-        terminal::say_fallback_nodes(PROGRAM, &model);
+        terminal::log_fallback_nodes(PROGRAM, &model);
         Ok(model)
     };
     job.devices.iter().map(load).collect()
 }
 
-/// What scoring a file gave.
+/// The outcome of scoring a file.
 pub(crate) struct Run {
-    /// What this run did.
+    /// Counts of this run alone.
     pub(crate) tally: Tally,
-    /// Rows that failed in this run and the earlier ones that it goes on from.
+    /// Rows that failed in this run and in those that it resumed.
     pub(crate) failed_rows: u64,
-    /// The signal that cut it off.
+    /// The signal that interrupted it.
     pub(crate) stopped: Option<Signal>,
 }
 
-/// Scores the job's file with the bundle on one device or several of a kind, from where an earlier run stopped.
+/// Scores the job's file with the bundle on one or several devices of a kind, resuming an earlier run.
+///
+/// # Errors
+/// The journal of another run, a broken file, or a failing engine.
 pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Result<Run> {
     let mut journal = Journal::open(&job.output, Identity::new(job, &models[0])?, job.resume)?;
     let mut input = Input::open(&job.input, journal.position())?;
@@ -124,19 +124,19 @@ fn show(bar: &ProgressBar, position: &Position, tally: &Tally) {
 }
 
 fn report(job: &Job, tally: &Tally, failed_rows: u64) {
-    terminal::say(PROGRAM, tally);
+    terminal::log(PROGRAM, tally);
     if failed_rows > 0 {
         let errors = journal::errors_path(&job.output);
         let message = format!("{failed_rows} rows failed: {}", errors.display());
-        terminal::say(PROGRAM, message);
+        terminal::log(PROGRAM, message);
     }
 }
 
-fn say_how_to_go_on(job: &Job, signal: Signal) {
+fn log_how_to_resume(job: &Job, signal: Signal) {
     let command = match job.resume {
         true => "the same command",
         false => "the same command without --no-resume",
     };
-    let message = format!("stopped by {signal}: {command} goes on from here");
-    terminal::say(PROGRAM, message);
+    let message = format!("interrupted by {signal}: rerun {command} to resume");
+    terminal::log(PROGRAM, message);
 }

@@ -1,15 +1,15 @@
-//! Windows on their way: read and prepared by one thread, scored by one for each device, written in the input's order by
-//! the caller's.
+//! The threads of a run: one reads and prepares windows, one per device scores them, and the caller's writes them in the
+//! order of the input.
 //!
 //! ```text
 //! input ─ read, decode, tile, tokenise, pack ─► [ windows ] ─► device 0 ─┬─► in order ─► [ lines ] ─► write
 //!   ▲                                                     └──► device 1 ─┘      │
-//!   └───────────────────────── permits: so many windows are on their way ──────┘
+//!   └───────────────────────── permits: limit the windows in flight ───────────┘
 //! ```
 //!
-//! What a window gives depends on the window alone, so neither the number of devices nor their pace shows in the output.
-//! Permits bound the memory of pictures: a window is read only when an earlier one has become lines. Engines need not wait
-//! for the disk, which takes its time to be sure of what it was given, unless many windows' lines wait for it.
+//! The lines of a window depend on the window alone, so the number and speed of the devices do not change the output.
+//! Permits limit the memory of images: a window is read only when an earlier one is scored. Scoring waits for the disk
+//! only if 64 windows are queued.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,18 +21,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use seeward_runtime::RewardModel;
 
-use super::WINDOW_ROWS;
 use super::input::{Input, Position};
-use super::window::{self, Reader, Ready, Window};
-use crate::stop::{Signal, Stop};
+use super::window::{self, Reader, Ready, WINDOW_ROWS, Window};
+use seeward_models::process::{Signal, Stop};
 
-/// Windows whose lines may wait to be written.
+/// Capacity of the queue of windows to be written.
 const UNWRITTEN: usize = 64;
-/// The shortest time from one write to the next, and what a dying machine may lose beside the windows on their way. Windows
-/// of large models take longer and are written one by one; a tiny model's are scored in less time than a sync may take.
+/// Minimum time between two writes, and so the work that a power failure can lose, with the windows in flight. Windows of
+/// large models take longer and are written one by one; those of a tiny model take less time than a sync.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What scores windows, and what can end it early.
+/// Scores windows until a signal interrupts.
 pub(super) struct Pipeline<'a> {
     /// The same bundle on each device.
     pub(super) models: &'a [RewardModel],
@@ -40,16 +39,19 @@ pub(super) struct Pipeline<'a> {
     pub(super) stop: &'a Stop,
 }
 
-/// Something with its place in the input's order.
+/// A result with its place in the order of the input.
 type Numbered<T> = (u64, Result<T>);
-/// A window that the engine can take, and where in the input it ends.
+/// A prepared window, and its end in the input.
 type Waiting = (Ready, Position);
-/// What a window gave, and where in the input it ends; nothing where a signal came before it was begun.
+/// A scored window, and its end in the input; `None` if a signal came before it was scored.
 type Done = Option<(Window, Position)>;
 
 impl Pipeline<'_> {
-    /// Scores the input to its end, or until a signal asks to stop: then windows in the engine are finished, and no others
-    /// begun. `write` gets what windows gave, in the input's order, and several at once where they come fast.
+    /// Scores the input to its end or until a signal, which is returned; then only the windows in the engine are finished.
+    /// `write` gets the windows in the order of the input, joined if they are faster than writes.
+    ///
+    /// # Errors
+    /// The input cannot be read, the engine failed, or `write` failed.
     pub(super) fn run(
         &self,
         input: &mut Input,
@@ -67,7 +69,7 @@ impl Pipeline<'_> {
             }
             drop(finished);
             let reader = scope.spawn(move || self.read(input, &permitted, &ready));
-            // One in each device, one waiting for each, one in the making, and one to spare.
+            // For each device one window in the engine and one waiting; one being prepared, and one spare.
             (0..2 * self.models.len() + 2).for_each(|_| permit(&permits));
             scope.spawn(move || order(done, &permits, &ordered));
             let written = write_groups(unwritten, write)?;
@@ -76,7 +78,7 @@ impl Pipeline<'_> {
         })
     }
 
-    /// Makes windows ready as permitted; how many the input has, if it came to its end.
+    /// Prepares windows as permitted. Returns their number if it reached the end of the input.
     fn read(
         &self,
         input: &mut Input,
@@ -101,7 +103,7 @@ impl Pipeline<'_> {
         None
     }
 
-    /// The next window of rows, ready for the engine.
+    /// Reads and prepares the next window.
     fn next(&self, input: &mut Input) -> Result<Option<Waiting>> {
         let rows = input.window(WINDOW_ROWS)?;
         if rows.is_empty() {
@@ -111,7 +113,7 @@ impl Pipeline<'_> {
         Ok(Some((ready, input.position())))
     }
 
-    /// Scores windows as they become ready, until there are no more or nobody wants them.
+    /// Scores windows until both channels close.
     fn score(
         &self,
         model: &RewardModel,
@@ -134,7 +136,7 @@ impl Pipeline<'_> {
         if self.stop.signal().is_some() {
             return Ok(None);
         }
-        // The writer would wait for ever for what a panic has swallowed.
+        // Without a result for this number, the writer would wait forever.
         let window = catch_unwind(AssertUnwindSafe(|| window::score(model, ready)));
         let window =
             window.map_err(|_| anyhow!("{}: the engine's thread panicked", model.device()))?;
@@ -142,7 +144,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// Passes on what comes in by its number, and permits another window for each.
+/// Forwards windows in the order of their numbers, and permits another window for each.
 fn order(
     incoming: Receiver<Numbered<Done>>,
     permits: &Sender<()>,
@@ -156,7 +158,7 @@ fn order(
     }
 }
 
-/// Writes what windows gave until there are no more, one failed or was not begun; how many were written.
+/// Writes windows until there are no more, one failed or one was not scored. Returns the number written.
 fn write_groups(
     unwritten: Receiver<Result<Done>>,
     mut write: impl FnMut(Window, Position) -> Result<()>,
@@ -190,11 +192,11 @@ fn write_groups(
 }
 
 fn permit(permits: &Sender<()>) {
-    // Nobody listens once the input has been read.
+    // The receiver is gone once the input has been read.
     let _ = permits.send(());
 }
 
-/// Hands out what comes in by its number, from 0 on and without a gap.
+/// Yields items in the order of their numbers, from 0 and without a gap.
 fn in_order<T>(incoming: Receiver<(u64, T)>) -> impl Iterator<Item = T> {
     let (mut early, mut next) = (BTreeMap::new(), 0);
     std::iter::from_fn(move || {
@@ -212,7 +214,7 @@ fn in_order<T>(incoming: Receiver<(u64, T)>) -> impl Iterator<Item = T> {
 mod tests {
     use super::*;
 
-    /// What is written of windows of one row each.
+    /// The groups that are written, for windows of one row each.
     fn written(windows: Vec<Result<Done>>) -> (Result<u64>, Vec<u64>) {
         let (sender, receiver) = channel();
         windows
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_scored_before_a_failure_is_written() {
+    fn windows_before_a_failure_are_written() {
         let failed = || Err(anyhow!("failed"));
         let (result, groups) = written(vec![of_one_row(), of_one_row(), failed(), of_one_row()]);
         assert_eq!(result.unwrap_err().to_string(), "failed");
@@ -254,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_early_waits_for_its_turn() {
+    fn an_early_window_waits_for_its_turn() {
         let (sender, receiver) = channel();
         for number in [2, 0, 1, 4] {
             sender.send((number, number * 10)).unwrap();
         }
         drop(sender);
-        // Nothing is known of 3, so nothing behind it may be written.
+        // 3 is missing, so nothing after it may be written.
         assert_eq!(in_order(receiver).collect::<Vec<_>>(), [0, 10, 20]);
     }
 }

@@ -1,19 +1,19 @@
-//! What a run took: on the progress bar, at the end, and as the file of `--stats`.
+//! Counts, rates, time and memory of a run: for the progress bar, the last log line and the file of `--stats`.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use seeward_models::atomic::replace_file;
 use seeward_models::kinds::Precision;
+use seeward_models::process::peak_memory;
 use seeward_runtime::{RewardModel, Usage};
 use serde::Serialize;
 
 use super::window::Window;
 
-/// What this run has done; not what an earlier one did that it goes on from.
+/// Counts of this run, without those of the runs that it resumes.
 #[derive(Default)]
 pub(crate) struct Tally {
     rows: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Adds a window that was done so long after the model was loaded.
+    /// Adds a window that was finished `time` after the start.
     pub(super) fn add(&mut self, window: &Window, time: Duration) {
         self.rows += window.rows;
         self.errors += window.failed_rows;
@@ -83,7 +83,7 @@ pub(super) fn write(path: &Path, tally: &Tally, models: &[RewardModel]) -> Resul
         truncated: usage.truncated,
         errors: tally.errors,
         engine_busy: per(usage.engine.as_secs_f64(), tally.time) / models.len() as f64,
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes: peak_memory(),
         device: devices.join(","),
         provider: model.device().provider(),
         precision: model.bundle().manifest().precision,
@@ -98,14 +98,4 @@ fn per(amount: f64, time: Duration) -> f64 {
         true => 0.0,
         false => amount / time.as_secs_f64(),
     }
-}
-
-/// The most memory that the process has had, where the system tells.
-fn peak_rss() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -1,4 +1,4 @@
-//! Scoring a window of rows: their texts for the output and the errors file.
+//! A window of rows: from text to the lines of the output and the errors file.
 
 use anyhow::Result;
 use seeward_models::Error;
@@ -8,7 +8,10 @@ use seeward_runtime::{Prepared, Request, RewardModel, Scores, Usage};
 use super::input::Row;
 use crate::image_folder::ImageFolder;
 
-/// What a window gave.
+/// Input rows that are scored together. Batches do not cross windows, so this is a part of the run's identity.
+pub(super) const WINDOW_ROWS: usize = 32;
+
+/// The lines and counts of a scored window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// Lines for the output.
@@ -21,7 +24,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// This and what the next one gave.
+    /// Joins this window and the next one.
     pub(super) fn and(mut self, next: Self) -> Self {
         self.output += &next.output;
         self.errors += &next.errors;
@@ -31,7 +34,7 @@ impl Window {
         self
     }
 
-    /// Adds the lines of the row at `line`, or why it has none.
+    /// Adds the lines of the row at `line`, or its error.
     fn push(&mut self, line: u64, text: seeward_models::Result<String>) {
         self.rows += 1;
         match text {
@@ -44,13 +47,16 @@ impl Window {
     }
 }
 
-/// Rows that the engine can take, and what their lines say.
+/// A window prepared for the engine.
 pub(super) struct Ready {
     rows: Vec<(u64, seeward_models::Result<ScoreRow>)>,
     prepared: Prepared,
 }
 
-/// Reads rows with their pictures and packs them; those that cannot be scored do not keep the others from it.
+/// Reads rows with their images and packs them. A row that cannot be scored does not affect the others.
+///
+/// # Errors
+/// The model cannot prepare requests at all.
 pub(super) fn prepare(model: &RewardModel, reader: &Reader, rows: Vec<Row>) -> Result<Ready> {
     let mut requests = Vec::new();
     let mut parsed = Vec::new();
@@ -63,7 +69,7 @@ pub(super) fn prepare(model: &RewardModel, reader: &Reader, rows: Vec<Row>) -> R
     })
 }
 
-/// Scores what is ready.
+/// Scores a prepared window.
 ///
 /// # Errors
 /// The engine failed.
@@ -81,14 +87,14 @@ pub(super) fn score(model: &RewardModel, ready: Ready) -> Result<Window> {
     Ok(window)
 }
 
-/// How rows are read: where their images are, and which keys are plain data.
+/// Reads rows: with the folder of their images and the keys that are plain data.
 pub(super) struct Reader<'a> {
     pub(super) images: &'a ImageFolder,
     pub(super) carried: &'a CarriedKeys,
 }
 
 impl Reader<'_> {
-    /// The row of `text`, whose request is added to `requests`.
+    /// Parses the row `text` and adds its request to `requests`.
     fn read(
         &self,
         text: seeward_models::Result<String>,
@@ -111,7 +117,7 @@ fn lines(
     row: &ScoreRow,
     result: Option<seeward_runtime::Result<Scores>>,
 ) -> seeward_models::Result<String> {
-    let scores = result.ok_or_else(|| Error::invalid("the model gave no answer"))?;
+    let scores = result.ok_or_else(|| Error::invalid("the model returned no result"))?;
     let scores = scores.map_err(Error::invalid)?;
     let pairs = scores.rewards.iter().zip(scores.truncated);
     let scored = pairs.map(|(&score, truncated)| Scored { score, truncated });

@@ -9,13 +9,13 @@ use crate::support::{Bench, assert_exit, copy_folder, golden};
 
 const ROW: &str = "{\"prompt\":\"p\",\"img_path\":\"vqa0.png\",\"responses\":[\"a\"]}\n";
 
-/// A copy of the golden bundle, to be spoilt.
-struct Spoilt {
+/// A copy of the golden bundle, to be damaged.
+struct Damaged {
     bench: Bench,
     folder: PathBuf,
 }
 
-impl Spoilt {
+impl Damaged {
     fn new() -> Self {
         let bench = Bench::new(ROW);
         let folder = bench.path("bundle");
@@ -33,7 +33,7 @@ impl Spoilt {
         fs::write(self.file(name), bytes).unwrap();
     }
 
-    /// Turns one bit in the middle of a file; twice, and it is as it was.
+    /// Flips one bit in the middle of a file; a second call restores it.
     fn flip(&self, name: &str) {
         self.change(name, |bytes| {
             let middle = bytes.len() / 2;
@@ -50,7 +50,7 @@ impl Spoilt {
         write_manifest(&self.folder, manifest).unwrap();
     }
 
-    /// Nothing is scored and nothing written; the message names the bundle and tells `problem`.
+    /// Asserts that nothing is scored or written, and that the message has the bundle and `problem`.
     #[track_caller]
     fn is_refused(&self, problem: &str) {
         let run = self.bench.score_with(&self.folder, "out").output().unwrap();
@@ -73,42 +73,42 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_missing_file_is_named() {
     for name in names(&golden("bundles/qwen2")) {
-        let spoilt = Spoilt::new();
-        fs::remove_file(spoilt.file(&name)).unwrap();
-        spoilt.is_refused(&format!(
+        let damaged = Damaged::new();
+        fs::remove_file(damaged.file(&name)).unwrap();
+        damaged.is_refused(&format!(
             "{}: No such file or directory",
-            spoilt.file(&name).display()
+            damaged.file(&name).display()
         ));
     }
 }
 
 #[test]
 fn a_flipped_bit_is_found() {
-    let spoilt = Spoilt::new();
+    let damaged = Damaged::new();
     let small = |name: &String| !name.ends_with(".data") && name != MANIFEST_FILE;
-    for name in names(&spoilt.folder).iter().filter(|name| small(name)) {
-        spoilt.flip(name);
-        spoilt.is_refused(&format!("{name}: expected sha256 "));
-        spoilt.flip(name);
+    for name in names(&damaged.folder).iter().filter(|name| small(name)) {
+        damaged.flip(name);
+        damaged.is_refused(&format!("{name}: expected sha256 "));
+        damaged.flip(name);
     }
     // Weights may be large: only --check reads them all.
     for name in ["vision.onnx.data", "reward.onnx.data"] {
-        spoilt.flip(name);
-        let mut command = spoilt.bench.score_with(&spoilt.folder, "out");
+        damaged.flip(name);
+        let mut command = damaged.bench.score_with(&damaged.folder, "out");
         assert_eq!(command.output().unwrap().status.code(), Some(1));
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_seeward-score"));
-        let check = command.arg("--check").arg("--model").arg(&spoilt.folder);
+        let check = command.arg("--check").arg("--model").arg(&damaged.folder);
         assert_exit(
             &check.output().unwrap(),
             2,
             &format!("{name}: expected sha256 "),
         );
-        spoilt.flip(name);
+        damaged.flip(name);
     }
 }
 
 #[test]
-fn a_damaged_manifest_is_told() {
+fn a_damaged_manifest_is_reported() {
     let edit = |from: &'static str, to: &'static str| {
         move |bytes: &mut Vec<u8>| {
             let text = String::from_utf8(bytes.clone()).unwrap();
@@ -139,22 +139,22 @@ fn a_damaged_manifest_is_told() {
         ),
         ("}", "", "reward_model.json: "),
     ] {
-        let spoilt = Spoilt::new();
-        spoilt.change(MANIFEST_FILE, edit(from, to));
-        spoilt.is_refused(problem);
+        let damaged = Damaged::new();
+        damaged.change(MANIFEST_FILE, edit(from, to));
+        damaged.is_refused(problem);
     }
 }
 
 #[test]
-fn a_broken_tokenizer_is_told() {
+fn a_broken_tokenizer_is_reported() {
     for (tokenizer, problem) in [
         ("no JSON", "vocab.json: expected ident"),
         ("{}", "vocab.json: "),
     ] {
-        let spoilt = Spoilt::new();
-        fs::write(spoilt.file("vocab.json"), tokenizer).unwrap();
-        spoilt.rehash();
-        spoilt.is_refused(problem);
+        let damaged = Damaged::new();
+        fs::write(damaged.file("vocab.json"), tokenizer).unwrap();
+        damaged.rehash();
+        damaged.is_refused(problem);
     }
 }
 
@@ -168,17 +168,17 @@ fn graphs_that_the_engine_cannot_read_are_named() {
         ("reward.onnx.data", false, "reward.onnx: "),
         ("vision.onnx.data", false, "vision.onnx: "),
     ] {
-        let spoilt = Spoilt::new();
-        spoilt.change(name, cut);
+        let damaged = Damaged::new();
+        damaged.change(name, cut);
         if rehashed {
-            spoilt.rehash();
+            damaged.rehash();
         }
-        spoilt.is_refused(problem);
+        damaged.is_refused(problem);
     }
-    let spoilt = Spoilt::new();
-    fs::copy(spoilt.file("vision.onnx"), spoilt.file("reward.onnx")).unwrap();
-    spoilt.rehash();
-    spoilt.is_refused("reward.onnx: expected the inputs [\"input_ids\", ");
+    let damaged = Damaged::new();
+    fs::copy(damaged.file("vision.onnx"), damaged.file("reward.onnx")).unwrap();
+    damaged.rehash();
+    damaged.is_refused("reward.onnx: expected the inputs [\"input_ids\", ");
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::process::Command;
 use crate::support::{Bench, assert_exit};
 
 const ROW: &str = "{\"prompt\":\"p\",\"responses\":[\"a\"]}\n";
-const CURE: &str =
+const HINT: &str =
     "(`make setup` fetches it into third_party/onnxruntime; elsewhere set ORT_DYLIB_PATH)";
 
-/// ONNX Runtime's way in, with a version that knows nothing of what is asked for.
+/// ONNX Runtime's entry point in a version without the requested API.
 const OLD: &str = r#"
 typedef struct { const void *(*get_api)(unsigned); const char *(*version)(void); } Base;
 static const void *get_api(unsigned version) { return 0; }
@@ -33,7 +33,7 @@ fn compile(source: &str, library: &Path) {
 }
 
 #[test]
-fn an_unfit_library_is_told_with_its_cure() {
+fn an_unfit_library_is_reported_with_a_hint() {
     let bench = Bench::new(ROW);
     fs::write(bench.path("text.so"), "This is no library.").unwrap();
     compile(OLD, &bench.path("old.so"));
@@ -49,14 +49,14 @@ fn an_unfit_library_is_told_with_its_cure() {
     ] {
         let library = bench.path(name);
         let run = bench.score("out").env("ORT_DYLIB_PATH", &library).output();
-        let message = format!("ONNX Runtime: {}: {problem} {CURE}", library.display());
+        let message = format!("ONNX Runtime: {}: {problem} {HINT}", library.display());
         assert_exit(&run.unwrap(), 2, &message);
     }
     assert!(!bench.path("out").exists());
 }
 
 #[test]
-fn without_a_name_the_usual_places_are_listed() {
+fn without_a_path_the_searched_places_are_listed() {
     let bench = Bench::new(ROW);
     let mut command = bench.score("out");
     let run = command
@@ -64,10 +64,11 @@ fn without_a_name_the_usual_places_are_listed() {
         .current_dir(bench.path(""))
         .output()
         .unwrap();
-    let beside = Path::new(env!("CARGO_BIN_EXE_seeward-score")).with_file_name("libonnxruntime.so");
+    let sibling =
+        Path::new(env!("CARGO_BIN_EXE_seeward-score")).with_file_name("libonnxruntime.so");
     let places = format!(
-        "{}, third_party/onnxruntime/libonnxruntime.so: no such file {CURE}",
-        beside.display()
+        "{}, third_party/onnxruntime/libonnxruntime.so: no such file {HINT}",
+        sibling.display()
     );
     assert_exit(&run, 2, &places);
 }

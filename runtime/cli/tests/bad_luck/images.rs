@@ -1,4 +1,4 @@
-//! Pictures that are missing, broken, too large, or none of the row's business.
+//! Images that are missing, broken, too large, or outside the image root.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bench, assert_exit, golden};
 
-/// A bench with one row for each picture.
+/// A bench with one row per image.
 fn bench(paths: &[&str]) -> Bench {
     let row = |path: &&str| json!({"prompt": "p", "img_path": path, "responses": ["a"]});
     let rows: Vec<String> = paths
@@ -18,12 +18,12 @@ fn bench(paths: &[&str]) -> Bench {
     Bench::new(rows.concat())
 }
 
-/// A bench whose input and pictures are in one folder, which holds the golden `good.png`.
-fn with_pictures(pictures: &[(&str, &[u8])]) -> Bench {
-    let names: Vec<&str> = pictures.iter().map(|(name, _)| *name).collect();
+/// A bench with input, images and the golden `good.png` in one folder.
+fn with_images(images: &[(&str, &[u8])]) -> Bench {
+    let names: Vec<&str> = images.iter().map(|(name, _)| *name).collect();
     let bench = bench(&[&["good.png"], &names[..]].concat());
     fs::copy(golden("images/vqa0.png"), bench.path("good.png")).unwrap();
-    for (name, bytes) in pictures {
+    for (name, bytes) in images {
         fs::write(bench.path(name), bytes).unwrap();
     }
     bench
@@ -38,12 +38,12 @@ fn messages(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_picture_is_told() {
+fn a_file_that_is_no_image_is_reported() {
     let [png, jpeg] =
         ["vqa0.png", "china.jpg"].map(|name| fs::read(golden("images").join(name)).unwrap());
-    let bench = with_pictures(&[
+    let bench = with_images(&[
         ("empty.png", b""),
-        ("text.png", b"This is no picture."),
+        ("text.png", b"This is no image."),
         ("cut.png", &png[..png.len() / 2]),
         ("cut.jpg", &jpeg[..jpeg.len() / 2]),
         ("header.png", &png[..20]),
@@ -109,11 +109,11 @@ fn bombs_are_refused_by_their_headers() {
     ]
     .concat();
     let gif = [b"GIF89a".as_slice(), &sides, &frame].concat();
-    // A header without the pixels that it promises.
+    // A header without its pixels.
     let mut bmp = b"BM".to_vec();
     let header = [54, 0, 54, 40, side, side, 1 | 24 << 16, 0, 0, 0, 0, 0, 0];
     bmp.extend(header.iter().flat_map(|field| field.to_le_bytes()));
-    let bench = with_pictures(&[("bomb.gif", &gif), ("bomb.bmp", &bmp)]);
+    let bench = with_images(&[("bomb.gif", &gif), ("bomb.bmp", &bmp)]);
     let mut command = bench.score("out");
     let run = command
         .arg("--stats")
@@ -137,7 +137,7 @@ fn bombs_are_refused_by_their_headers() {
 
 #[test]
 fn the_limit_on_pixels_can_be_set() {
-    let bench = with_pictures(&[]);
+    let bench = with_images(&[]);
     assert_exit(
         &bench
             .score("out")
@@ -157,7 +157,7 @@ fn the_limit_on_pixels_can_be_set() {
 }
 
 #[test]
-fn nothing_leads_out_of_a_named_root() {
+fn nothing_leaves_a_given_root() {
     let absolute = golden("images/vqa0.png").display().to_string();
     let bench = bench(&[
         "in/good.png",

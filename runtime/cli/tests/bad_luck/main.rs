@@ -1,4 +1,4 @@
-//! Everything that a user can do wrong or have go wrong, through the programs: each is told, and nothing is lost.
+//! Mistakes and failures, through the programs: each is reported, and nothing is lost.
 #![allow(clippy::unwrap_used)]
 
 mod bundles;

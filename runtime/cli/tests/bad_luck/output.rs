@@ -1,4 +1,4 @@
-//! Outputs that cannot be written, and readers that are gone.
+//! Outputs that cannot be written, and closed pipes.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -6,11 +6,15 @@ use std::process::{Command, Output, Stdio};
 use crate::support::{Bench, assert_exit, golden, rows};
 
 #[test]
-fn what_is_no_file_is_refused_and_left_alone() {
+fn an_output_that_is_no_regular_file_is_refused_and_stays() {
     let bench = Bench::new(rows(1));
     for output in ["/dev/full", "/dev/stdout"] {
         let run = bench.run(output, &[]);
-        assert_exit(&run, 2, &format!("error: {output}: expected a file"));
+        assert_exit(
+            &run,
+            2,
+            &format!("error: {output}: expected a regular file"),
+        );
         let neighbour = format!("{output}.errors");
         assert!(!fs::exists(&neighbour).unwrap(), "{neighbour}");
     }
@@ -20,7 +24,7 @@ fn what_is_no_file_is_refused_and_left_alone() {
         "/dev/full: expected a file",
     );
     assert!(!fs::metadata("/dev/full").unwrap().is_file());
-    // What was scored is not lost with the stats.
+    // The scores are kept nevertheless.
     assert_eq!(bench.json_lines("new").len(), 2);
 }
 
@@ -30,12 +34,15 @@ fn an_output_without_permission_is_named() {
     fs::write(bench.path("file"), "").unwrap();
     assert_exit(&bench.run("file/out", &[]), 2, "file/out: ");
     fs::create_dir(bench.path("folder")).unwrap();
-    assert_exit(&bench.run("folder", &[]), 2, "folder: expected a file");
+    assert_exit(
+        &bench.run("folder", &[]),
+        2,
+        "folder: expected a regular file",
+    );
 }
 
-/// Runs a script as the root of a mount namespace of its own, in which it may mount; without the right to one, on a
-/// machine that forbids it, the test fails.
-fn in_own_namespace(script: &str, command: &Command) -> Output {
+/// Runs a script in a separate mount namespace, as root. The test fails on a machine that forbids this.
+fn in_separate_namespace(script: &str, command: &Command) -> Output {
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "--map-root-user", "sh", "-euc", script, "sh"]);
     shell.arg(command.get_program()).args(command.get_args());
@@ -43,7 +50,7 @@ fn in_own_namespace(script: &str, command: &Command) -> Output {
 }
 
 #[test]
-fn a_full_disk_is_told_and_costs_nothing_but_a_rerun() {
+fn a_full_disk_is_reported_and_a_rerun_completes() {
     const SCRIPT: &str = r#"
 mount -t tmpfs -o size=32k none "$DISK"
 status=0; "$@" || status=$?
@@ -64,7 +71,7 @@ cp "$DISK"/* "$KEPT"
         bench.path("disk").display(),
         bench.path("kept").display()
     );
-    let run = in_own_namespace(&script.replacen("\nmount", "; mount", 1), &command);
+    let run = in_separate_namespace(&script.replacen("\nmount", "; mount", 1), &command);
     let (said, stderr) = (
         String::from_utf8_lossy(&run.stdout),
         String::from_utf8_lossy(&run.stderr),
@@ -82,7 +89,7 @@ cp "$DISK"/* "$KEPT"
     bench.assert_same("kept/out", "kept/whole");
 }
 
-/// Runs a program whose stdout nobody reads.
+/// Runs a program with a closed stdout.
 fn unread(command: &mut Command) -> Output {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

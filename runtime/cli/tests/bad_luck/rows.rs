@@ -1,4 +1,4 @@
-//! Rows that are none, and files that are hardly any.
+//! Invalid rows, and unusual files.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -8,7 +8,7 @@ use crate::support::{Bench, assert_exit};
 const GOOD: &str = r#"{"prompt":"p","responses":["a"]}"#;
 
 #[test]
-fn bad_rows_are_told_by_line_and_spoil_no_other() {
+fn bad_rows_are_reported_by_line_and_spoil_no_other() {
     let long = format!(
         "{{\"prompt\":\"{}\",\"responses\":[\"a\"]}}",
         "p".repeat(65_000_000)
@@ -143,7 +143,7 @@ fn a_byte_order_mark_and_other_line_ends_change_no_byte() {
 }
 
 #[test]
-fn a_missing_input_is_told_before_anything_is_written() {
+fn a_missing_input_is_reported_before_anything_is_written() {
     let bench = Bench::new("");
     std::fs::remove_file(bench.path("in.jsonl")).unwrap();
     assert_exit(
@@ -160,7 +160,7 @@ fn a_missing_input_is_told_before_anything_is_written() {
     assert_eq!(bench.files(), ["in.jsonl"]);
 }
 
-/// A row, some bytes of which are others.
+/// A row with some changed bytes.
 fn damaged_row() -> impl Strategy<Value = Vec<u8>> {
     let rows = [
         r#"{"prompt":"what <image>","img_path":"vqa0.png","responses":["a","<IMG_CONTEXT>"],"n":1e5}"#,
@@ -190,16 +190,16 @@ proptest! {
     #![proptest_config(Config { cases: 4, rng_seed: RngSeed::Fixed(0), failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn any_row_is_scored_or_told(rows in prop::collection::vec(damaged_row(), 200)) {
+    fn any_row_is_scored_or_reported(rows in prop::collection::vec(damaged_row(), 200)) {
         let mut input = rows.join(&b'\n');
         input.push(b'\n');
         let bench = Bench::new(input);
         let run = bench.run("out", &["--stats", bench.path("stats").to_str().unwrap()]);
         prop_assert!(matches!(run.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&run.stderr));
-        let told = bench.errors("out").len() as u64;
+        let failed = bench.errors("out").len() as u64;
         let stats: serde_json::Value = serde_json::from_str(&bench.read("stats")).unwrap();
-        prop_assert_eq!(stats["errors"].as_u64().unwrap(), told);
+        prop_assert_eq!(stats["errors"].as_u64().unwrap(), failed);
         prop_assert_eq!(stats["responses"].as_u64().unwrap(), bench.json_lines("out").len() as u64);
-        prop_assert!(told > 0 && stats["rows"].as_u64().unwrap() > told);
+        prop_assert!(failed > 0 && stats["rows"].as_u64().unwrap() > failed);
     }
 }

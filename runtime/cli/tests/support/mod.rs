@@ -1,4 +1,4 @@
-//! The programs in a folder of their own, over the golden bundle and pictures.
+//! Runs of the programs in a temporary folder, with the golden bundle and images.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) fn golden(path: &str) -> PathBuf {
     root.canonicalize().unwrap().join(path)
 }
 
-/// What a run leaves.
+/// Endings of the files that a run leaves.
 pub(crate) const ENDINGS: [&str; 3] = ["", ".errors", ".progress"];
 
 /// A folder with an input and the outputs of runs over it.
@@ -71,19 +71,19 @@ impl Bench {
         command
     }
 
-    /// `seeward-score` of the input, whose pictures are in the input's folder.
+    /// `seeward-score` of the input, whose images are in the input's folder.
     pub(crate) fn score(&self, output: &str) -> Command {
         self.score_with(&golden("bundles/qwen2"), output)
     }
 
-    /// Runs `seeward-score` with the golden pictures as its image root.
+    /// Runs `seeward-score` with the golden images as its image root.
     pub(crate) fn run(&self, output: &str, more: &[&str]) -> Output {
         let mut command = self.score(output);
         command.arg("--image-root").arg(golden("images")).args(more);
         command.output().unwrap()
     }
 
-    /// All three files of two runs are the same, byte for byte.
+    /// Asserts that all three files of two runs are equal, byte for byte.
     #[track_caller]
     pub(crate) fn assert_same(&self, got: &str, expected: &str) {
         for ending in ENDINGS {
@@ -96,7 +96,7 @@ impl Bench {
     }
 }
 
-/// The exit code, a part of what stderr says, and nothing on stdout.
+/// Asserts the exit code, a part of stderr, and an empty stdout.
 #[track_caller]
 pub(crate) fn assert_exit(output: &Output, code: i32, message: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -108,7 +108,7 @@ pub(crate) fn assert_exit(output: &Output, code: i32, message: &str) {
     assert!(output.stdout.is_empty());
 }
 
-/// So many lines, a tenth of them blank and a tenth no rows; the others have two responses.
+/// `count` lines, a tenth of them blank and a tenth invalid; the others have two responses.
 pub(crate) fn rows(count: usize) -> String {
     let row = |n: usize| match n % 10 {
         3 => "\n".to_owned(),

@@ -1,24 +1,24 @@
-//! How far two models judge the same pairs alike.
+//! The agreement of two models on the same pairs.
 
 use serde::Serialize;
 
-use super::Accuracy;
+use super::accuracy::{self, Accuracy};
 
-/// Two models' margins of the same pairs, held against each other.
+/// A comparison of two models' margins on the same pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
-    /// The share of pairs that both order alike; a pair that one of them ties counts half, one that both tie whole.
+    /// The share of pairs that both order alike. A tie of one model counts half, a tie of both counts fully.
     pub agreement: Option<f64>,
-    /// Spearman's rank correlation of the margins; `None` where one model gives all pairs the same.
+    /// Spearman's rank correlation of the margins; `None` if a model gives all pairs the same margin.
     pub rank_correlation: Option<f64>,
-    /// The mean distance of the margins.
+    /// The mean absolute difference of the margins.
     pub mean_distance: Option<f64>,
-    /// The largest distance of the margins.
+    /// The largest absolute difference of the margins.
     pub largest_distance: Option<f64>,
 }
 
 impl Agreement {
-    /// Of two models' margins, pair by pair.
+    /// Compares two models' margins, pair by pair.
     pub fn of(first: &[f64], second: &[f64]) -> Self {
         let distances: Vec<f64> = first
             .iter()
@@ -28,13 +28,13 @@ impl Agreement {
         Self {
             agreement: Accuracy::of(&aligned(first, second)).share(),
             rank_correlation: correlation(&ranks(first), &ranks(second)),
-            mean_distance: super::mean(&distances),
+            mean_distance: accuracy::mean(&distances),
             largest_distance: distances.into_iter().reduce(f64::max),
         }
     }
 }
 
-/// Positive where both margins have one sign, zero where one of them alone is zero.
+/// Positive if both margins have the same sign, zero if exactly one is zero.
 fn aligned(first: &[f64], second: &[f64]) -> Vec<f64> {
     let sign = |margin: f64| if margin == 0.0 { 0.0 } else { margin.signum() };
     let alike = |(&a, &b): (&f64, &f64)| match (sign(a), sign(b)) {
@@ -44,7 +44,7 @@ fn aligned(first: &[f64], second: &[f64]) -> Vec<f64> {
     first.iter().zip(second).map(alike).collect()
 }
 
-/// Ranks from 1; equal values share the mean of theirs.
+/// Ranks from 1; equal values get the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -58,9 +58,9 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Pearson's.
+/// Pearson's correlation; `None` if a list is constant.
 fn correlation(first: &[f64], second: &[f64]) -> Option<f64> {
-    let (a, b) = (super::mean(first)?, super::mean(second)?);
+    let (a, b) = (accuracy::mean(first)?, accuracy::mean(second)?);
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         let pairs = first.iter().zip(second);
         pairs.map(|(x, y)| f(x - a, y - b)).sum()

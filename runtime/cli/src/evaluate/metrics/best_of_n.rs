@@ -1,14 +1,14 @@
-//! What a model is worth as a judge: the rating of the response that it picks out of N.
+//! Best of N: the rating of the response that a model picks out of N.
 //!
 //! For a row of M rated responses the expectation over all C(M, N) draws of N different ones is computed exactly: the
-//! response of rank i by reward (from 1) is the best of C(M − i, N − 1) draws. Responses of equal reward share.
+//! response of rank i by reward (from 1) is the best of C(M − i, N − 1) draws. Responses of equal reward share their chances.
 
 use serde::Serialize;
 
-/// Most responses to pick from.
+/// Maximum number of responses to pick from.
 pub const MOST: usize = 64;
 
-/// A row's responses: what each is worth and how each model rewards it.
+/// Ratings and rewards of a row's responses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RatedRow {
     /// The ratings.
@@ -20,27 +20,27 @@ pub struct RatedRow {
 /// A curve over N.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BestOfN {
-    /// Points with rising N, as far as any row reaches.
+    /// Points for N from 1 to the length of the longest row.
     pub points: Vec<Point>,
 }
 
 /// The means over all rows that have at least N responses.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// How many responses are picked from.
+    /// The number of responses to pick from.
     pub n: usize,
-    /// How many rows have so many.
+    /// The number of rows with at least N responses.
     pub rows: usize,
-    /// The rating of each model's pick, in the order of the row's rewards.
+    /// The rating of each model's pick, in the order of [`RatedRow::rewards`].
     pub picks: Vec<f64>,
-    /// The rating of the best response: no model can do better.
+    /// The rating of the best response, which is an upper bound.
     pub oracle: f64,
-    /// The rating of a response picked blindly.
+    /// The rating of a random response.
     pub random: f64,
 }
 
 impl BestOfN {
-    /// Of the rows with at least three responses: with two it is an accuracy. `None` without such rows.
+    /// The curve over rows with at least three responses: with two it would be an accuracy. `None` without such rows.
     pub fn of(rows: &[RatedRow]) -> Option<Self> {
         let rows: Vec<_> = rows.iter().filter(|row| row.ratings.len() > 2).collect();
         let most = rows.iter().map(|row| row.ratings.len()).max()?.min(MOST);
@@ -65,7 +65,7 @@ fn point(rows: &[&RatedRow], n: usize) -> Point {
     }
 }
 
-/// The expected rating of the most rewarded of `n` different responses.
+/// The expected rating of the response with the greatest reward among `n` distinct ones.
 fn expected_pick(rewards: &[f64], ratings: &[f64], n: usize) -> f64 {
     let mut order: Vec<usize> = (0..rewards.len()).collect();
     order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
@@ -85,10 +85,10 @@ fn chances(m: usize, n: usize) -> Vec<f64> {
     let mut chances = Vec::with_capacity(m);
     for rank in 1..=m {
         chances.push(chance);
-        let (left, needed) = (m - rank, n - 1);
-        chance *= match left {
+        let (lower, needed) = (m - rank, n - 1);
+        chance *= match lower {
             0 => 0.0,
-            _ => left.saturating_sub(needed) as f64 / left as f64,
+            _ => lower.saturating_sub(needed) as f64 / lower as f64,
         };
     }
     chances
@@ -99,7 +99,7 @@ fn chances(m: usize, n: usize) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// The mean over all subsets, one by one; equal rewards share.
+    /// The mean over all subsets, by enumeration; equal rewards share.
     fn by_enumeration(rewards: &[f64], ratings: &[f64], n: usize) -> f64 {
         let subsets = (0u32..1 << rewards.len()).filter(|set| set.count_ones() as usize == n);
         let pick = |set: u32| {

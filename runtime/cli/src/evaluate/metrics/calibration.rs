@@ -1,36 +1,35 @@
-//! Whether a model's margins mean what Bradley and Terry's model says: that the better response is preferred with
-//! probability σ(margin).
+//! Calibration: in Bradley and Terry's model the better response is preferred with probability σ(margin).
 
 use serde::Serialize;
 
-use super::{Accuracy, credit};
+use super::accuracy::{self, Accuracy, credit};
 
-/// Bars of the reliability curve, over probabilities from one half to one.
+/// Number of bins of the reliability curve, over probabilities from 0.5 to 1.
 const BINS: usize = 10;
 
 /// The reliability of a set's margins.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
-    /// The reliability curve; bins without a pair are left out.
+    /// The reliability curve; empty bins are skipped.
     pub bins: Vec<Bin>,
-    /// Expected calibration error: the mean over pairs of the distance between a bin's accuracy and its confidence.
+    /// Expected calibration error: the mean over pairs of the difference between their bin's accuracy and confidence.
     pub ece: f64,
-    /// The mean of −log σ(margin), the loss that a model is trained with.
+    /// The mean of −log σ(margin), the training loss.
     pub log_loss: f64,
     /// The mean of (1 − σ(margin))².
     pub brier: f64,
 }
 
-/// The pairs that a model is about equally sure of.
+/// The pairs of similar confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
-    /// From this probability of the response that the model prefers, σ(|margin|)…
+    /// Lower bound of the confidence σ(|margin|).
     pub from: f64,
-    /// …to this one.
+    /// Upper bound of the confidence.
     pub to: f64,
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: usize,
-    /// The mean of their probabilities.
+    /// The mean of their confidences.
     pub confidence: f64,
     /// The share of them that the model orders right.
     pub accuracy: f64,
@@ -39,20 +38,20 @@ pub struct Bin {
 }
 
 impl Calibration {
-    /// Of a set's margins; `None` without any.
+    /// The calibration of a set's margins; `None` without margins.
     pub fn of(margins: &[f64]) -> Option<Self> {
         let bins: Vec<Bin> = (0..BINS).filter_map(|index| bin(margins, index)).collect();
         let off = |bin: &Bin| bin.pairs as f64 * (bin.accuracy - bin.confidence).abs();
         Some(Self {
             ece: bins.iter().map(off).sum::<f64>() / margins.len() as f64,
             bins,
-            log_loss: super::mean_of(margins, |margin| softplus(-margin))?,
-            brier: super::mean_of(margins, |margin| sigmoid(-margin).powi(2))?,
+            log_loss: accuracy::mean_of(margins, |margin| softplus(-margin))?,
+            brier: accuracy::mean_of(margins, |margin| sigmoid(-margin).powi(2))?,
         })
     }
 }
 
-/// The probability that a margin stands for.
+/// The preference probability of a margin.
 pub fn sigmoid(margin: f64) -> f64 {
     1.0 / (1.0 + (-margin).exp())
 }
@@ -77,7 +76,7 @@ fn bin(margins: &[f64], index: usize) -> Option<Bin> {
         from: border(index),
         to: border(index + 1),
         pairs: inside.len(),
-        confidence: super::mean_of(&inside, |margin| sigmoid(margin.abs()))?,
+        confidence: accuracy::mean_of(&inside, |margin| sigmoid(margin.abs()))?,
         accuracy: accuracy.share()?,
         interval: accuracy.interval()?,
     })

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use seeward_models::sample::Group;
 use serde::Serialize;
 
-use super::{Accuracy, Measured};
+use super::accuracy::{self, Accuracy, Measured};
 
 /// A set's accuracy, area by area.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Groups {
-    /// Over all pairs.
+    /// Accuracy over all pairs.
     pub micro: Option<f64>,
     /// The mean over the areas.
     pub macro_mean: Option<f64>,
-    /// By name.
+    /// The areas, sorted by name.
     pub areas: Vec<Area>,
 }
 
@@ -26,21 +26,21 @@ pub struct Area {
     /// Its accuracy.
     #[serde(flatten)]
     pub accuracy: Measured,
-    /// Its parts, where it has more than one, by name.
+    /// Its parts sorted by name, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Area>,
 }
 
-/// The share of questions all of whose pairs are ordered right: Acc+.
+/// Acc+: the share of questions with all pairs ordered right.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Questions {
-    /// All questions, and the share of them. A tie is not right.
+    /// The number of questions, and the share. A tie is not right.
     #[serde(flatten)]
     pub acc_plus: Measured,
 }
 
 impl Groups {
-    /// Of a set's margins and the group of each; `None` where no pair has one.
+    /// Accuracies of margins with the group of each; `None` if no pair has a group.
     pub fn of(margins: &[f64], groups: &[Option<Group>]) -> Option<Self> {
         let mut by_group: BTreeMap<&Group, Vec<f64>> = BTreeMap::new();
         for (margin, group) in margins.iter().zip(groups) {
@@ -61,7 +61,7 @@ impl Groups {
 }
 
 impl Questions {
-    /// Of a set's margins and the question of each; `None` where no pair has one.
+    /// Acc+ of margins with the question of each; `None` if no pair has a question.
     pub fn of(margins: &[f64], questions: &[Option<String>]) -> Option<Self> {
         let mut all_right: BTreeMap<&str, bool> = BTreeMap::new();
         for (margin, question) in margins.iter().zip(questions) {
@@ -80,7 +80,7 @@ impl Questions {
 
 /// The mean of those that there are; `None` without any.
 pub fn macro_mean(accuracies: impl Iterator<Item = Measured>) -> Option<f64> {
-    super::mean(
+    accuracy::mean(
         &accuracies
             .filter_map(|measured| measured.accuracy)
             .collect::<Vec<_>>(),

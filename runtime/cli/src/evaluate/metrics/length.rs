@@ -1,14 +1,14 @@
-//! Whether a model rewards length: accuracy by how much longer the better response is, and the rule that the longer
-//! response is the better one.
+//! The bias towards length: accuracy by the difference in length, and the rule that the longer response is better.
 
 use serde::Serialize;
 
-use super::{Accuracy, Agreement, Measured};
+use super::accuracy::{Accuracy, Measured};
+use super::agreement::Agreement;
 
-/// Borders between differences in characters: of this many and more.
+/// Lower bounds of the bins of differences, in characters.
 const BORDERS: [i64; 8] = [-255, -63, -15, 0, 1, 16, 64, 256];
 
-/// What length says about a set, and about a model.
+/// The effect of length on a set and on a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Length {
     /// The rule: the longer response is the better one.
@@ -17,16 +17,16 @@ pub struct Length {
     pub agreement: Option<f64>,
     /// Spearman's correlation of margins and differences in length.
     pub rank_correlation: Option<f64>,
-    /// The model's accuracy by the difference in length; bins without a pair are left out.
+    /// The model's accuracy by the difference in length; empty bins are skipped.
     pub bins: Vec<LengthBin>,
 }
 
-/// Pairs whose better response is about so much longer, in characters.
+/// Pairs with a similar difference in length: better minus other, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LengthBin {
-    /// From this difference; `None` without limit.
+    /// Smallest difference; `None` without limit.
     pub from: Option<i64>,
-    /// To this difference; `None` without limit.
+    /// Largest difference; `None` without limit.
     pub to: Option<i64>,
     /// The model's accuracy on them.
     #[serde(flatten)]
@@ -34,7 +34,7 @@ pub struct LengthBin {
 }
 
 impl Length {
-    /// Of a model's margins and, for the same pairs, how many characters longer the better response is.
+    /// The effect on a model's margins of `differences` in length, pair by pair.
     pub fn of(margins: &[f64], differences: &[i64]) -> Self {
         let rule: Vec<f64> = differences.iter().map(|&d| d as f64).collect();
         let against_rule = Agreement::of(margins, &rule);

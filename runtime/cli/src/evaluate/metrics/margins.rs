@@ -1,10 +1,12 @@
-//! How the margins of a set are spread.
+//! The distribution of a set's margins.
 
 use serde::Serialize;
 
-/// Bars of the histogram.
+use super::accuracy;
+
+/// Number of bars of the histogram.
 const BARS: usize = 40;
-/// The share of margins that the histogram's range leaves out on either side; they count in its outermost bars.
+/// The share of margins outside the histogram's range, on either side; the outermost bars count them.
 const TAIL: f64 = 0.005;
 
 /// The distribution of margins.
@@ -12,22 +14,22 @@ const TAIL: f64 = 0.005;
 pub struct Margins {
     /// Their mean.
     pub mean: f64,
-    /// Their standard deviation, that of a sample.
+    /// Their sample standard deviation.
     pub standard_deviation: Option<f64>,
-    /// Share of pairs and the margin that so many do not exceed.
+    /// Shares and their quantiles.
     pub quantiles: Vec<(f64, f64)>,
     /// The borders of the bars, one more than there are bars; zero is one of them.
     pub borders: Vec<f64>,
-    /// Pairs in each bar. The outermost bars hold what lies beyond them too.
+    /// Pairs in each bar. The outermost bars include those beyond.
     pub counts: Vec<usize>,
 }
 
 impl Margins {
-    /// Of a set's margins; `None` without any.
+    /// The distribution of a set's margins; `None` without margins.
     pub fn of(margins: &[f64]) -> Option<Self> {
         let mut sorted = margins.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let mean = super::mean(margins)?;
+        let mean = accuracy::mean(margins)?;
         let shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
         let borders = borders(quantile(&sorted, TAIL), quantile(&sorted, 1.0 - TAIL));
         Some(Self {
@@ -47,7 +49,7 @@ fn standard_deviation(values: &[f64], mean: f64) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// Between the two values next to it, in proportion.
+/// A quantile by linear interpolation.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, above) = (
@@ -57,7 +59,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
-/// Equally wide bars from `low` to `high`, moved so that zero lies between two of them.
+/// Borders of bars of equal width from `low` to `high`, aligned so that zero is a border.
 fn borders(low: f64, high: f64) -> Vec<f64> {
     let (low, high) = (low.min(0.0), high.max(0.0));
     let width = match (high - low) / BARS as f64 {

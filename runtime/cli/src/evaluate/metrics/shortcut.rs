@@ -1,15 +1,15 @@
-//! How far a model leans on what a text-only model can know.
+//! The dependence of a model on a text-only shortcut.
 
 use serde::Serialize;
 
-use super::{credit, wilson};
+use super::accuracy::{credit, wilson};
 
-/// The shortcut-failure degradation and the table behind it. A pair that the text-only model ties belongs half to
-/// either row; one that the model ties, half to either column.
+/// The shortcut-failure degradation, with the table from which it is computed. A tie of the text-only model counts half in
+/// either row, a tie of the model half in either column.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Shortcut {
-    /// The model's accuracy where the text-only model is right minus that where it is wrong; `None` where one of these
-    /// has no pair.
+    /// The model's accuracy where the text-only model is right minus that where it is wrong; `None` if one of
+    /// these has no pair.
     pub sfd: Option<f64>,
     /// Its 95 % interval, after Newcombe (1998): from the two rows' Wilson intervals.
     pub interval: Option<(f64, f64)>,
@@ -33,10 +33,10 @@ pub struct Row {
 }
 
 impl Shortcut {
-    /// Of both models' margins of the same pairs.
+    /// Compares both models' margins on the same pairs.
     ///
     /// # Panics
-    /// If the two are not as many.
+    /// If the lengths differ.
     pub fn of(margins: &[f64], text_only: &[f64]) -> Self {
         assert_eq!(margins.len(), text_only.len(), "margins of the same pairs");
         let where_right = Row::weighted(margins, text_only.iter().map(|&margin| credit(margin)));
@@ -89,7 +89,7 @@ fn difference(((a, (a_low, a_high)), (b, (b_low, b_high))): (Share, Share)) -> (
 /// The shortcut-failure degradation of [`Shortcut`].
 ///
 /// # Panics
-/// If the two are not as many.
+/// If the lengths differ.
 pub fn shortcut_failure_degradation(margins: &[f64], text_only: &[f64]) -> Option<f64> {
     Shortcut::of(margins, text_only).sfd
 }

@@ -1,11 +1,11 @@
-//! The accuracy of every model on every set and group, as a heat map; and how two models agree.
+//! The accuracy of every model on every set and group as a heat map, and the agreement of two models.
 
-use super::{COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
-use crate::evaluate;
+use super::html::{self, COMPARED, MODEL, TEXT_ONLY, count, interval, number, percent};
 use crate::evaluate::metrics::Measured;
 use crate::evaluate::metrics::groups::Area;
 use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::{ModelReport, Report, SetReport};
+use crate::evaluate::roles;
 
 pub(super) fn section(report: &Report) -> String {
     let first = report.sets.first();
@@ -27,7 +27,7 @@ pub(super) fn section(report: &Report) -> String {
         bodies(report),
         notes(report),
     );
-    super::section(
+    html::section(
         "Accuracy",
         "The share of pairs in which the better response has the greater reward, with its 95 % interval. A tie counts \
          as half. <em>Length-only</em> is the rule that the longer response is the better one.",
@@ -113,7 +113,7 @@ fn area_rows(models: &[&ModelReport], index: usize, area: &Area) -> String {
     rows
 }
 
-/// The rule of length is measured on whole sets alone.
+/// A placeholder: the rule of length is measured on whole sets only.
 const NO_CELL: &str = "<td class=\"none\"></td>";
 
 fn row(name: &str, note: &str, class: &str, cells: &[Measured]) -> String {
@@ -138,7 +138,7 @@ fn plain_row(name: &str, values: impl Iterator<Item = Option<f64>>, last: &str) 
     format!("<tr class=\"mean\"><th scope=\"row\">{name}</th>{cells}{last}</tr>\n")
 }
 
-/// Pale at chance; the deeper, the better or, in another colour, the worse.
+/// CSS variables of a cell: pale at chance, deeper for better shares, in another colour for worse ones.
 fn heat(share: Option<f64>) -> String {
     match share {
         Some(share) if share >= 0.5 => {
@@ -151,10 +151,10 @@ fn heat(share: Option<f64>) -> String {
 
 fn overall_rows(report: &Report) -> String {
     let parts = [
-        evaluate::MODEL,
-        evaluate::TEXT_ONLY,
-        evaluate::COMPARE,
-        evaluate::LENGTH_ONLY,
+        roles::MODEL,
+        roles::TEXT_ONLY,
+        roles::COMPARE,
+        roles::LENGTH_ONLY,
     ];
     let overall: Vec<_> = parts
         .iter()
@@ -167,44 +167,41 @@ fn overall_rows(report: &Report) -> String {
     row("all pairs", &note, "", &cells) + &plain_row("mean of sets", means, "")
 }
 
-/// What a reader should know of the sets.
+/// The list of notes on the sets.
 fn notes(report: &Report) -> String {
-    let note = |set: &SetReport| {
-        let mut notes = Vec::new();
-        if let Some(overlap) = &set.overlap {
-            notes.push(format!("{overlap}."));
-        }
-        if set.failed_rows > 0 {
-            notes.push(format!(
-                "{} of {} rows failed and are left out.",
-                set.failed_rows, set.rows
-            ));
-        }
-        if set.model.ties > 0 {
-            notes.push(format!("Ties: {}.", count(set.model.ties)));
-        }
-        if set.equally_rated > 0 {
-            let left_out = count(set.equally_rated);
-            notes.push(format!(
-                "Pairs of equally rated responses, left out: {left_out}."
-            ));
-        }
-        if set.model.accuracy.pairs as u64 > set.rows - set.failed_rows {
-            notes.push(
-                "Pairs of one row are not independent: the intervals are too narrow.".to_owned(),
-            );
-        }
+    let item = |set: &SetReport| {
+        let notes = notes_on(set);
         let text = escape(&notes.join(" "));
         (!notes.is_empty()).then(|| format!("<li><b>{}</b> {text}</li>", escape(&set.name)))
     };
-    let notes: String = report.sets.iter().filter_map(note).collect();
-    match notes.is_empty() {
-        true => notes,
-        false => format!("<ul class=\"notes\">{notes}</ul>\n"),
+    let items: String = report.sets.iter().filter_map(item).collect();
+    match items.is_empty() {
+        true => items,
+        false => format!("<ul class=\"notes\">{items}</ul>\n"),
     }
 }
 
-/// How the model and the compared one agree.
+/// Overlap, failed rows, ties, skipped pairs and dependent pairs of a set.
+fn notes_on(set: &SetReport) -> Vec<String> {
+    let (rows, failed) = (set.rows, set.failed_rows);
+    let (ties, skipped) = (set.model.ties, set.equally_rated);
+    let dependent = "Pairs of one row are not independent: the intervals are too narrow.";
+    let failures = format!("{failed} of {rows} rows failed and are skipped.");
+    let equals = format!(
+        "Skipped pairs of equally rated responses: {}.",
+        count(skipped)
+    );
+    let notes = [
+        set.overlap.as_ref().map(|overlap| format!("{overlap}.")),
+        (failed > 0).then_some(failures),
+        (ties > 0).then(|| format!("Ties: {}.", count(ties))),
+        (skipped > 0).then_some(equals),
+        (set.model.accuracy.pairs as u64 > rows - failed).then(|| dependent.to_owned()),
+    ];
+    notes.into_iter().flatten().collect()
+}
+
+/// The agreement of the model and the compared one.
 pub(super) fn agreement(report: &Report) -> String {
     let row = |set: &SetReport| {
         let agreement = set.agreement?;
@@ -222,14 +219,14 @@ pub(super) fn agreement(report: &Report) -> String {
         true => rows,
         false => format!(
             "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">set</th><th scope=\"col\">same order</th>\
-             <th scope=\"col\">rank correlation</th><th scope=\"col\">mean distance</th>\
-             <th scope=\"col\">largest distance</th></tr></thead>\n<tbody>{rows}</tbody></table></div>\n"
+             <th scope=\"col\">rank correlation</th><th scope=\"col\">mean difference</th>\
+             <th scope=\"col\">largest difference</th></tr></thead>\n<tbody>{rows}</tbody></table></div>\n"
         ),
     };
-    super::section(
+    html::section(
         "Agreement with the compared model",
         "The share of pairs that both models order alike (a tie of one counts half), Spearman’s rank correlation of \
-         their margins, and how far the margins lie apart.",
+         their margins, and the absolute difference of the margins.",
         &table,
     )
 }

@@ -1,14 +1,14 @@
-//! The pairs that the models judge most differently, with their images.
+//! The pairs of largest disagreement, with their images.
 
 use std::fmt::Write;
 
-use super::{COMPARED, MODEL, TEXT_ONLY, number};
+use super::html::{self, COMPARED, MODEL, TEXT_ONLY, number};
 use crate::evaluate::disagreement::Disagreement;
 use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
 
 pub(super) fn section(report: &Report) -> String {
-    // The other model's colour and name.
+    // Colour and name of the other model.
     let other = match (&report.compare, &report.text_only_model) {
         (Some(_), Some(_)) => Some((2, COMPARED)),
         (Some(_), None) => Some((1, COMPARED)),
@@ -23,20 +23,20 @@ pub(super) fn section(report: &Report) -> String {
     let (title, explained) = match other {
         Some((_, COMPARED)) => (
             "Where the two models disagree most",
-            "By the distance of the two preference probabilities σ(margin).",
+            "By the difference of the two preference probabilities σ(margin).",
         ),
         Some(_) => (
             "Where seeing changes most",
-            "The pairs in which the model and the text-only model are furthest apart, by the distance of their \
-             preference probabilities σ(margin).",
+            "The pairs for which the model and the text-only model differ most in their preference \
+             probabilities σ(margin).",
         ),
         None => (
             "Where it is most wrong",
             "The pairs with the lowest preference probability σ(margin) of the better response.",
         ),
     };
-    let content = super::grid("cards", &cards);
-    super::section(title, explained, &content)
+    let content = html::grid("cards", &cards);
+    html::section(title, explained, &content)
 }
 
 fn card(pair: &Disagreement, other: Option<(usize, &str)>) -> String {
@@ -77,7 +77,10 @@ fn images(pair: &Disagreement) -> String {
                 "<img alt=\"{alt}\" src=\"data:image/jpeg;base64,{}\">",
                 base64(jpeg)
             ),
-            None => write!(images, "<p class=\"missing\">no picture: {alt}</p>"),
+            None => write!(
+                images,
+                "<p class=\"missing\">image not available: {alt}</p>"
+            ),
         };
     }
     match images.is_empty() {
@@ -86,7 +89,7 @@ fn images(pair: &Disagreement) -> String {
     }
 }
 
-/// RFC 4648, with padding.
+/// Base64 of RFC 4648, with padding.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,6 +1,6 @@
-//! The drawings of each set: margins, reliability, length, best of N.
+//! The plots of each set: margins, reliability, length, best of N.
 
-use super::{COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
+use super::html::{self, COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
 use crate::evaluate::metrics::best_of_n::Point;
 use crate::evaluate::metrics::{BestOfN, Calibration, Length, Margins};
 use crate::evaluate::plot::frame::{Axis, Frame};
@@ -15,11 +15,11 @@ pub(super) fn margins(report: &Report) -> String {
             .map(|margins| histogram(&set.name, margins));
         margins.unwrap_or_default() + &reliability(set)
     };
-    super::section(
+    html::section(
         "How sure it is",
-        "The <em>margin</em> is the reward of the better response minus that of the other. If it means what it was \
-         trained to mean, a share σ(|margin|) of the pairs is ordered right: the reliability curve lies on the diagonal.",
-        &super::grid(
+        "The <em>margin</em> is the reward of the better response minus that of the other. If the model is \
+         calibrated, a share σ(|margin|) of the pairs is ordered right: the reliability curve lies on the diagonal.",
+        &html::grid(
             "figures two",
             &report.sets.iter().map(of_set).collect::<String>(),
         ),
@@ -114,11 +114,11 @@ fn curve(frame: &Frame, calibration: &Calibration, class: &str) -> String {
 
 pub(super) fn length(report: &Report) -> String {
     let of_set = |set: &SetReport| (!set.model.length.bins.is_empty()).then(|| by_length(set));
-    super::section(
+    html::section(
         "Is it a length model?",
-        "Accuracy by how many characters longer the better response is. A model that rewards length is right on the \
-         right-hand side and wrong on the left.",
-        &super::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
+        "Accuracy by the difference in length between the better response and the other. A model that rewards length is \
+         right on the right-hand side and wrong on the left.",
+        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
     )
 }
 
@@ -140,7 +140,7 @@ fn by_length(set: &SetReport) -> String {
     };
     let marks = bars(&frame, length) + &frame.line(&[(0.0, 0.5), (count, 0.5)], "ideal");
     let note = format!(
-        "the rule “longer is better” is right on {}; the model orders {} of the pairs as it does",
+        "the rule “longer is better” is right on {} of the pairs; the model agrees with it on {} of the pairs",
         percent(length.length_only.accuracy),
         percent(length.agreement)
     );
@@ -161,7 +161,7 @@ fn bars(frame: &Frame, length: &Length) -> String {
     marks
 }
 
-/// A range of differences in short and without sign: `256+`, `16–63`, `0`.
+/// A range of absolute differences: `256+`, `16–63`, `0`.
 fn difference(from: Option<i64>, to: Option<i64>) -> String {
     match (from, to) {
         (Some(from), Some(to)) if from == to => from.abs().to_string(),
@@ -177,35 +177,19 @@ fn difference(from: Option<i64>, to: Option<i64>) -> String {
 
 pub(super) fn best_of_n(report: &Report) -> String {
     let of_set = |set: &SetReport| Some(picks(set, set.best_of_n.as_ref()?));
-    super::section(
+    html::section(
         "Best of N",
-        "The expected rating of the response that a model rewards most among N of a row’s responses, drawn at random: \
-         exact, over all draws. <em>Best possible</em> picks by rating, <em>blind</em> at random.",
-        &super::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
+        "The expected rating of the response with the greatest reward among N random responses of a row: exact, over \
+         all draws. <em>Best possible</em> picks by rating, <em>random</em> at random.",
+        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
     )
 }
 
 fn picks(set: &SetReport, curve: &BestOfN) -> String {
-    let points = &curve.points;
-    let values = points.iter().flat_map(|point| {
-        [point.oracle, point.random]
-            .into_iter()
-            .chain(point.picks.clone())
-    });
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
-    let room = 0.06 * (high - low).max(1e-9);
-    let frame = Frame {
-        x: Axis::round(1.0, points.len() as f64, 7, "N"),
-        y: Axis::round(low - room, high + room, 4, "rating"),
-        title: format!("best of N on {}", set.name),
-    };
+    let frame = frame_of_picks(set, curve);
     let along = |value: &dyn Fn(&Point) -> f64| -> Vec<(f64, f64)> {
-        points
-            .iter()
-            .map(|point| (point.n as f64, value(point)))
-            .collect()
+        let point = |point: &Point| (point.n as f64, value(point));
+        curve.points.iter().map(point).collect()
     };
     let mut marks = frame.line(&along(&|point| point.random), "ideal")
         + &frame.line(&along(&|point| point.oracle), "k3");
@@ -213,25 +197,43 @@ fn picks(set: &SetReport, curve: &BestOfN) -> String {
     for (at, (class, _, _)) in models.iter().rev() {
         marks += &frame.line(&along(&|point| point.picks[*at]), &format!("k{class}"));
     }
-    let mut legend: Vec<(usize, &str)> = models
-        .iter()
-        .map(|(_, (class, name, _))| (*class, *name))
-        .collect();
-    legend.extend([(3, "best possible"), (4, "blind")]);
-    let rows = (points[0].rows, points[points.len() - 1].rows);
-    let note = match rows.0 == rows.1 {
-        true => format!("{} rows", rows.0),
-        false => format!(
-            "{} rows at N = 1, {} at N = {}",
-            rows.0,
-            rows.1,
-            points.len()
-        ),
-    };
-    figure(&set.name, &frame.draw(&marks), &legend, &note)
+    let entry = |(_, (class, name, _)): &(_, (usize, &'static str, _))| (*class, *name);
+    let mut legend: Vec<(usize, &str)> = models.iter().map(entry).collect();
+    legend.extend([(3, "best possible"), (4, "random")]);
+    figure(
+        &set.name,
+        &frame.draw(&marks),
+        &legend,
+        &rows_of_picks(&curve.points),
+    )
 }
 
-/// The models of a set with the number of their colour.
+fn frame_of_picks(set: &SetReport, curve: &BestOfN) -> Frame {
+    let of_point = |point: &Point| {
+        let bounds = [point.oracle, point.random];
+        bounds.into_iter().chain(point.picks.clone())
+    };
+    let values: Vec<f64> = curve.points.iter().flat_map(of_point).collect();
+    let low = values.iter().copied().fold(f64::MAX, f64::min);
+    let high = values.iter().copied().fold(f64::MIN, f64::max);
+    let room = 0.06 * (high - low).max(1e-9);
+    Frame {
+        x: Axis::round(1.0, curve.points.len() as f64, 7, "N"),
+        y: Axis::round(low - room, high + room, 4, "rating"),
+        title: format!("best of N on {}", set.name),
+    }
+}
+
+/// The number of rows, from the first point to the last.
+fn rows_of_picks(points: &[Point]) -> String {
+    let n = points.len();
+    match (points[0].rows, points[n - 1].rows) {
+        (first, last) if first == last => format!("{first} rows"),
+        (first, last) => format!("{first} rows at N = 1, {last} at N = {n}"),
+    }
+}
+
+/// The models of a set with the index of their colour and their name.
 fn models(set: &SetReport) -> impl Iterator<Item = (usize, &'static str, &ModelReport)> {
     let models = [
         Some((MODEL, &set.model)),

@@ -1,9 +1,10 @@
-//! `report.html`: the report as one page that needs nothing else. Colours are CSS variables, so that drawings follow
-//! the reader's light or dark theme.
+//! `report.html`: the report as one self-contained page. Colours are CSS variables, so that plots follow the reader's
+//! light or dark theme.
 
 mod accuracy;
 mod disagreements;
 mod figures;
+mod html;
 mod shortcut;
 mod training;
 
@@ -11,13 +12,10 @@ use std::fmt::Write;
 
 use super::plot::svg::escape;
 use super::report::{Report, SetReport};
+use super::roles;
+use html::{COMPARED, MODEL, TEXT_ONLY, count, interval, percent, points};
 
-/// The models' parts as readers know them, in the order of their colours.
-const MODEL: &str = "model";
-const TEXT_ONLY: &str = "text-only";
-const COMPARED: &str = "compared";
-
-/// The page.
+/// Renders the page.
 pub(super) fn page(report: &Report) -> String {
     let sections = [
         accuracy::section(report),
@@ -41,7 +39,7 @@ pub(super) fn page(report: &Report) -> String {
     )
 }
 
-/// The bundle's folder.
+/// The name of the bundle's folder.
 fn name(report: &Report) -> String {
     let name = report.model.file_name().unwrap_or(report.model.as_os_str());
     escape(&name.to_string_lossy())
@@ -67,10 +65,10 @@ fn header(report: &Report) -> String {
     )
 }
 
-/// The few numbers that matter most.
+/// The most important numbers.
 fn tiles(report: &Report) -> String {
     let mut tiles = String::new();
-    let overall = report.overall.get(super::MODEL);
+    let overall = report.overall.get(roles::MODEL);
     if let Some(overall) = overall {
         let note = format!(
             "{} pairs, {}",
@@ -87,7 +85,7 @@ fn tiles(report: &Report) -> String {
         let note = format!("shortcut-failure degradation, {}", escape(&set.name));
         tiles += &tile("largest SFD", &points(Some(sfd)), &note);
     }
-    if let Some(text_only) = report.overall.get(super::TEXT_ONLY) {
+    if let Some(text_only) = report.overall.get(roles::TEXT_ONLY) {
         let note = "accuracy of the text alone";
         tiles += &tile("text-only", &percent(text_only.micro.accuracy), note);
     }
@@ -104,94 +102,4 @@ fn largest_degradation(report: &Report) -> Option<(&SetReport, f64)> {
         .iter()
         .filter_map(|set| Some((set, set.shortcut?.sfd?)));
     sets.max_by(|(_, a), (_, b)| a.total_cmp(b))
-}
-
-/// A part of the page; nothing where it would be empty.
-fn section(title: &str, explained: &str, content: &str) -> String {
-    match content.is_empty() {
-        true => String::new(),
-        false => format!(
-            "<section>\n<h2>{title}</h2>\n<p class=\"lead\">{explained}</p>\n{content}</section>\n"
-        ),
-    }
-}
-
-fn figure(title: &str, drawing: &str, legend: &[(usize, &str)], note: &str) -> String {
-    let entry =
-        |(class, name): &(usize, &str)| format!("<li><i class=\"key k{class}\"></i>{name}</li>");
-    let legend: String = legend.iter().map(entry).collect();
-    let legend = match legend.is_empty() {
-        true => legend,
-        false => format!("<ul class=\"legend\">{legend}</ul>"),
-    };
-    let note = match note.is_empty() {
-        true => String::new(),
-        false => format!("<p class=\"note\">{note}</p>"),
-    };
-    format!(
-        "<figure>\n<figcaption>{}</figcaption>\n{legend}{drawing}{note}</figure>\n",
-        escape(title)
-    )
-}
-
-fn figures(figures: &str) -> String {
-    grid("figures", figures)
-}
-
-fn grid(class: &str, content: &str) -> String {
-    match content.is_empty() {
-        true => String::new(),
-        false => format!("<div class=\"{class}\">\n{content}</div>\n"),
-    }
-}
-
-/// With thin spaces between thousands.
-fn count(count: usize) -> String {
-    let digits = count.to_string();
-    let mut spaced = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            spaced.push('\u{2009}');
-        }
-        spaced.push(digit);
-    }
-    spaced
-}
-
-/// In percent with one digit.
-fn percent(share: Option<f64>) -> String {
-    share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share))
-}
-
-/// A difference of shares, in percentage points.
-fn points(difference: Option<f64>) -> String {
-    difference.map_or("–".into(), |d| {
-        format!("{:+.1}", 100.0 * d).replace('-', "−")
-    })
-}
-
-fn interval(interval: Option<(f64, f64)>) -> String {
-    interval.map_or("–".into(), |(low, high)| {
-        format!("{:.1} – {:.1}", 100.0 * low, 100.0 * high).replace('-', "−")
-    })
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("–".into(), |value| {
-        format!("{value:.digits$}").replace('-', "−")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_people_read_them() {
-        assert_eq!(count(7), "7");
-        assert_eq!(count(1234567), "1\u{2009}234\u{2009}567");
-        assert_eq!(percent(Some(0.12345)), "12.3 %");
-        assert_eq!(points(Some(-0.05)), "−5.0");
-        assert_eq!(number(None, 2), "–");
-    }
 }

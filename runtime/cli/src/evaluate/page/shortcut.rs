@@ -1,6 +1,6 @@
-//! The shortcut-failure degradation and the four cells behind it.
+//! The shortcut-failure degradation, with the table from which it is computed.
 
-use super::{interval, percent, points};
+use super::html::{self, interval, percent, points};
 use crate::evaluate::metrics::Shortcut;
 use crate::evaluate::metrics::shortcut::Row;
 use crate::evaluate::plot::svg::escape;
@@ -11,12 +11,12 @@ pub(super) fn section(report: &Report) -> String {
         .sets
         .iter()
         .filter_map(|set| Some(card(&set.name, &set.shortcut?)));
-    super::section(
+    html::section(
         "Does it look?",
-        "A model that only reads is right where the text alone gives the answer away, and wrong where it misleads. \
+        "A model that only reads the text is right where the text alone predicts the answer, and wrong where it misleads. \
          <em>Shortcut-failure degradation</em> (SFD) is the accuracy where the text-only model is right minus the \
          accuracy where it is wrong: near zero for a model that looks.",
-        &super::figures(&cards.collect::<String>()),
+        &html::figures(&cards.collect::<String>()),
     )
 }
 
@@ -43,18 +43,18 @@ fn row(name: &str, row: &Row) -> String {
     )
 }
 
-/// An interval that may reach below zero.
+/// An interval in percentage points, which may be negative.
 fn between(interval: Option<(f64, f64)>) -> String {
-    let points = |share| super::points(Some(share));
+    let points = |share| html::points(Some(share));
     interval.map_or("–".into(), |(low, high)| {
         format!("{} to {}", points(low), points(high))
     })
 }
 
-/// Ties make halves and quarters.
+/// A number of pairs; ties count as halves and quarters.
 fn pairs(count: f64) -> String {
     match count.fract() {
-        0.0 => super::count(count as usize),
+        0.0 => html::count(count as usize),
         _ => count.to_string(),
     }
 }

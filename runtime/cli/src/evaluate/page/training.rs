@@ -1,21 +1,21 @@
 //! The curves of training: loss, accuracy, shortcut-failure coefficient.
 
-use super::figure;
+use super::html::{self, figure};
 use crate::evaluate::plot::frame::{Axis, Frame};
 use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
 use crate::evaluate::training::Training;
 
-/// The most curves of one drawing: as many as there are colours.
+/// Maximum number of curves in one plot: the number of colours.
 const MOST: usize = 5;
 
-/// A drawing of some of the curves.
-struct Drawing<'a> {
+/// A plot of some of the curves.
+struct Plot<'a> {
     title: &'static str,
-    /// Whether values are from 0 to 1.
+    /// Whether the values are from 0 to 1.
     is_share: bool,
     curves: Vec<Curve<'a>>,
-    /// Two curves with everything between them.
+    /// Lower and upper curve of a band.
     band: Option<(Points<'a>, Points<'a>)>,
 }
 
@@ -24,23 +24,23 @@ type Points<'a> = &'a [(f64, f64)];
 type Curve<'a> = (&'a str, Points<'a>);
 
 pub(super) fn section(report: &Report) -> String {
-    let drawings = report.training.as_ref().map(|training| {
+    let plots = report.training.as_ref().map(|training| {
         let all = [
             losses(training),
             accuracies(training),
             coefficients(training),
         ];
-        all.iter().map(drawing).collect::<String>()
+        all.iter().map(plot).collect::<String>()
     });
-    super::section(
+    html::section(
         "Training",
-        "What the trainer logged, step by step.",
-        &super::figures(&drawings.unwrap_or_default()),
+        "The trainer’s metrics by step.",
+        &html::figures(&plots.unwrap_or_default()),
     )
 }
 
-fn losses(training: &Training) -> Drawing<'_> {
-    Drawing {
+fn losses(training: &Training) -> Plot<'_> {
+    Plot {
         title: "loss",
         is_share: false,
         curves: named(training, |name| name.starts_with("loss")),
@@ -48,8 +48,8 @@ fn losses(training: &Training) -> Drawing<'_> {
     }
 }
 
-fn accuracies(training: &Training) -> Drawing<'_> {
-    Drawing {
+fn accuracies(training: &Training) -> Plot<'_> {
+    Plot {
         title: "accuracy",
         is_share: true,
         curves: named(training, is_accuracy),
@@ -57,9 +57,9 @@ fn accuracies(training: &Training) -> Drawing<'_> {
     }
 }
 
-fn coefficients(training: &Training) -> Drawing<'_> {
+fn coefficients(training: &Training) -> Plot<'_> {
     let curve = |name: &str| training.curves.get(name).map(Vec::as_slice);
-    Drawing {
+    Plot {
         title: "shortcut-failure coefficient",
         is_share: true,
         curves: named(training, |name| matches!(name, "sfc_mean" | "sfc_p50")),
@@ -79,8 +79,8 @@ fn is_accuracy(name: &str) -> bool {
     name.starts_with("accuracy") || name.ends_with(".accuracy")
 }
 
-fn drawing(drawing: &Drawing) -> String {
-    let Drawing { title, curves, .. } = drawing;
+fn plot(plot: &Plot) -> String {
+    let Plot { title, curves, .. } = plot;
     let points = || curves.iter().flat_map(|(_, points)| points.iter());
     let Some(last) = points().map(|(step, _)| *step).reduce(f64::max) else {
         return String::new();
@@ -88,13 +88,13 @@ fn drawing(drawing: &Drawing) -> String {
     let most = points().map(|(_, value)| *value).fold(0.0, f64::max);
     let frame = Frame {
         x: Axis::round(0.0, last, 5, "step"),
-        y: match drawing.is_share {
+        y: match plot.is_share {
             true => Axis::round(0.0, 1.0, 4, ""),
             false => Axis::round(0.0, most * 1.05, 4, ""),
         },
         title: (*title).to_owned(),
     };
-    let band = drawing.band.map(|(low, high)| frame.band(low, high, "k0"));
+    let band = plot.band.map(|(low, high)| frame.band(low, high, "k0"));
     let mut marks = band.unwrap_or_default();
     for (class, (_, points)) in curves.iter().enumerate().rev() {
         marks += &frame.line(points, &format!("k{class}"));
@@ -104,7 +104,7 @@ fn drawing(drawing: &Drawing) -> String {
     }
     let names: Vec<String> = curves.iter().map(|(name, _)| escape(name)).collect();
     let legend: Vec<(usize, &str)> = names.iter().map(String::as_str).enumerate().collect();
-    let note = match drawing.band {
+    let note = match plot.band {
         Some(_) => "the band holds the middle 80 % of a step’s pairs",
         None => "",
     };

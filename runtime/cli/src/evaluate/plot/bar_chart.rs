@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use seeward_models::atomic::replace_file;
 
-use super::svg::{Document, Tenths, element, text};
-use super::{PALETTE, Span};
+use super::plane::Span;
+use super::svg::{Document, PALETTE, Tenths, element, text};
 use crate::evaluate::metrics::Accuracy;
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#282828;text-anchor:middle}.title{font-size:19px;\

@@ -1,7 +1,7 @@
 //! Plots of the report's page: a frame with axes, and marks inside. Colours are CSS classes of the page.
 
+use super::plane::{Plane, Span};
 use super::svg::{Tenths, element, escape, text};
-use super::{Plane, Span};
 
 /// Width and height in the plot's units; the page scales it to the width of its column.
 const SIZE: (f64, f64) = (360.0, 232.0);

@@ -1,5 +1,5 @@
-//! Plots in SVG. [`svg`] writes elements and whole documents, [`plane`] maps values to places, [`frame`] has axes for the
-//! report's page and [`bar_chart`] is a document of its own.
+//! Plots in SVG. [`svg`] writes elements and documents, [`plane`] maps values to coordinates, `frame` has the axes of the
+//! report's page, and [`bar_chart`] is a separate document.
 
 pub mod bar_chart;
 pub(crate) mod frame;
@@ -8,8 +8,4 @@ pub mod svg;
 
 pub use bar_chart::BarChart;
 pub use plane::{Plane, Span};
-
-/// Colours of data series that colour-blind readers can distinguish (Okabe and Ito's palette).
-pub const PALETTE: [&str; 6] = [
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
-];
+pub use svg::PALETTE;

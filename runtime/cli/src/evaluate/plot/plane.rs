@@ -1,4 +1,4 @@
-//! Values to places: linear axes, and the lines and bands between them.
+//! The map from values to coordinates.
 
 use super::svg::Tenths;
 

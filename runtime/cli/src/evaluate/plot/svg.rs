@@ -2,6 +2,11 @@
 
 use std::fmt::{self, Display};
 
+/// Colours of data series that colour-blind readers can distinguish (Okabe and Ito's palette).
+pub const PALETTE: [&str; 6] = [
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
+];
+
 /// A coordinate, written with one decimal.
 #[derive(Clone, Copy, Debug)]
 pub struct Tenths(pub f64);
@@ -86,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_users_write_is_no_markup() {
+    fn user_text_is_never_markup() {
         assert_eq!(
             escape("<img src=\"x\"> & é"),
             "&lt;img src=&quot;x&quot;&gt; &amp; é"

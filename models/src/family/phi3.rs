@@ -1,31 +1,35 @@
 //! Phi-3: all queries, then all keys, then all values in one tensor; gate and up in another.
 
-use super::decoder::{Layout, Linear, Projections};
-use crate::net::ops::Bias;
+use super::layout::{Layout, Linear, LinearBias, Packing, Projections};
+use super::spec::{FamilySpec, Flag};
 
-pub(super) fn layout() -> Layout {
-    Layout {
+pub(super) const FAMILY: FamilySpec = FamilySpec {
+    architecture: "Phi3ForCausalLM",
+    scalings: &["su", "longrope"],
+    attention_bias: Flag::Fixed(false),
+    mlp_bias: Flag::Fixed(false),
+    layout: Layout {
         embeddings: "model.embed_tokens",
         output: "lm_head",
         attention_norm: "input_layernorm",
         qkv: Projections::Packed {
             name: "self_attn.qkv_proj",
-            groups: 1,
-            bias: Bias::No,
+            packing: Packing::OneByOne,
+            bias: LinearBias::None,
         },
         attention_output: Linear {
             name: "self_attn.o_proj",
-            bias: Bias::No,
+            bias: LinearBias::None,
         },
         mlp_norm: "post_attention_layernorm",
         gate_up: Projections::Packed {
             name: "mlp.gate_up_proj",
-            groups: 1,
-            bias: Bias::No,
+            packing: Packing::OneByOne,
+            bias: LinearBias::None,
         },
         down: Linear {
             name: "mlp.down_proj",
-            bias: Bias::No,
+            bias: LinearBias::None,
         },
-    }
-}
+    },
+};

@@ -1,4 +1,4 @@
-//! A file of preferences as what is scored, its different responses once each, and what is then compared.
+//! A file of preferences as scoring rows, with each distinct response once, and as pairs to compare.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,53 +6,44 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use seeward_models::atomic::replace_file;
-use seeward_models::sample::{
-    Candidates, CarriedKeys, Format, Group, Lines, Pair, PreferenceReader, PreferenceRow,
-};
+use seeward_models::sample::{Candidates, Group, Lines, Pair, PreferenceReader, PreferenceRow};
 use serde_json::json;
 
-use super::arguments::DataSet;
-use super::scoring::Rewards;
+use super::arguments::PreferenceFile;
+use super::rewards::{Place, Rewards};
 
-/// A set that is ready to be scored.
+/// A set of preferences, ready to be scored.
 #[derive(Debug)]
-pub(super) struct Set {
+pub(super) struct Dataset {
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) reader: PreferenceReader,
-    /// The scoring rows that were made of it.
+    /// The file of the scoring rows.
     pub(super) requests: PathBuf,
-    /// For each scoring row the line that it was made of.
+    /// For each scoring row its line in `path`.
     pub(super) lines: Vec<u64>,
     pub(super) comparisons: Vec<Comparison>,
     pub(super) rated: Vec<RatedPlaces>,
     /// Rows of the file.
     pub(super) rows: u64,
-    /// Rows that could not be read: their line and why.
+    /// Lines of rows that could not be read, with the error.
     pub(super) broken: Vec<(u64, String)>,
-    /// Pairs of rated responses that make none, as equally good.
+    /// Pairs of equally rated responses, which are skipped.
     pub(super) equally_rated: usize,
 }
 
-/// `better` should have the greater reward.
+/// A pair of responses: `better` should have the greater reward.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Comparison {
     pub(super) line: u64,
-    /// Its place among the pairs of its line.
+    /// Its index among the pairs of its line.
     pub(super) pair: usize,
     pub(super) better: Place,
     pub(super) worse: Place,
-    /// How many characters longer the better response is.
+    /// The length of the better response minus that of the other, in characters.
     pub(super) longer: i64,
     pub(super) group: Option<Group>,
     pub(super) question: Option<String>,
-}
-
-/// A response among those of the scoring rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Place {
-    pub(super) row: usize,
-    pub(super) response: usize,
 }
 
 /// The responses of a row that have a rating.
@@ -62,31 +53,42 @@ pub(super) struct RatedPlaces {
     pub(super) ratings: Vec<f64>,
 }
 
-/// A scoring row in the making.
+/// A scoring row that is being built.
 struct Request {
     prompt: String,
     images: Vec<String>,
     responses: Vec<String>,
 }
 
-impl Set {
-    /// Reads a set and writes its scoring rows to `requests`.
+impl Dataset {
+    /// Reads a file with `reader` and writes its scoring rows to `requests`.
     ///
     /// # Errors
-    /// The file cannot be read, or the scoring rows not be written.
+    /// The file cannot be read, or the scoring rows cannot be written.
     pub(super) fn read(
-        set: &DataSet,
-        format: Option<Format>,
-        carried: &CarriedKeys,
+        file: &PreferenceFile,
+        reader: PreferenceReader,
         requests: &Path,
     ) -> Result<Self> {
-        let reader = match format {
-            Some(format) => PreferenceReader::named(format, carried.clone()),
-            None => PreferenceReader::recognise(&set.path, carried.clone())?,
-        };
-        let mut read = Self {
-            name: set.name.clone(),
-            path: set.path.clone(),
+        let mut set = Self::empty(file, reader, requests);
+        let mut text = String::new();
+        for item in Lines::open(&file.path)? {
+            let (line, row) = item.with_context(|| file.path.display().to_string())?;
+            set.rows += 1;
+            match row.and_then(|row| set.reader.read(&row)) {
+                Ok(row) => text += &set.push(line.number, row),
+                Err(error) => set.broken.push((line.number, error.to_string())),
+            }
+        }
+        write_if_changed(requests, text.as_bytes())?;
+        Ok(set)
+    }
+
+    /// The set before its first row.
+    fn empty(file: &PreferenceFile, reader: PreferenceReader, requests: &Path) -> Self {
+        Self {
+            name: file.name.clone(),
+            path: file.path.clone(),
             reader,
             requests: requests.to_owned(),
             lines: Vec::new(),
@@ -95,28 +97,17 @@ impl Set {
             rows: 0,
             broken: Vec::new(),
             equally_rated: 0,
-        };
-        let mut text = String::new();
-        for item in Lines::open(&set.path)? {
-            let (line, row) = item.with_context(|| set.path.display().to_string())?;
-            read.rows += 1;
-            match row.and_then(|row| read.reader.read(&row)) {
-                Ok(row) => text += &read.push(line.number, row),
-                Err(error) => read.broken.push((line.number, error.to_string())),
-            }
         }
-        write_if_new(requests, text.as_bytes())?;
-        Ok(read)
     }
 
-    /// Takes a row in and returns its scoring rows.
+    /// Adds a row and returns its scoring rows.
     fn push(&mut self, line: u64, row: PreferenceRow) -> String {
         let first = self.lines.len();
         let mut requests = Requests {
             first,
             requests: Vec::new(),
         };
-        // First of all, so that the responses keep their order.
+        // Before the pairs, so that the responses keep their order.
         let rated = row.candidates.as_ref().map(|c| requests.rated(c));
         self.rated.extend(rated);
         for (index, pair) in row.pairs.iter().enumerate() {
@@ -135,16 +126,16 @@ impl Set {
         requests.lines()
     }
 
-    /// The training sets that the benchmark shares rows with, as a sentence.
+    /// A warning that names the training sets with which the benchmark shares rows.
     pub(super) fn overlap(&self) -> Option<String> {
         let format = self.reader.format()?;
         let overlaps = format.overlaps()?;
         Some(format!(
-            "{format} draws on the sources of {overlaps}: a model that was trained on these may have met part of it"
+            "{format} draws on the sources of {overlaps}: a model trained on these may have seen part of it"
         ))
     }
 
-    /// The lines that could not be read, or not be scored by all models, and why.
+    /// The lines that could not be read, or that a model could not score, with the error.
     pub(super) fn failures<'a>(
         &self,
         rewards: impl Iterator<Item = &'a Rewards>,
@@ -153,7 +144,10 @@ impl Set {
         self.broken.iter().cloned().chain(failed).collect()
     }
 
-    /// The pair of a comparison, read from the file again.
+    /// Reads the pairs of comparisons from the file again.
+    ///
+    /// # Errors
+    /// The file cannot be read or has changed.
     pub(super) fn pairs(&self, wanted: &[&Comparison]) -> Result<Vec<Pair>> {
         let mut pairs = vec![None; wanted.len()];
         for item in Lines::open(&self.path)? {
@@ -168,7 +162,7 @@ impl Set {
                 pairs[place] = row.pairs.get(wanted[place].pair).cloned();
             }
         }
-        let changed = || format!("{}: changed while it was evaluated", self.path.display());
+        let changed = || format!("{}: changed during the evaluation", self.path.display());
         pairs
             .into_iter()
             .collect::<Option<_>>()
@@ -180,23 +174,23 @@ fn longer(pair: &Pair) -> i64 {
     pair.chosen.chars().count() as i64 - pair.rejected.chars().count() as i64
 }
 
-/// An unchanged file is left alone.
-fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file unless it has these bytes already.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     match fs::read(path) {
         Ok(before) if before == bytes => Ok(()),
         _ => Ok(replace_file(path, bytes)?),
     }
 }
 
-/// The scoring rows of one row: one for each different set of images.
+/// The scoring rows of one row: one for each distinct list of images.
 struct Requests {
-    /// The first one's number among the file's.
+    /// The index of the first one among the file's.
     first: usize,
     requests: Vec<Request>,
 }
 
 impl Requests {
-    /// Where a response is, added if it is new.
+    /// The place of a response, which is added if it is new.
     fn place(&mut self, prompt: &str, images: &[String], response: &str) -> Place {
         let row = find_or_push(
             &mut self.requests,
@@ -241,6 +235,7 @@ impl Requests {
     }
 }
 
+/// The index of the first item for which `is_it` holds; pushes `new` if there is none.
 fn find_or_push<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl Fn() -> T) -> usize {
     list.iter().position(is_it).unwrap_or_else(|| {
         list.push(new());
@@ -253,19 +248,21 @@ fn find_or_push<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl Fn()
 mod tests {
     use super::*;
     use crate::image_folder::ImageFolder;
+    use seeward_models::sample::CarriedKeys;
     use serde_json::Value;
 
-    fn read(rows: &str) -> (Set, Vec<Value>) {
+    fn read(rows: &str) -> (Dataset, Vec<Value>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.jsonl");
         fs::write(&path, rows).unwrap();
-        let set = DataSet {
+        let file = PreferenceFile {
             name: "set".into(),
             images: ImageFolder::new(None, false, &path).unwrap(),
             path,
         };
         let requests = folder.path().join("requests.jsonl");
-        let set = Set::read(&set, None, &CarriedKeys::default(), &requests).unwrap();
+        let reader = PreferenceReader::recognise(&file.path, CarriedKeys::default()).unwrap();
+        let set = Dataset::read(&file, reader, &requests).unwrap();
         let text = fs::read_to_string(&requests).unwrap();
         let requests = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let requests = requests.collect();
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_with_images_of_their_own_are_two_scoring_rows() {
+    fn sides_with_different_images_are_two_scoring_rows() {
         let (set, requests) = read(
             r#"{"prompt": "p", "chosen_img_path": "a.png", "rejected_img_path": "b.png", "chosen": "x", "rejected": "x"}"#,
         );
@@ -312,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_row_is_told_with_its_line() {
+    fn a_broken_row_is_reported_with_its_line() {
         let row = r#"{"prompt": "p", "chosen": "x", "rejected": "y"}"#;
         let other = r#"{"question": "p", "chosen": "x", "rejected": "y"}"#;
         let (set, requests) = read(&format!("{row}\n[]\n{other}\n{row}\n"));

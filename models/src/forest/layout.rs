@@ -1,0 +1,212 @@
+//! Rows of documents as the network reads them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use ndarray::Array2;
+
+use super::document::Document;
+use crate::prompt::Conversation;
+use crate::rope::{RopeBlock, RopeSettings};
+use crate::{Error, Result};
+
+/// Where one conversation lies in a forest. All indices are flat: row · tokens + column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    start: usize,
+    prefix: usize,
+    own: usize,
+    length: usize,
+}
+
+impl Placement {
+    /// Flat index of the conversation's token.
+    pub fn flat(&self, token: usize) -> i64 {
+        let index = if token < self.prefix {
+            self.start + token
+        } else {
+            self.own + token - self.prefix
+        };
+        index as i64
+    }
+
+    /// Flat index of its last token, where the reward is read.
+    pub fn last(&self) -> i64 {
+        self.flat(self.length - 1)
+    }
+}
+
+/// Rows of documents, ready for the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forest {
+    /// Token ids [rows, tokens]; 0 in padding.
+    pub input_ids: Array2<i64>,
+    /// Positions inside each conversation, as rows of the rope tables, [rows, tokens].
+    pub position_ids: Array2<i64>,
+    /// Documents [rows, tokens]; every padding token is a separate document.
+    pub document_ids: Array2<i32>,
+    /// Branches [rows, tokens]: 0 in a prefix, 1… in branches.
+    pub branch_ids: Array2<i32>,
+    /// Tokens that are not padding.
+    pub used_tokens: usize,
+    /// Flat indices of the image tokens.
+    pub image_positions: Vec<i64>,
+    /// For each of them, the row of the image embeddings placed there.
+    pub image_rows: Vec<i64>,
+    /// Every conversation's place, in the order given.
+    pub branches: Vec<Placement>,
+    /// The blocks of the rope tables ([`RopeSettings::tables`]).
+    pub rope: Vec<RopeBlock>,
+}
+
+impl Forest {
+    /// Lays out rows of documents, padded to the longest.
+    ///
+    /// # Errors
+    /// A document without conversations or with an empty one, whose conversations are scaled differently, or whose
+    /// image tokens do not match its image rows.
+    pub fn new(rows: &[Vec<&Document>], rope: &RopeSettings) -> Result<Self> {
+        rows.iter()
+            .flatten()
+            .try_for_each(|document| document.check(rope))?;
+        let width = |row: &Vec<&Document>| row.iter().map(|d| d.tokens()).sum::<usize>();
+        let tokens = rows.iter().map(width).max().unwrap_or(0);
+        let mut layout = Layout {
+            rope: rope_blocks(rows, rope),
+            ..Layout::default()
+        };
+        for (index, row) in rows.iter().enumerate() {
+            for (document, d) in row.iter().enumerate() {
+                let first_position = layout.first_position(d.scaled_by(rope));
+                layout.push_document(document as i32, d, first_position);
+            }
+            layout.used_tokens += layout.input_ids.len() - index * tokens;
+            layout.pad((index + 1) * tokens, row.len() as i32);
+        }
+        layout.finish([rows.len(), tokens])
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.input_ids.nrows()
+    }
+
+    /// Length of every row, padding included.
+    pub fn tokens(&self) -> usize {
+        self.input_ids.ncols()
+    }
+
+    /// Flat indices of every conversation's last token.
+    pub fn reward_positions(&self) -> Vec<i64> {
+        self.branches.iter().map(Placement::last).collect()
+    }
+}
+
+/// A forest whose rows are being laid out, one after the other.
+#[derive(Default)]
+struct Layout {
+    used_tokens: usize,
+    input_ids: Vec<i64>,
+    position_ids: Vec<i64>,
+    document_ids: Vec<i32>,
+    branch_ids: Vec<i32>,
+    image_positions: Vec<i64>,
+    image_rows: Vec<i64>,
+    branches: Vec<Placement>,
+    rope: Vec<RopeBlock>,
+}
+
+impl Layout {
+    /// The row of the rope tables for position 0 under this scaling.
+    fn first_position(&self, scaling: usize) -> usize {
+        let earlier = self.rope.iter().take_while(|block| block.length != scaling);
+        earlier.map(|block| block.positions).sum()
+    }
+
+    fn push_document(&mut self, id: i32, document: &Document, first_position: usize) {
+        let (prefix, start) = (document.prefix(), self.input_ids.len());
+        self.push_tokens(id, 0, document.branches[0], 0..prefix, &document.image_rows);
+        for (index, conversation) in document.branches.iter().enumerate() {
+            let length = conversation.ids.len();
+            self.branches.push(Placement {
+                start,
+                prefix,
+                own: self.input_ids.len(),
+                length,
+            });
+            self.push_tokens(
+                id,
+                index as i32 + 1,
+                conversation,
+                prefix..length,
+                &document.image_rows,
+            );
+        }
+        let positions = &mut self.position_ids[start..];
+        positions
+            .iter_mut()
+            .for_each(|p| *p += first_position as i64);
+    }
+
+    fn push_tokens(
+        &mut self,
+        document: i32,
+        branch: i32,
+        c: &Conversation,
+        range: Range<usize>,
+        images: &[i64],
+    ) {
+        let start = self.input_ids.len();
+        for (&token, &row) in c
+            .image_tokens
+            .iter()
+            .zip(images)
+            .filter(|(token, _)| range.contains(token))
+        {
+            self.image_positions
+                .push((start + token - range.start) as i64);
+            self.image_rows.push(row);
+        }
+        self.input_ids
+            .extend(c.ids[range.clone()].iter().map(|&id| i64::from(id)));
+        self.position_ids.extend(range.clone().map(|p| p as i64));
+        self.document_ids.extend(range.clone().map(|_| document));
+        self.branch_ids.extend(range.map(|_| branch));
+    }
+
+    fn pad(&mut self, until: usize, first_document: i32) {
+        let count = until - self.input_ids.len();
+        self.document_ids.extend((first_document..).take(count));
+        self.input_ids.resize(until, 0);
+        self.position_ids.resize(until, 0);
+        self.branch_ids.resize(until, 0);
+    }
+
+    fn finish(self, shape: [usize; 2]) -> Result<Forest> {
+        fn grid<T>(shape: [usize; 2], values: Vec<T>) -> Result<Array2<T>> {
+            Array2::from_shape_vec(shape, values).map_err(Error::invalid)
+        }
+        Ok(Forest {
+            input_ids: grid(shape, self.input_ids)?,
+            position_ids: grid(shape, self.position_ids)?,
+            document_ids: grid(shape, self.document_ids)?,
+            branch_ids: grid(shape, self.branch_ids)?,
+            used_tokens: self.used_tokens,
+            image_positions: self.image_positions,
+            image_rows: self.image_rows,
+            branches: self.branches,
+            rope: self.rope,
+        })
+    }
+}
+
+/// One block for every scaling among the documents, in the order of their lengths.
+fn rope_blocks(rows: &[Vec<&Document>], rope: &RopeSettings) -> Vec<RopeBlock> {
+    let mut longest = BTreeMap::new();
+    for document in rows.iter().flatten() {
+        let positions = longest.entry(document.scaled_by(rope)).or_insert(0);
+        *positions = document.longest().max(*positions);
+    }
+    let block = |(length, positions)| RopeBlock { length, positions };
+    longest.into_iter().map(block).collect()
+}

@@ -1,0 +1,42 @@
+//! The process of a program: its peak memory and, with the feature `signals`, a graceful stop.
+
+#[cfg(feature = "signals")]
+mod stop;
+
+use std::fs;
+
+#[cfg(feature = "signals")]
+pub use stop::{SecondSignal, Signal, Stop};
+
+/// The process's peak resident memory in bytes; `None` if the system does not report it.
+pub fn peak_memory() -> Option<u64> {
+    high_water_mark(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The high-water mark in Linux's status file of a process.
+fn high_water_mark(status: &str) -> Option<u64> {
+    let mut lines = status.lines();
+    let kib = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_read_in_bytes() {
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t  12 kB\n";
+        assert_eq!(high_water_mark(status), Some(12 << 10));
+        assert_eq!(high_water_mark("VmPeak:\t 9 kB\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_peak_covers_memory_in_use() {
+        let before = peak_memory();
+        let bytes = vec![1u8; 64 << 20];
+        assert!(peak_memory() >= Some(bytes.len() as u64) && peak_memory() >= before);
+    }
+}
