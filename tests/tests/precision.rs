@@ -8,8 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use seeward_export::{Options as ExportOptions, export};
+use seeward_fixture::checkpoint::RandomCheckpoint;
 use seeward_models::bundle::MANIFEST_FILE;
-use seeward_models::checkpoint::{Checkpoint, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::config::Config;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use seeward_runtime::{Error, Options, Request, RewardModel};
@@ -116,6 +118,36 @@ fn every_target_scores_as_portable_fp32_does() {
             assert!(precision == Precision::Fp32 || got != expected, "{what}");
         }
     }
+}
+
+/// Dominant channels are divided out again: what a precision loses by them, it loses of the same rewards.
+#[test]
+fn outliers_leave_the_rewards_unchanged() {
+    let source = golden::path("models/qwen2");
+    let [plain, outliers] = [false, true].map(|outliers| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let checkpoint = RandomCheckpoint {
+            config: Config::open(&source).expect("a config"),
+            seed: 0,
+            dtype: Dtype::F32,
+            score_head: true,
+            text_only_branch: false,
+            outliers,
+        };
+        let path = folder.path().join("checkpoint");
+        checkpoint.write(&path, Some(&source)).expect("written");
+        let bundle = exported(&path, Target::Portable, Precision::Fp32).expect("exported");
+        (
+            fs::read(path.join(WEIGHTS_FILE)).expect("weights"),
+            rewards(&bundle, &requests("qwen2")),
+        )
+    });
+    assert_ne!(plain.0, outliers.0);
+    let tolerance = Tolerance {
+        absolute: 1e-5,
+        relative: 0.0,
+    };
+    assert_close("with outliers", &outliers.1, &plain.1, tolerance);
 }
 
 /// InternViT-6B's norms of queries and keys are in f32, its attention is not. 1.5e-2 is the tolerance of a probe in fp16.

@@ -32,20 +32,20 @@ fn written_out(q: &Tensor, k: &Tensor, v: &Tensor, seen: &Tensor) -> Tensor {
     let serve = |x: &Tensor| heads(x, HEADS.1).repeat_interleave_self_int(2, 1, None);
     let scores = heads(q, HEADS.0).matmul(&serve(k).transpose(2, 3)) / (HEAD as f64).sqrt();
     let scores = scores.masked_fill(&seen.logical_not().unsqueeze(1), f64::NEG_INFINITY);
-    let mixed = scores.softmax(-1, Kind::Float).matmul(&serve(v));
-    mixed.transpose(1, 2).flatten(2, 3)
+    let output = scores.softmax(-1, Kind::Float).matmul(&serve(v));
+    output.transpose(1, 2).flatten(2, 3)
 }
 
 /// The rule: j ≤ i, one document, and j in the prefix or in i's own branch.
 fn seen(documents: &[&[i32]], branches: &[&[i32]]) -> Tensor {
     let row = |(documents, branches): (&&[i32], &&[i32])| -> Vec<bool> {
         let tokens = documents.len();
-        let sees = |i: usize, j: usize| {
+        let attends = |i: usize, j: usize| {
             j <= i
                 && documents[i] == documents[j]
                 && (branches[j] == 0 || branches[j] == branches[i])
         };
-        let pairs = (0..tokens * tokens).map(|at| sees(at / tokens, at % tokens));
+        let pairs = (0..tokens * tokens).map(|at| attends(at / tokens, at % tokens));
         pairs.collect()
     };
     let rows: Vec<bool> = documents.iter().zip(branches).flat_map(row).collect();
@@ -62,19 +62,20 @@ fn check(what: &str, documents: &[&[i32]], branches: &[&[i32]]) {
         input("v", HEADS.1),
     ];
     let weights = drawn("weights", rows, tokens, HEADS.0);
-    let learn = |mixed: Tensor| {
-        let loss = (&mixed * &weights).sum(Kind::Float);
+    let with_gradients = |output: Tensor| {
+        let loss = (&output * &weights).sum(Kind::Float);
         let gradients = Tensor::run_backward(&[loss], &inputs, false, false);
-        std::iter::once(mixed.detach())
+        std::iter::once(output.detach())
             .chain(gradients)
             .collect::<Vec<_>>()
     };
     let mut ops = Torch::new(Rc::new(Parameters::new(Precision::Fp32)), Precision::Fp32);
+    ops.expect(&documents.concat(), &branches.concat());
     let mask = ops.tree_mask(&grid(documents), &grid(branches)).unwrap();
     let [q, k, v] = inputs.each_ref().map(|x| Value(x.shallow_clone()));
-    let got = learn(ops.attention(&q, &k, &v, Some(&mask), HEADS).unwrap().0);
+    let got = with_gradients(ops.attention(&q, &k, &v, Some(&mask), HEADS).unwrap().0);
     let [q, k, v] = &inputs;
-    let expected = learn(written_out(q, k, v, &seen(documents, branches)));
+    let expected = with_gradients(written_out(q, k, v, &seen(documents, branches)));
     for (part, (got, expected)) in ["value", "q", "k", "v"]
         .iter()
         .zip(got.iter().zip(&expected))

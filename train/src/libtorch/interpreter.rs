@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use seeward_models::forest::Forest;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{Activation, Bias, Ops};
@@ -91,11 +90,16 @@ impl Torch {
         self.merged
     }
 
-    /// Derives the kind of mask from `forest` on the host: reading it from the device would cost a synchronisation.
-    pub(crate) fn expect(&mut self, forest: &Forest) {
+    /// Derives the kind of mask from these ids of the tokens to come, on the host: reading them from the device would cost
+    /// a synchronisation per forward pass.
+    pub fn expect<'a>(
+        &mut self,
+        documents: impl IntoIterator<Item = &'a i32>,
+        branches: impl IntoIterator<Item = &'a i32>,
+    ) {
         // A lone conversation is a prefix and one branch.
-        self.lone_rows = forest.document_ids.iter().all(|&document| document == 0)
-            && forest.branch_ids.iter().all(|&branch| branch <= 1);
+        self.lone_rows = documents.into_iter().all(|&document| document == 0)
+            && branches.into_iter().all(|&branch| branch <= 1);
     }
 
     fn path(&self, name: &str) -> String {

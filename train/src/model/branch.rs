@@ -130,7 +130,7 @@ impl Model {
 
     fn tokens(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Tokens<Value>> {
         let forest = &inputs.forest;
-        ops.expect(forest);
+        ops.expect(&forest.document_ids, &forest.branch_ids);
         let table = self.config.text.rope.tables(&forest.rope);
         Ok(Tokens {
             input_ids: self.array(&forest.input_ids)?,

@@ -201,6 +201,31 @@ mod tests {
     }
 
     #[test]
+    fn a_warmed_up_text_only_branch_stays_at_the_peak() {
+        let warmed = Schedule {
+            warmup: 4,
+            text_warmup: 3,
+            ..COSINE
+        };
+        let text = |schedule: Schedule, phase, steps: std::ops::Range<usize>| -> Vec<f64> {
+            steps.map(|step| schedule.rates(phase, step).text).collect()
+        };
+        // Its ramp is no longer than its phase.
+        assert_eq!(
+            text(warmed, Phase::TextWarmUp, 0..3),
+            [0.0, 1.0 / 3.0, 2.0 / 3.0]
+        );
+        assert_eq!(warmed.rates(Phase::TextWarmUp, 2).main, 0.0);
+        assert_eq!(text(warmed, Phase::Joint, 0..5), [1.0; 5]);
+        assert_eq!(warmed.rates(Phase::Joint, 1).main, 0.25);
+        let cold = Schedule {
+            text_warmup: 0,
+            ..warmed
+        };
+        assert_eq!(text(cold, Phase::Joint, 0..5), [0.0, 0.25, 0.5, 0.75, 1.0]);
+    }
+
+    #[test]
     fn a_ramp_as_long_as_the_run_is_all_ramp() {
         let schedule = Schedule {
             warmup: 20,

@@ -70,10 +70,10 @@ fn a_file_that_is_no_image_is_reported() {
         "10 rows, 1 responses",
     );
     let expected = [
-        ("empty.png", "expected a picture, got an empty file"),
+        ("empty.png", "expected an image, got an empty file"),
         (
             "text.png",
-            "not a picture of a known format: expected PNG, JPEG, WebP, GIF or BMP",
+            "not an image of a known format: expected PNG, JPEG, WebP, GIF or BMP",
         ),
         ("cut.png", "end of file"),
         (
