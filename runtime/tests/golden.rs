@@ -202,7 +202,7 @@ fn a_bad_request_has_its_own_error_and_spoils_no_other() {
     let results = model.score(&all).unwrap().results;
     for (index, expected) in [
         (0, "image no/such.png: "),
-        (2, "image 1: not a picture"),
+        (2, "image 1: not an image"),
         (3, "responses: expected at least one"),
         (4, "prompt: a literal <IMG_CONTEXT>"),
     ] {
