@@ -1,4 +1,4 @@
-//! Files and folders that are complete or absent: written aside, synced, then renamed into place.
+//! Files and folders that are complete or absent: written under another name, synced, then renamed into place.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,33 +6,36 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Replaces the folder `target` by what `fill` writes into a fresh folder beside it. When `fill` or the disk fails,
-/// `target` stays as it was.
+/// Replaces the folder `target` by a new one that `fill` writes. When `fill` or the disk fails, `target` is
+/// unchanged.
+///
+/// # Errors
+/// Those of `fill`; the disk's.
 pub fn replace_folder<E: From<Error>>(
     target: &Path,
     fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let fresh = beside(target, "partial")?;
+    let fresh = sibling(target, "partial")?;
     remove_folder(&fresh)?;
     fs::create_dir_all(&fresh).map_err(|e| Error::io(&fresh, e))?;
     let filled = fill(&fresh).and_then(|()| Ok(sync_folder(&fresh)?));
     if let Err(error) = filled {
-        // The cause matters more than a second failure while tidying up.
+        // The cause matters more than a second failure during cleanup.
         let _ = fs::remove_dir_all(&fresh);
         return Err(error);
     }
     Ok(swap(&fresh, target)?)
 }
 
-/// Replaces the file `target` by `bytes`. When the disk fails, `target` stays as it was.
+/// Replaces the file `target` by `bytes`. When the disk fails, `target` is unchanged.
 ///
 /// # Errors
-/// The disk's; a `target` that is something else than a file, such as a device.
+/// The disk's; a `target` that is not a regular file, such as a device.
 pub fn replace_file(target: &Path, bytes: &[u8]) -> Result<()> {
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Error::invalid("expected a file to replace").at(target.display()));
     }
-    let fresh = beside(target, "partial")?;
+    let fresh = sibling(target, "partial")?;
     let write = || {
         let mut file = File::create(&fresh)?;
         file.write_all(bytes)?;
@@ -40,7 +43,7 @@ pub fn replace_file(target: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&fresh, target)
     };
     write().map_err(|e| {
-        // The cause matters more than a second failure while tidying up.
+        // The cause matters more than a second failure during cleanup.
         let _ = fs::remove_file(&fresh);
         Error::io(target, e)
     })
@@ -48,7 +51,7 @@ pub fn replace_file(target: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Moves `fresh` to `target`; between the two renames only the old folder's name is gone, never its content.
 fn swap(fresh: &Path, target: &Path) -> Result<()> {
-    let old = beside(target, "old")?;
+    let old = sibling(target, "old")?;
     remove_folder(&old)?;
     if target.exists() {
         fs::rename(target, &old).map_err(|e| Error::io(target, e))?;
@@ -58,7 +61,8 @@ fn swap(fresh: &Path, target: &Path) -> Result<()> {
     remove_folder(&old)
 }
 
-fn beside(target: &Path, suffix: &str) -> Result<PathBuf> {
+/// A hidden path next to `target`, in a folder that exists.
+fn sibling(target: &Path, suffix: &str) -> Result<PathBuf> {
     let name = target
         .file_name()
         .ok_or_else(|| Error::invalid("expected a name").at(target.display()))?;
@@ -121,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_replaced() {
+    fn only_regular_files_are_replaced() {
         let root = tempfile::tempdir().unwrap();
         let link = root.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();

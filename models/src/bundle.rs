@@ -1,5 +1,5 @@
-//! The exported folder: two ONNX graphs, the tokenizer, and `reward_model.json` that says what they are and holds the
-//! sha256 of every file.
+//! The exported folder: two ONNX graphs, the tokenizer, and `reward_model.json`, which describes them and
+//! holds the sha256 of every file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub struct Manifest {
     pub format_version: u32,
     /// The language model's architecture, as config.json names it.
     pub family: String,
-    /// What the graphs are made for.
+    /// The execution provider of the graphs.
     pub target: Target,
     /// Precision of the weights.
     pub precision: Precision,
@@ -41,16 +41,17 @@ pub struct Manifest {
     pub opset: u32,
     /// Width of the language model: last dimension of `image_embeds`.
     pub hidden_size: usize,
-    /// How rope tables are made.
+    /// The settings of the rope tables.
     pub rope: RopeSettings,
-    /// What the language model computes, which decides how rows are packed; the default in bundles older than this field.
+    /// The amount of computation of the language model, which decides how rows are packed; bundles older than this field
+    /// have the default.
     #[serde(default)]
     pub work: ModelFlops,
     /// Template, image tokens per tile, length limit.
     pub prompt: PromptSettings,
-    /// How images become tiles.
+    /// The settings of image tiling.
     pub tiles: TileSettings,
-    /// What of a request the model sees.
+    /// The parts of a request that the model sees.
     pub input_mode: InputMode,
     /// Mean reward over the trainer's evaluation set, when it measured one.
     pub reward_mean: Option<f64>,
@@ -58,7 +59,7 @@ pub struct Manifest {
     pub reward_std: Option<f64>,
     /// Rows with the rewards that training measured; none for a checkpoint trained elsewhere.
     pub probes: Vec<Probe>,
-    /// How far a probe's reward may be off, times max(1, |reward|), in this precision.
+    /// Tolerance of a probe's reward in this precision, times max(1, |reward|).
     pub probe_tolerance: f64,
     /// The checkpoint that was exported.
     pub checkpoint: String,
@@ -69,11 +70,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Sizes that no model has are slips, and would overflow what is computed with them.
+    /// Refuses sizes that no model has: they are slips and would overflow later computations.
     fn check(&self) -> Result<()> {
         self.tiles.validate()?;
         self.rope.check()?;
-        // A tile is no tokens to a model without vision.
+        // In a model without vision, a tile has no tokens.
         let least = usize::from(self.files.contains_key(VISION_GRAPH));
         let sizes = [
             ("hidden_size", self.hidden_size, 1),
@@ -100,8 +101,11 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads the manifest and checks that every file is there and that the small ones have their hashes. Weights are
-    /// checked by [`Bundle::verify`].
+    /// Reads the manifest, checks that every file exists and compares the hashes of the small ones. [`Bundle::verify`]
+    /// checks the weights too.
+    ///
+    /// # Errors
+    /// A manifest of another format or with impossible values; a file that is missing or has changed.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
@@ -125,6 +129,9 @@ impl Bundle {
     }
 
     /// Checks every file's hash.
+    ///
+    /// # Errors
+    /// A file that is missing or has changed.
     pub fn verify(&self) -> Result<()> {
         self.check_files(|_| true)
     }
@@ -134,7 +141,7 @@ impl Bundle {
         &self.manifest
     }
 
-    /// sha256 of the manifest; as it holds every file's hash, of the whole bundle.
+    /// sha256 of the manifest, and so of the whole bundle: the manifest holds every file's hash.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -176,7 +183,10 @@ impl Bundle {
     }
 }
 
-/// Completes `manifest` with the hashes of the files in `folder` that it lacks, and writes it there.
+/// Adds the missing hashes of the files in `folder` to `manifest`, and writes it there.
+///
+/// # Errors
+/// A file that cannot be read or written.
 pub fn write_manifest(folder: &Path, mut manifest: Manifest) -> Result<()> {
     add_hashes(folder, &mut manifest.files)?;
     let json = serde_json::to_string_pretty(&manifest).map_err(Error::invalid)?;

@@ -3,18 +3,18 @@
 
 /// The domain of the operators that the runtime adds to ONNX Runtime's.
 pub const OPERATORS: &str = "seeward";
-/// The one for attention: (query, key, value, documents?, branches?) → mixed values, with the attributes `q_num_heads` and
-/// `kv_num_heads` of ONNX's `Attention`.
+/// Attention over a forest: (query, key, value, documents?, branches?) → weighted sums of values, with the attributes
+/// `q_num_heads` and `kv_num_heads` of ONNX's `Attention`.
 pub const FOREST_ATTENTION: &str = "ForestAttention";
-/// The one for inputs of linear layers in integers: (x) → (integers, steps), with the attributes `zero`, the integer for
-/// zero, and `above`, how many above it are used.
+/// Quantization of a linear layer's inputs, row by row: (x) → (integers, scales), with the attributes `zero`, the zero
+/// point, and `above`, the number of levels above it.
 pub const QUANTIZE_ROWS: &str = "QuantizeRows";
-/// The one for linear layers in integers: (integers, steps, weights, scales, sums of weights, bias?) → numbers, with the
-/// attribute `zero`. Weights i8 [outputs, inputs] are packed as processors multiply them: [panels, groups, outputs of a
-/// panel, inputs of a group], with zeros where outputs or inputs are missing.
+/// A linear layer in integers: (integers, scales, weights, scales of weights, sums of weights, bias?) → floats, with the
+/// attribute `zero`. Weights i8 [outputs, inputs] are packed in the order in which CPUs multiply them: [panels, groups,
+/// outputs of a panel, inputs of a group], with zeros where outputs or inputs are missing.
 pub const INT8_LINEAR: &str = "Int8Linear";
-/// The one for the first half of feed-forward layers in integers: (integers, steps, and one or two layers as
-/// [`INT8_LINEAR`] has them) → (integers, steps), with the attributes `zero`, `hidden_zero` and `hidden_above`.
+/// The first half of a feed-forward layer in integers: (integers, scales, and one or two layers' inputs of
+/// [`INT8_LINEAR`]) → (integers, scales), with the attributes `zero`, `hidden_zero` and `hidden_above`.
 pub const INT8_HIDDEN: &str = "Int8Hidden";
 /// Outputs of a panel of packed weights.
 pub const PANEL_OUTPUTS: usize = 64;
@@ -39,7 +39,7 @@ pub enum Element {
 pub enum Dim {
     /// Chosen at run time; equal names are equal sizes.
     Free(&'static str),
-    /// Known when the graph is made.
+    /// Known when the graph is written.
     Fixed(usize),
 }
 
@@ -57,9 +57,9 @@ pub struct Port {
 /// Inputs and outputs of one graph, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contract {
-    /// What is fed.
+    /// The inputs.
     pub inputs: Vec<Port>,
-    /// What comes out.
+    /// The outputs.
     pub outputs: Vec<Port>,
 }
 

@@ -1,4 +1,4 @@
-//! sha256 of files and folders, in hexadecimal: how a bundle and a checkpoint know their own files again.
+//! sha256 of files and folders, in hexadecimal: bundles and checkpoints identify their files by it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,7 +15,10 @@ pub fn hash(bytes: impl AsRef<[u8]>) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// sha256 of a file's content, which is read in pieces.
+/// sha256 of a file's content, read in pieces.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn file_hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
@@ -28,6 +31,9 @@ pub fn file_hash(path: &Path) -> Result<String> {
 }
 
 /// Adds the sha256 of every file below `folder`, by relative path, that `hashes` does not have yet.
+///
+/// # Errors
+/// A file or folder cannot be read.
 pub fn add_hashes(folder: &Path, hashes: &mut BTreeMap<String, String>) -> Result<()> {
     add_folder(folder, "", hashes)
 }

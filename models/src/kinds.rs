@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// Standard ONNX operators only; runs wherever they have kernels.
+    /// Standard ONNX operators only; runs on every provider that has kernels for them.
     Portable,
     /// ONNX Runtime's CPU provider.
     Cpu,
@@ -45,7 +45,7 @@ pub enum InputMode {
     ImageOnly,
 }
 
-/// How pixel shuffle orders the tokens of a tile.
+/// The order of a tile's tokens after pixel shuffle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenOrder {
     /// Along the rows of the image (InternVL's "v2").

@@ -1,5 +1,5 @@
-//! What a Seeward reward model *is*: configuration, checkpoint, prompt, image tiles, token layout and the network
-//! itself. Training, export and serving share this crate, so whatever changes a score exists once, here.
+//! The definition of a Seeward reward model: configuration, checkpoint, prompt, image tiles, token layout and network.
+//! Training, export and serving share this crate, so that everything that changes a score exists once, here.
 
 pub mod atomic;
 pub mod bundle;

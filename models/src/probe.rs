@@ -1,5 +1,5 @@
 //! Probes: a few rows with the rewards that the trainer measured on the weights it saved. They travel with checkpoint
-//! and bundle, so that whoever serves the model can see whether it still scores as it was trained to.
+//! and bundle, so that serving can verify that the model still gives these rewards.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ const ROWS_FILE: &str = "probes.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// What the user asks.
+    /// The user's question.
     pub prompt: String,
     /// Image files, relative to the checkpoint or bundle.
     pub images: Vec<String>,
@@ -26,12 +26,15 @@ pub struct Probe {
     pub responses: Vec<String>,
     /// One reward for each response, measured in fp32.
     pub rewards: Vec<f32>,
-    /// The same of a checkpoint's text-only branch.
+    /// The rewards of a checkpoint's text-only branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_only_rewards: Option<Vec<f32>>,
 }
 
-/// The probes of a checkpoint; none where it was trained elsewhere.
+/// The probes of a checkpoint; none if it was trained elsewhere.
+///
+/// # Errors
+/// A file that cannot be read or is malformed.
 pub fn read(checkpoint: &Path) -> Result<Vec<Probe>> {
     let path = checkpoint.join(PROBE_FOLDER).join(ROWS_FILE);
     match fs::read_to_string(&path) {
@@ -41,7 +44,10 @@ pub fn read(checkpoint: &Path) -> Result<Vec<Probe>> {
     }
 }
 
-/// Writes the rows of a checkpoint; their images are already in its folder of probes.
+/// Writes the rows of a checkpoint, whose folder of probes already holds their images.
+///
+/// # Errors
+/// The disk's.
 pub fn write(checkpoint: &Path, probes: &[Probe]) -> Result<()> {
     let text = serde_json::to_string_pretty(probes).map_err(Error::invalid)?;
     replace_file(

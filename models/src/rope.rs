@@ -1,14 +1,14 @@
-//! Rotary position tables, made on the host so that scaling which depends on a conversation's length needs no new graph.
+//! Rotary position tables, computed on the host so that length-dependent scaling needs no new graph.
 //!
-//! A run's table is a block of rows for every length that scales differently, one below the other; a token's position id
-//! is its row. Where scaling does not depend on the length there is one block, and position ids are positions.
+//! A run's table has a block of rows for every length that scales differently, one below the other; a token's position id
+//! is its row. If scaling does not depend on the length, there is one block, and position ids are positions.
 
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What the tables depend on; stored in the bundle.
+/// The settings of the tables; stored in the bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RopeSettings {
@@ -16,7 +16,7 @@ pub struct RopeSettings {
     pub theta: f64,
     /// Width of one attention head.
     pub head_dim: usize,
-    /// How the frequencies are changed for conversations longer than the model was first trained on.
+    /// The change of frequencies for conversations longer than those of the first training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<RopeScaling>,
 }
@@ -25,19 +25,19 @@ pub struct RopeSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RopeScaling {
-    /// Every angle divided.
+    /// All angles divided.
     Linear {
         /// The divisor.
         factor: f64,
     },
     /// Dynamic NTK: beyond `max_positions` the base grows with the conversation.
     Dynamic {
-        /// How fast it grows.
+        /// Rate of the growth.
         factor: f64,
         /// The longest conversation that is not scaled.
         max_positions: usize,
     },
-    /// Llama 3.1: low frequencies divided, high ones kept, those between interpolated.
+    /// Llama 3.1: low frequencies divided, high ones kept, intermediate ones interpolated.
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
@@ -56,7 +56,7 @@ pub enum RopeScaling {
         long_factors: Vec<f64>,
         /// The longest conversation that is short.
         original_positions: usize,
-        /// The longest conversation there is; with `original_positions` it decides how far values are stretched.
+        /// The longest conversation; with `original_positions` it decides the factor of cosines and sines.
         max_positions: usize,
     },
 }
@@ -66,7 +66,7 @@ pub enum RopeScaling {
 pub struct RopeBlock {
     /// The length they are scaled by ([`RopeSettings::scaled_by`]).
     pub length: usize,
-    /// How many positions.
+    /// Number of positions.
     pub positions: usize,
 }
 
@@ -80,14 +80,28 @@ pub struct RopeTables {
 }
 
 impl RopeSettings {
-    /// What tables can be made of: pairs of a head, and a divisor for each of them.
+    /// Checks that heads have pairs, and each pair a divisor.
     pub(crate) fn check(&self) -> Result<()> {
         let pairs = self.head_dim / 2;
         if pairs == 0 || !self.head_dim.is_multiple_of(2) || pairs > 1 << 16 {
             let problem = format!("head_dim: expected pairs, got {}", self.head_dim);
             return Err(Error::invalid(problem));
         }
-        let (positions, factors) = match &self.scaling {
+        let (positions, factors) = self.sizes(pairs);
+        if positions > u32::MAX as usize {
+            let problem = format!("scaling: expected fewer positions, got {positions}");
+            return Err(Error::invalid(problem));
+        }
+        if factors != pairs {
+            let problem = format!("scaling: expected {pairs} factors, got {factors}");
+            return Err(Error::invalid(problem));
+        }
+        Ok(())
+    }
+
+    /// The most positions and the divisors of the scaling: of two lists, one whose length is not `pairs`, if any.
+    fn sizes(&self, pairs: usize) -> (usize, usize) {
+        match &self.scaling {
             Some(RopeScaling::Dynamic { max_positions, .. }) => (*max_positions, pairs),
             Some(RopeScaling::Llama3 {
                 original_positions, ..
@@ -105,19 +119,10 @@ impl RopeSettings {
                 },
             ),
             None | Some(RopeScaling::Linear { .. }) => (1, pairs),
-        };
-        if positions > u32::MAX as usize {
-            let problem = format!("scaling: expected fewer positions, got {positions}");
-            return Err(Error::invalid(problem));
         }
-        if factors != pairs {
-            let problem = format!("scaling: expected {pairs} factors, got {factors}");
-            return Err(Error::invalid(problem));
-        }
-        Ok(())
     }
 
-    /// The length that decides the scaling of a conversation of `length` tokens: those of equal ones scale alike.
+    /// The length that decides the scaling of a conversation of `length` tokens. Equal values mean equal scaling.
     pub fn scaled_by(&self, length: usize) -> usize {
         match &self.scaling {
             Some(RopeScaling::Dynamic { max_positions, .. }) => length.max(*max_positions),
@@ -128,7 +133,7 @@ impl RopeSettings {
         }
     }
 
-    /// The blocks one below the other: angle = position · frequency, every step in f32 as the published code computes it.
+    /// The blocks one below the other: angle = position · frequency, computed in f32 like the published code.
     pub fn tables(&self, blocks: &[RopeBlock]) -> RopeTables {
         let entries = blocks.iter().map(|block| block.positions).sum();
         let mut angles = Array2::zeros([entries, self.head_dim / 2]);
@@ -180,13 +185,17 @@ impl RopeSettings {
                 ..
             }) => {
                 let long = length > *original_positions;
-                let factors = if long { long_factors } else { short_factors };
-                let pairs = factors.iter().enumerate();
-                pairs
-                    .map(|(pair, factor)| (*factor as f32 * self.power(self.theta, pair)).recip())
-                    .collect()
+                self.divided_by(if long { long_factors } else { short_factors })
             }
         }
+    }
+
+    /// One frequency for each pair, with a separate divisor.
+    fn divided_by(&self, factors: &[f64]) -> Vec<f32> {
+        let pairs = factors.iter().enumerate();
+        pairs
+            .map(|(pair, factor)| (*factor as f32 * self.power(self.theta, pair)).recip())
+            .collect()
     }
 
     fn power(&self, theta: f64, pair: usize) -> f32 {
@@ -203,7 +212,7 @@ impl RopeSettings {
         self.theta * growth.powf(dim / (dim - 2.0))
     }
 
-    /// What cosines and sines are multiplied by.
+    /// The factor of cosines and sines.
     fn stretch(&self) -> f32 {
         match &self.scaling {
             Some(RopeScaling::LongRope {

@@ -1,4 +1,4 @@
-//! Images against golden numbers of Pillow 9.5 and the published preprocessing, and against broken files.
+//! Images compared with golden values of Pillow 9.5 and the published preprocessing; broken files.
 //!
 //! The golden file gives, as the first 16 hex digits of a sha256, the decoded RGB bytes of every image and every tile
 //! of it under 18 settings.
@@ -12,14 +12,15 @@ use seeward_models::image::{
     DEFAULT_MAX_PIXELS, MAX_SIDE, Normalization, Rgb, TileSettings, Tiles, decode, dimensions,
     file_dimensions, tile_count, tiles,
 };
+use seeward_models::{Error, ImageFault};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/preprocess/");
 
-/// The only images whose pixels depend on the decoder's arithmetic, each with its mean and largest distance from what
-/// libjpeg-turbo made of it, in levels of 0..255: as measured, the mean rounded up.
+/// The only images whose pixels depend on the decoder's arithmetic, each with its mean and largest distance from the
+/// result of libjpeg-turbo, in levels of 0..255: as measured, the mean rounded up.
 const JPEGS: [(&str, f64, u8); 8] = [
     ("cmyk.jpg", 0.01, 1),
     ("exif_orientation.jpg", 0.17, 5),
@@ -87,7 +88,7 @@ fn is_jpeg(file: &str) -> bool {
     file == "truncated.jpg" || JPEGS.iter().any(|(name, ..)| *name == file)
 }
 
-/// The image as Pillow decodes it: from the file itself, or from a lossless copy of what Pillow made of a JPEG.
+/// The image as Pillow decodes it: from the file itself, or from a lossless copy of Pillow's result for a JPEG.
 fn as_pillow_decodes(file: &str) -> Rgb {
     if is_jpeg(file) {
         read_image(&format!("decoded/{file}.png"))
@@ -155,7 +156,7 @@ fn a_file_is_measured_as_it_would_be_decoded() {
         std::fs::write(&path, bytes).unwrap();
         file_dimensions(&path, DEFAULT_MAX_PIXELS).map_err(|e| e.to_string())
     };
-    // A JPEG whose size stands behind 128 KiB of metadata.
+    // A JPEG whose size comes after 128 KiB of metadata.
     let jpeg = read("images/photo_444.jpg");
     let segment = [&[0xFF, 0xE5, 0xFF, 0xFF][..], &[0; 0xFFFD]].concat();
     let padded = [&jpeg[..2], &segment, &segment, &jpeg[2..]].concat();
@@ -318,7 +319,7 @@ fn extreme_images_are_squeezed() {
 }
 
 #[test]
-fn settings_that_would_take_all_memory_are_refused() {
+fn settings_that_would_exhaust_memory_are_refused() {
     let image = Rgb::white();
     for (image_size, max_tiles, problem) in [
         (0, 1, "image_size"),
@@ -354,7 +355,7 @@ fn decode_error(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn files_that_are_not_images_are_refused() {
     let tiff = b"II*\0\x08\0\0\0\0\0\0\0\0\0\0\0";
     let unknown = "not an image of a known format: expected PNG, JPEG, WebP, GIF or BMP";
     for (bytes, expected) in [
@@ -365,6 +366,18 @@ fn what_is_no_image_is_refused() {
         assert_eq!(decode_error(bytes), expected);
         assert_eq!(dimensions(bytes).unwrap_err().to_string(), expected);
     }
+}
+
+#[test]
+fn callers_can_match_the_fault_of_an_image() {
+    let fault = |bytes: &[u8], max_pixels| match decode(bytes, max_pixels).unwrap_err().cause() {
+        Error::Image { fault, .. } => *fault,
+        other => panic!("{other}"),
+    };
+    assert_eq!(fault(b"text", 1), ImageFault::Format);
+    let truncated = read("images/truncated.jpg");
+    assert_eq!(fault(&truncated, DEFAULT_MAX_PIXELS), ImageFault::Content);
+    assert_eq!(fault(&read("images/rgb.png"), 1), ImageFault::TooLarge);
 }
 
 #[test]
@@ -430,7 +443,7 @@ fn cut_off_files_of_other_formats_are_refused() {
     }
 }
 
-/// The PNG with another size in its header; the checksum is right, so that the size itself is what is judged.
+/// The PNG with another size in its header; the checksum is right, so that only the size is judged.
 fn png_claiming(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = read("images/tiny_1x1.png");
     bytes[16..20].copy_from_slice(&width.to_be_bytes());

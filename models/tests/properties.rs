@@ -1,4 +1,4 @@
-//! What holds for any input: rows, lines, images, tensors.
+//! Properties of any input: rows, lines, images, tensors.
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Cow;
@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
-    fn lines_resume_behind_every_line(
+    fn lines_resume_after_every_line(
         bytes in prop::collection::vec(prop::sample::select(b"a\xff\xc3\xa9 \r\n\n".to_vec()), 0..60),
         chunk in 1..9_usize,
     ) {
@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
-    fn tiles_are_as_many_as_announced_and_keep_a_plain_colour(
+    fn the_number_of_tiles_is_announced_and_a_plain_colour_stays(
         settings in tile_settings(),
         (width, height) in (1..300_u32, 1..300_u32),
         color in any::<[u8; 3]>(),

@@ -225,7 +225,7 @@ fn a_missing_file_is_named() {
             WEIGHTS_FILE,
             "neither model.safetensors nor model.safetensors.index.json",
         ),
-        ("vocab.json", "vocab.json is missing beside merges.txt"),
+        ("vocab.json", "vocab.json is missing next to merges.txt"),
     ] {
         let spoilt = Spoilt::new();
         fs::remove_file(spoilt.folder().join(name)).unwrap();

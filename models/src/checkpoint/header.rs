@@ -44,8 +44,8 @@ pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The header's end in the file and its content, checked: sizes fit dtypes and shapes, ranges are contiguous and end
-/// where the file ends.
+/// The header's end in the file and its content, checked: sizes match dtypes and shapes, ranges are contiguous and end
+/// at the end of the file.
 pub(super) fn read_header(path: &Path, file: &File) -> Result<(u64, Metadata)> {
     let broken = |problem: String| Error::invalid(problem).at(path.display());
     let length = file.metadata().map_err(|e| Error::io(path, e))?.len();

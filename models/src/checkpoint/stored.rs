@@ -12,7 +12,7 @@ use super::dtype::Dtype;
 use super::header::{read_header, weight_files};
 use crate::{Error, Result};
 
-/// Where one tensor lies.
+/// Type, shape and place of a stored tensor.
 #[derive(Clone, Debug)]
 pub struct TensorInfo {
     /// Element type on disk.
@@ -57,6 +57,9 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens the folder's safetensors and checks their headers against the files' lengths.
+    ///
+    /// # Errors
+    /// No weights, a file that cannot be read, or a header that does not match its file.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut checkpoint = Self {
             folder: folder.to_owned(),
@@ -70,6 +73,9 @@ impl Checkpoint {
     }
 
     /// Opens one safetensors file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a header that does not match it.
     pub fn open_file(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let mut checkpoint = Self {
@@ -88,19 +94,25 @@ impl Checkpoint {
             .map(|(name, info)| (name.as_str(), info))
     }
 
-    /// One tensor's place, or an error that names it.
+    /// Type, shape and place of a tensor.
+    ///
+    /// # Errors
+    /// No tensor of that name.
     pub fn info(&self, name: &str) -> Result<&TensorInfo> {
         self.tensors
             .get(name)
             .ok_or_else(|| Error::invalid(format!("no tensor {name}")).at(self.folder.display()))
     }
 
-    /// Whether there is a tensor of that name.
+    /// Whether a tensor of that name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// Reads `into.len()` bytes of a tensor from byte `offset` on.
+    ///
+    /// # Errors
+    /// No such tensor or range, or the disk's.
     pub fn read_range(&self, name: &str, offset: usize, into: &mut [u8]) -> Result<()> {
         let info = self.info(name)?;
         if offset + into.len() > info.bytes {
@@ -124,6 +136,9 @@ impl Checkpoint {
     }
 
     /// Reads a whole tensor.
+    ///
+    /// # Errors
+    /// No such tensor, or the disk's.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.info(name)?.bytes];
         self.read_range(name, 0, &mut bytes)?;
@@ -131,6 +146,9 @@ impl Checkpoint {
     }
 
     /// Reads a whole tensor, widened to f32.
+    ///
+    /// # Errors
+    /// No such tensor, or the disk's.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let (dtype, bytes) = (self.info(name)?.dtype, self.read(name)?);
         let halves = bytes.as_chunks().0.iter();
@@ -146,8 +164,7 @@ impl Checkpoint {
         })
     }
 
-    /// Puts a tensor of f32 values in the place of the stored one of that name, or beside those that are stored. The
-    /// folder stays as it is.
+    /// Adds a tensor of f32 values in memory, which replaces a stored one of that name. The folder is unchanged.
     pub fn insert(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let bytes: Arc<[u8]> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let info = TensorInfo {

@@ -1,4 +1,4 @@
-//! Writing safetensors piece by piece, so that memory grows neither with the model nor with its largest tensor.
+//! Writing safetensors chunk by chunk: memory grows neither with the model nor with its largest tensor.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ pub type ByteSink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 /// A tensor that yields its bytes chunk by chunk.
 pub type ChunkedTensor<'a> = Box<dyn Fn(&mut ByteSink) -> Result<()> + 'a>;
 
-/// A tensor to be written; its bytes are asked for only when they are due.
+/// A tensor to be written; its bytes are requested when they are written.
 pub struct TensorStream<'a> {
     /// Its name in the file.
     pub name: String,
@@ -37,7 +37,7 @@ impl TensorStream<'_> {
 /// Writes one safetensors file. The same tensors give the same bytes.
 ///
 /// # Errors
-/// A file that cannot be written, or a tensor that hands over more or fewer bytes than its shape has.
+/// A file that cannot be written, or a tensor that yields more or fewer bytes than its shape has.
 pub fn write_streams(path: &Path, mut tensors: Vec<TensorStream>) -> Result<()> {
     // Wider elements first, so that every tensor is aligned to its element.
     tensors.sort_by(|a, b| (b.dtype.size(), &a.name).cmp(&(a.dtype.size(), &b.name)));

@@ -35,7 +35,7 @@ fn opened_with(change: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_tensors_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     saved(folder.path());
     let checkpoint = Checkpoint::open(folder.path()).unwrap();

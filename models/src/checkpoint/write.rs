@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::stream::{TensorStream, write_streams};
 use crate::Result;
 
-/// A tensor to be written; its bytes are asked for only when they are due.
+/// A tensor to be written; its bytes are requested when they are written.
 pub struct TensorData<'a> {
     /// Its name in the file.
     pub name: String,
@@ -31,7 +31,7 @@ impl<'a> TensorData<'a> {
         }
     }
 
-    /// How many bytes it takes.
+    /// Its size in bytes.
     pub fn size(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.size()
     }
@@ -47,6 +47,9 @@ impl<'a> TensorData<'a> {
 }
 
 /// Writes one safetensors file. The same tensors give the same bytes.
+///
+/// # Errors
+/// A file that cannot be written, or a tensor that yields more or fewer bytes than its shape has.
 pub fn write_tensors(path: &Path, tensors: Vec<TensorData>) -> Result<()> {
     write_streams(path, tensors.into_iter().map(TensorData::stream).collect())
 }

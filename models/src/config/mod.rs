@@ -1,5 +1,5 @@
-//! A checkpoint's `config.json` (the Hugging Face layout of InternVL) as typed values, every rule of divisibility
-//! checked once, and anything this crate cannot compute refused by name.
+//! A checkpoint's `config.json` (the Hugging Face layout of InternVL) as typed values. Divisibility is checked
+//! once, and everything that this crate cannot compute is refused by name.
 
 mod fields;
 mod rope;
@@ -28,38 +28,38 @@ pub struct Config {
     pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
-    /// How an image becomes tiles.
+    /// The settings of image tiling.
     pub tiles: TileSettings,
-    /// How pixels are normalised. Not stored by the published code; ImageNet unless `normalize_type` says otherwise.
+    /// The normalisation of pixels. The published code does not store it; the default is ImageNet's (`normalize_type`).
     pub normalization: Normalization,
-    /// The conversation template; absent in some checkpoints, where training names it (`conv_style`).
+    /// The conversation template; for checkpoints without one, training names it (`conv_style`).
     pub template: Option<Template>,
     /// Side of the pixel-shuffle window (1 / `downsample_ratio`).
     pub shuffle: usize,
-    /// The order of the tokens that pixel shuffle leaves (`ps_version`).
+    /// The order of tokens after pixel shuffle (`ps_version`).
     pub token_order: TokenOrder,
     raw: Value,
 }
 
-/// The `seeward` section of a `config.json`: what training decided and serving must repeat.
+/// The `seeward` section of a `config.json`: decisions of training that serving must repeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Serving {
     /// Longest conversation in tokens; the rest is cut off.
     pub max_length: usize,
-    /// What of a request the model was trained to see.
+    /// The parts of a request that the model was trained to see.
     pub input_mode: InputMode,
     /// Whether special tokens written in a text are read as text.
     pub literal_special_tokens: bool,
-    /// Of the rewards over the trainer's evaluation set, where it measured one on these weights.
+    /// Mean and deviation of rewards over the trainer's evaluation set, if measured on these weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward_scale: Option<RewardScale>,
-    /// The same of the text-only branch.
+    /// The same for the text-only branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_only_reward_scale: Option<RewardScale>,
 }
 
-/// Where rewards lie: a margin says something only in comparison with their spread.
+/// Mean and spread of rewards, which give a margin its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardScale {
@@ -70,7 +70,7 @@ pub struct RewardScale {
 }
 
 impl Default for Serving {
-    /// Of a checkpoint trained elsewhere: the published limit, everything seen, special tokens parsed.
+    /// For a checkpoint trained elsewhere: the published limit, all inputs seen, special tokens parsed.
     fn default() -> Self {
         Self {
             max_length: 4096,
@@ -84,6 +84,9 @@ impl Default for Serving {
 
 impl Config {
     /// Reads and checks `folder/config.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or as [`Self::parse`].
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
@@ -92,7 +95,10 @@ impl Config {
         Self::parse(value).map_err(|e| e.at(path.display()))
     }
 
-    /// Checks a `config.json` that was read already.
+    /// Checks the content of a `config.json`.
+    ///
+    /// # Errors
+    /// A missing key, a wrong type, or a model that is not supported.
     pub fn parse(raw: Value) -> Result<Self> {
         let root = Fields(&raw);
         root.one_of("model_type", &["internvl_chat"])?;
@@ -137,6 +143,9 @@ impl Config {
     }
 
     /// The text-only branch of a checkpoint that holds both: `bias_reward_config`, or the same as the main branch.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
     pub fn text_only_branch(&self) -> Result<Self> {
         match self.raw.get("bias_reward_config") {
             None | Some(Value::Null) => Ok(self.clone()),
@@ -144,7 +153,10 @@ impl Config {
         }
     }
 
-    /// What training decided for serving; the default where it was not our training.
+    /// The decisions of training for serving; the default for checkpoints trained elsewhere.
+    ///
+    /// # Errors
+    /// A malformed `seeward` section.
     pub fn serving(&self) -> Result<Serving> {
         match self.raw.get("seeward") {
             None | Some(Value::Null) => Ok(Serving::default()),
@@ -159,7 +171,10 @@ impl Config {
         &self.raw
     }
 
-    /// The same model with top-level keys of its JSON replaced (training writes the settings it used).
+    /// The same model with top-level keys of its JSON replaced (training writes its settings).
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
     pub fn with(&self, changes: impl IntoIterator<Item = (String, Value)>) -> Result<Self> {
         let mut raw = self.raw.clone();
         for (key, value) in changes {
@@ -169,18 +184,27 @@ impl Config {
     }
 
     /// The same model without its vision encoder and projector.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
     pub fn without_vision(&self) -> Result<Self> {
         self.with([("vision_config".to_owned(), Value::Null)])
     }
 
-    /// The same model with the first `layers` of its language model's layers, or all where it has fewer.
+    /// The same model with the first `layers` of its language model's layers, or all if it has fewer.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
     pub fn with_layers(&self, layers: usize) -> Result<Self> {
         let mut text = self.raw["llm_config"].clone();
         text["num_hidden_layers"] = layers.min(self.text.layers).into();
         self.with([("llm_config".to_owned(), text)])
     }
 
-    /// The same model once its position embedding has been resized to its tiles.
+    /// The same model with its position embedding resized to its tiles.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
     pub fn fitted(&self) -> Result<Self> {
         if self.vision.is_none() {
             return Ok(self.clone());
@@ -209,10 +233,10 @@ impl Config {
     }
 }
 
-/// Side of a tile where nothing says it.
+/// The default side of a tile.
 const TILE: usize = 448;
 
-/// `"vision_config": null` says that there is none; a key that is not there at all is an oversight.
+/// `"vision_config": null` means a model without vision; a missing key is an oversight.
 fn vision(root: &Fields) -> Result<Option<VisionConfig>> {
     if root.is_null("vision_config") {
         return Ok(None);

@@ -10,10 +10,11 @@ const KEYS: [&str; 3] = [THETA, SCALING, PARAMETERS];
 const THETA: &str = "rope_theta";
 const SCALING: &str = "rope_scaling";
 const PARAMETERS: &str = "rope_parameters";
+const ORIGINAL: &str = "original_max_position_embeddings";
 /// The base of all published classes.
 const DEFAULT_THETA: f64 = 10000.0;
 
-/// What one spelling says; `None` leaves it to the default.
+/// The values of one spelling; `None` means the default.
 struct Said {
     theta: Option<f64>,
     scaling: Option<RopeScaling>,
@@ -124,38 +125,23 @@ fn scaling(
 }
 
 fn known_scaling(kind: &str, model: &Fields, own: &Fields, pairs: usize) -> Result<RopeScaling> {
-    const ORIGINAL: &str = "original_max_position_embeddings";
+    known_keys(own, kind, keys(kind))?;
+    let factor = || own.positive("factor");
     Ok(match kind {
-        "linear" => {
-            known_keys(own, kind, &["factor"])?;
-            RopeScaling::Linear {
-                factor: own.positive("factor")?,
-            }
-        }
-        "dynamic" => {
-            known_keys(own, kind, &["factor"])?;
-            RopeScaling::Dynamic {
-                factor: own.positive("factor")?,
-                max_positions: model.size("max_position_embeddings")?,
-            }
-        }
-        "llama3" => {
-            let keys = ["factor", "low_freq_factor", "high_freq_factor", ORIGINAL];
-            known_keys(own, kind, &keys)?;
-            RopeScaling::Llama3 {
-                factor: own.positive("factor")?,
-                low_frequency_factor: own.positive("low_freq_factor")?,
-                high_frequency_factor: own.positive("high_freq_factor")?,
-                original_positions: own.size(ORIGINAL)?,
-            }
-        }
+        "linear" => RopeScaling::Linear { factor: factor()? },
+        "dynamic" => RopeScaling::Dynamic {
+            factor: factor()?,
+            max_positions: model.size("max_position_embeddings")?,
+        },
+        "llama3" => RopeScaling::Llama3 {
+            factor: factor()?,
+            low_frequency_factor: own.positive("low_freq_factor")?,
+            high_frequency_factor: own.positive("high_freq_factor")?,
+            original_positions: own.size(ORIGINAL)?,
+        },
         _ => {
-            known_keys(own, kind, &["short_factor", "long_factor", ORIGINAL])?;
-            let original = if own.get(ORIGINAL).is_some() {
-                own
-            } else {
-                model
-            };
+            let has_original = own.get(ORIGINAL).is_some();
+            let original = if has_original { own } else { model };
             RopeScaling::LongRope {
                 short_factors: own.factors("short_factor", pairs)?,
                 long_factors: own.factors("long_factor", pairs)?,
@@ -166,8 +152,17 @@ fn known_scaling(kind: &str, model: &Fields, own: &Fields, pairs: usize) -> Resu
     })
 }
 
+/// The keys of this kind of scaling.
+fn keys(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "linear" | "dynamic" => &["factor"],
+        "llama3" => &["factor", "low_freq_factor", "high_freq_factor", ORIGINAL],
+        _ => &["short_factor", "long_factor", ORIGINAL],
+    }
+}
+
 /// # Errors
-/// A key besides those of every kind and `of_kind`: whatever it asks for would be ignored.
+/// A key besides those of every kind and `of_kind`: its request would be ignored.
 fn known_keys(own: &Fields, kind: &str, of_kind: &[&str]) -> Result<()> {
     own.absent_or("partial_rotary_factor", 1.0)?;
     let every = ["rope_type", "type", THETA, "partial_rotary_factor"];

@@ -25,9 +25,9 @@ pub struct TextConfig {
     pub vocabulary: usize,
     /// Epsilon of the RMS norms.
     pub norm_eps: f64,
-    /// How positions turn queries and keys.
+    /// The rotary position settings.
     pub rope: RopeSettings,
-    /// Whether the attention's q/k/v projections have biases; its output projection has one too, but in Qwen2.
+    /// Whether the attention's q/k/v projections have biases; its output projection has one too, except in Qwen2.
     pub attention_bias: bool,
     /// Whether the MLP's projections have biases.
     pub mlp_bias: bool,
@@ -86,7 +86,7 @@ fn flag(fields: &Fields, flag: Flag) -> Result<bool> {
     }
 }
 
-/// A window that every conversation fits into hides nothing; a narrower one is not built.
+/// Accepts windows that every conversation fits into; narrower ones are not supported.
 fn whole_window(fields: &Fields) -> Result<()> {
     if fields.get("use_sliding_window").is_some() {
         return fields.absent_or("use_sliding_window", false);

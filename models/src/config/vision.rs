@@ -27,7 +27,7 @@ pub struct VisionConfig {
     pub ffn: usize,
     /// Side of a patch in pixels.
     pub patch: usize,
-    /// Side of the tiles that the checkpoint's position embedding is made for, in pixels.
+    /// Side of the tiles that the checkpoint's position embedding fits, in pixels.
     pub image_size: usize,
     /// Norm before attention and MLP.
     pub norm: VisionNorm,
@@ -40,7 +40,7 @@ pub struct VisionConfig {
 }
 
 impl VisionConfig {
-    /// Patches along one side of the tiles that the position embedding is made for.
+    /// Patches along one side of the tiles that the position embedding fits.
     pub fn patches_per_side(&self) -> usize {
         self.image_size / self.patch
     }

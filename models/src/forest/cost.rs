@@ -1,4 +1,4 @@
-//! How long a run of the reward graph takes, as far as its layout decides it.
+//! The duration of a run of the reward graph, as a function of its layout.
 //!
 //! Attention over a row is dense in floats, so a row of T tokens computes T² pairs whatever their documents and branches. A
 //! run also reads every weight once, which is why many short runs are slow:
@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize};
 use crate::config::TextConfig;
 use crate::kinds::Precision;
 
-/// What the language model computes. The default is InternVL2-1B's.
+/// The amount of computation of a language model. The default is InternVL2-1B's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFlops {
     /// Its layers.
     pub layers: u64,
-    /// Weights of their linear layers: every token is multiplied with each once.
+    /// Weights of their linear layers: every token is multiplied by each once.
     pub weights: u64,
     /// Floating-point operations of all layers' attention for one pair of tokens.
     pub attention: u64,
 }
 
 impl ModelFlops {
-    /// What this language model computes.
+    /// The amount of computation of this language model.
     pub fn of(text: &TextConfig) -> Self {
         let key_width = text.kv_heads * text.head_dim();
         let attention = 2 * text.hidden * (text.hidden + key_width);
@@ -48,7 +48,7 @@ impl Default for ModelFlops {
     }
 }
 
-/// Seconds that each part of the work takes.
+/// Seconds of each part of the work.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// One layer of a run, however small.
@@ -62,12 +62,12 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Rates of this precision on two cores of an AMD EPYC with AVX-512, as the example `rates` of the runtime measures
-    /// them: with bundles for the CPU of InternVL2-1B's widths, and of the layers with the demo's model, which hardly has
-    /// weights. Only their proportions decide a layout, and they are the same everywhere, so that a layout is a function of
-    /// the input alone; for GPUs they are a guess.
+    /// Rates of this precision on two cores of an AMD EPYC with AVX-512, measured by the runtime's example
+    /// `rates` with CPU bundles of InternVL2-1B's widths; the rate of layers with the demo's model, which has few weights.
+    /// Only their ratios decide a layout, and they are constants, so that a layout is a function of the input alone; for
+    /// GPUs they are a guess.
     pub fn of(precision: Precision) -> Self {
-        // With integers it computes the pairs that see each other and no others, in every layout the same.
+        // In integers, attention computes only visible pairs: the same number in every layout.
         let (layer, weight, linear, attention) = match precision {
             Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => {
                 (4.7e-5, 8.6e-11, 3.8e-12, 5.9e-12)
@@ -84,7 +84,7 @@ impl Rates {
     }
 }
 
-/// Seconds of runs of one model.
+/// The cost of runs of one model, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     run: f64,
@@ -103,12 +103,12 @@ impl Cost {
         }
     }
 
-    /// A run of so many rows of so many tokens.
+    /// Seconds of a run of `rows` rows of `tokens` tokens.
     pub fn run(&self, rows: usize, tokens: usize) -> f64 {
         self.run + self.rows(rows, tokens)
     }
 
-    /// So many rows more in a run.
+    /// Seconds of further rows in a run.
     pub(super) fn rows(&self, rows: usize, tokens: usize) -> f64 {
         let (rows, tokens) = (rows as f64, tokens as f64);
         rows * tokens * (self.token + tokens * self.pair)

@@ -7,14 +7,14 @@ use crate::{Error, Result};
 /// Conversations about the same images.
 #[derive(Clone, Debug)]
 pub struct Document<'a> {
-    /// The conversations; at least one, none empty, all of one scaling ([`RopeSettings::scaled_by`]).
+    /// The conversations; at least one, none empty, all with the same scaling ([`RopeSettings::scaled_by`]).
     pub branches: Vec<&'a Conversation>,
     /// For each image token of a conversation, in order, the row of the image embeddings that belongs there.
     pub image_rows: Vec<i64>,
 }
 
 impl Document<'_> {
-    /// Length of the longest common token prefix, capped so that every branch keeps a token of its own.
+    /// Length of the longest common token prefix, capped so that every branch keeps at least one token.
     pub fn prefix(&self) -> usize {
         let first = &self.branches[0].ids;
         let common = |other: &Conversation| {

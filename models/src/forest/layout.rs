@@ -10,7 +10,7 @@ use crate::prompt::Conversation;
 use crate::rope::{RopeBlock, RopeSettings};
 use crate::{Error, Result};
 
-/// Where one conversation lies in a forest. All indices are flat: row · tokens + column.
+/// The place of one conversation in a forest. All indices are flat: row · tokens + column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     start: usize,

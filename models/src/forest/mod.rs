@@ -1,12 +1,12 @@
-//! The token layout: conversations that begin alike share their prefix in one row, each response a branch of its own.
+//! The token layout: conversations that begin alike share their prefix in one row, each response in a separate branch.
 //!
 //! ```text
 //! [ prefix p0 … pP-1 | response 1 | response 2 | … | response N | next document … | padding ]
 //! ```
 //!
-//! A token sees the earlier tokens of its own document that lie in the prefix (branch 0) or in its own branch.
+//! A token sees the earlier tokens of its document that lie in the prefix (branch 0) or in its branch.
 //! Positions restart at P for every branch, so the ids and rewards are those of N separate runs. Conversations whose
-//! rotary positions are scaled differently, by their lengths, share nothing.
+//! lengths scale rotary positions differently share nothing.
 
 mod cost;
 mod document;

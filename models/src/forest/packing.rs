@@ -1,5 +1,5 @@
-//! Which branches and documents share a row, and which rows a run: what the cost model finds cheapest, one piece after
-//! the other.
+//! The assignment of branches and documents to rows, and of rows to runs: the cheapest by the cost model, one piece at a
+//! time.
 
 use std::cmp::Reverse;
 
@@ -9,37 +9,40 @@ use super::layout::Forest;
 use crate::Result;
 use crate::rope::RopeSettings;
 
-/// Rises with every change of what [`batches`] makes of the same arguments, or of the rates behind its costs: rewards then
+/// Incremented with every change of [`batches`]' result for the same arguments, or of the cost model's rates: rewards then
 /// round differently.
 pub const LAYOUT_VERSION: u32 = 5;
 
-/// Runs that are looked at for a piece's place. More would find little, and take time that grows with the square of the
-/// documents.
+/// Runs that are considered for a piece. More would hardly improve the layout, and take time that grows with the square
+/// of the number of documents.
 const OPEN_RUNS: usize = 64;
 
-/// What decides the layout besides the documents.
+/// The settings of the layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Packing {
     /// Most tokens of a run, padding included.
     pub batch_tokens: usize,
     /// Most rows of a run.
     pub most_rows: usize,
-    /// How long runs take.
+    /// The cost of runs.
     pub cost: Cost,
 }
 
-/// One run of the reward graph, and which conversation each of its rewards belongs to.
+/// One run of the reward graph, and the conversation of each of its rewards.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The layout.
     pub forest: Forest,
-    /// (document, branch) of every reward, indices into what [`batches`] was given.
+    /// (document, branch) of every reward, indices into the arguments of [`batches`].
     pub sources: Vec<(usize, usize)>,
 }
 
 /// Cuts documents into runs of at most `batch_tokens` tokens, padding included; only a single conversation longer
-/// than that makes a larger one. Branches that are scaled differently come apart. A function of its arguments alone, so
-/// that equal input gives equal bytes.
+/// than that gives a larger one. Branches with different scaling are separated. A function of its arguments alone, so that
+/// equal input gives equal bytes.
+///
+/// # Errors
+/// A document without conversations or with an empty one, or whose image tokens do not match its image rows.
 pub fn batches(
     documents: &[Document],
     rope: &RopeSettings,
@@ -81,14 +84,14 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Branches of one scaling with what they share.
+/// Branches of one scaling with their shared prefix.
 struct Siblings {
-    /// (branch, tokens of its own), the longest first.
+    /// (branch, tokens after the prefix), the longest first.
     branches: Vec<(usize, usize)>,
     prefix: usize,
 }
 
-/// Branches that are to share a row.
+/// Branches that will share a row.
 #[derive(Clone, Default)]
 struct Share {
     branches: Vec<usize>,
@@ -96,7 +99,7 @@ struct Share {
 }
 
 impl Siblings {
-    /// Those of each scaling, in the order of their first branches.
+    /// The branches of each scaling, in the order of their first branches.
     fn of(document: &Document, rope: &RopeSettings) -> Vec<Self> {
         let mut scalings: Vec<(usize, Vec<usize>)> = Vec::new();
         for (branch, conversation) in document.branches.iter().enumerate() {
@@ -118,7 +121,7 @@ impl Siblings {
         Self { branches, prefix }
     }
 
-    /// Over so many rows, the longest branch first and each into the row that is shortest so far.
+    /// Distributes branches over `rows` rows, the longest branch first and each into the row that is shortest so far.
     fn deal(&self, rows: usize) -> Vec<Share> {
         let empty = Share {
             branches: Vec::new(),
@@ -135,7 +138,7 @@ impl Siblings {
         shares
     }
 
-    /// The fewest rows that may keep to `row_tokens`.
+    /// A lower bound of the rows of at most `row_tokens`.
     fn fewest_rows(&self, row_tokens: usize) -> usize {
         let own: usize = self.branches.iter().map(|&(_, own)| own).sum();
         match row_tokens.checked_sub(self.prefix) {
@@ -146,7 +149,7 @@ impl Siblings {
 }
 
 impl Packing {
-    /// The document in as many pieces as is cheapest: with each the prefix is computed once more, and attention has
+    /// Cuts the document into the cheapest number of pieces: each computes the prefix once more, and leaves attention
     /// fewer pairs.
     fn cut<'a>(
         &self,
@@ -170,7 +173,7 @@ impl Packing {
                 continue;
             }
             let cost = self.shares_cost(&shares);
-            // The cost falls and then rises: behind the first rise nothing is cheaper.
+            // The cost falls and then rises: after the first rise nothing is cheaper.
             if best.as_ref().is_some_and(|(least, _)| *least <= cost) {
                 break;
             }
@@ -184,7 +187,7 @@ impl Packing {
         shares.iter().all(fits)
     }
 
-    /// Of runs of their own, as full as the budget allows, padded to the longest.
+    /// The cost of separate runs, as full as the budget allows, padded to the longest.
     fn shares_cost(&self, shares: &[Share]) -> f64 {
         let longest = shares.iter().map(|share| share.tokens).max().unwrap_or(0);
         let rows_of_a_run = (self.batch_tokens / longest.max(1)).clamp(1, self.most_rows);
@@ -192,7 +195,7 @@ impl Packing {
         self.cost.rows(shares.len(), longest) + runs as f64 * self.cost.run(0, 0)
     }
 
-    /// Puts the piece where it costs least; where that is the same, the earliest place.
+    /// Puts the piece at its cheapest place; of equal ones, the earliest.
     fn place<'a>(&self, piece: Piece<'a>, runs: &mut Vec<Run<'a>>) {
         let first = runs.len().saturating_sub(OPEN_RUNS);
         let mut best = (self.cost.run(1, piece.tokens), Place::NewRun);
@@ -209,7 +212,7 @@ impl Packing {
         }
     }
 
-    /// What so many tokens more cost in the run's emptiest row, and in a new one, where the budget allows it.
+    /// The cost of `tokens` more in the run's emptiest row, and in a new one, if the budget allows it.
     fn offers(&self, run: &Run, tokens: usize) -> [Option<(f64, usize)>; 2] {
         let rows = run.rows.len();
         let (row, used) = run.emptiest();
@@ -220,7 +223,7 @@ impl Packing {
         };
         let fits = used + tokens <= run.tokens;
         [
-            // Where padding was costs nothing, in a run over the budget too.
+            // Replacing padding costs nothing, even in a run over the budget.
             match fits {
                 true => Some((0.0, row)),
                 false => offer(rows, used + tokens, row),
@@ -232,7 +235,7 @@ impl Packing {
 
 enum Place {
     NewRun,
-    /// Of this run, this row; one behind the last is new.
+    /// This row of this run; the index after the last is a new row.
     Row(usize, usize),
 }
 
@@ -270,7 +273,7 @@ impl<'a> Run<'a> {
         self.tokens = self.tokens.max(row.tokens);
     }
 
-    /// The row with the fewest tokens, and how many.
+    /// The row with the fewest tokens, and their number.
     fn emptiest(&self) -> (usize, usize) {
         let rows = self.rows.iter().map(|row| row.tokens).enumerate();
         rows.min_by_key(|&(_, tokens)| tokens).unwrap_or((0, 0))

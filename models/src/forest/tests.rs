@@ -60,7 +60,7 @@ fn responses_share_their_prefix() {
 }
 
 #[test]
-fn every_branch_keeps_a_token_of_its_own() {
+fn every_branch_keeps_at_least_one_token() {
     let (short, long) = (conversation(&[1, 2], &[]), conversation(&[1, 2, 3], &[]));
     assert_eq!(document(&[&short, &long], &[]).prefix(), 1);
     assert_eq!(document(&[&long, &long], &[]).prefix(), 2);
@@ -70,7 +70,7 @@ fn every_branch_keeps_a_token_of_its_own() {
 }
 
 #[test]
-fn padding_and_neighbours_are_documents_of_their_own() {
+fn padding_and_neighbours_are_separate_documents() {
     let (a, b) = (conversation(&[1, 2], &[]), conversation(&[3], &[]));
     let (first, second) = (document(&[&a], &[]), document(&[&b], &[]));
     let f = forest(&[vec![&first, &second], vec![&second]]);
@@ -100,7 +100,7 @@ fn image_tokens_without_embeddings_are_an_error() {
 }
 
 #[test]
-fn differently_scaled_documents_have_blocks_of_their_own() {
+fn differently_scaled_documents_have_separate_blocks() {
     let (short, long) = (
         conversation(&[1, 2], &[]),
         conversation(&[1, 2, 3, 4, 5], &[]),

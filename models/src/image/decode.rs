@@ -1,10 +1,10 @@
-//! Bytes of an image file → RGB, as Pillow's `convert("RGB")` sees it.
+//! Bytes of an image file → RGB, like Pillow's `convert("RGB")`.
 //!
-//! Alpha is dropped, not composited: the colours hidden under transparent pixels appear. Palettes are resolved and their
-//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation the first frame counts.
+//! Alpha is dropped, not composited: colours of transparent pixels appear. Palettes are resolved and their
+//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation, the first frame is used.
 //!
-//! Two differences: a cut-off file, which the published code fills up with grey, is an error; and where a GIF's first
-//! frame leaves part of its screen free, that part is black, not the palette's first or transparent colour.
+//! Two differences: a truncated file, which the published code fills with grey, is an error; and the part of a GIF's screen
+//! that its first frame does not cover is black, not the palette's first or transparent colour.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -16,15 +16,14 @@ use super::jpeg;
 use super::rgb::{Rgb, check_not_empty};
 use crate::{Error, ImageFault, Result};
 
-/// Most pixels that an image may have unless the caller knows better: where Pillow too calls an image a
-/// decompression bomb and refuses it. Just under 512 MiB of RGB.
+/// The default limit of pixels: above it Pillow too refuses an image as a decompression bomb. Just under 512 MiB of RGB.
 pub const DEFAULT_MAX_PIXELS: u64 = 178_956_970;
 
-/// Longest side of an image, whatever its area. A side 16 times as long as JPEG can express serves no purpose but to
-/// blow up the memory of a resize that turns the other side, a pixel wide, into hundreds.
+/// Longest side of an image, whatever its area: 16 times the limit of JPEG. A longer one would only exhaust memory in a
+/// resize that stretches the other side.
 pub const MAX_SIDE: u32 = 1 << 20;
 
-/// Within so many bytes nearly every image says how large it is; metadata may push a JPEG's size further back.
+/// The first bytes, in which nearly every image has its size; in a JPEG, metadata may come before it.
 const HEADER_BYTES: u64 = 64 << 10;
 
 /// Width and height, read from the header alone.
@@ -37,8 +36,8 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32)> {
     Ok((width, height))
 }
 
-/// Width and height of the image file at `path`, refused as [`decode`] would refuse them. Where the header allows it,
-/// only the beginning of the file is read.
+/// Width and height of the image file at `path`, with the limits of [`decode`]. If the header allows it, only the
+/// beginning of the file is read.
 ///
 /// # Errors
 /// No such file, or as [`dimensions`]; more than `max_pixels`, or a side over [`MAX_SIDE`].
@@ -60,8 +59,8 @@ pub fn file_dimensions(path: &Path, max_pixels: u64) -> Result<(u32, u32)> {
 /// The image in `bytes`: a PNG, JPEG, WebP, GIF or BMP file.
 ///
 /// # Errors
-/// Another format; broken or cut-off content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
-/// memory is taken for them; a CMYK JPEG that does not say how its inks are coded.
+/// Another format; broken or truncated content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
+/// memory is allocated; a CMYK JPEG that does not declare the coding of its inks.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
     let (width, height) = dimensions(bytes)?;
     check_size(width, height, max_pixels)?;
@@ -119,8 +118,8 @@ fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<()> {
     Ok(())
 }
 
-/// 16-bit grey without an alpha channel, by bit depth and colour type of the header: with a transparent grey value the
-/// decoder would hand it out like grey with alpha, which follows another rule.
+/// 16-bit grey without an alpha channel, by bit depth and colour type of the header. With a transparent grey value, the
+/// decoder returns it as grey with alpha, which follows another rule.
 fn is_gray16_png(bytes: &[u8], format: ImageFormat) -> bool {
     format == ImageFormat::Png && bytes.get(24..26) == Some(&[16, 0])
 }
@@ -153,12 +152,12 @@ fn grays<T: Copy, const CHANNELS: usize>(samples: &[T], to_byte: fn(T) -> u8) ->
     pixels.flat_map(|p| [to_byte(p[0]); 3]).collect()
 }
 
-/// Pillow takes 16-bit colour, and 16-bit grey with alpha, by the high byte.
+/// Pillow uses the high byte of 16-bit colour, and of 16-bit grey with alpha.
 fn high_byte(value: u16) -> u8 {
     (value >> 8) as u8
 }
 
-/// Pillow takes 16-bit grey as whole numbers and clips them: nearly all of such an image is white.
+/// Pillow clips 16-bit grey to 255: nearly all of such an image is white.
 fn clipped(value: u16) -> u8 {
     value.min(255) as u8
 }

@@ -1,8 +1,8 @@
-//! Checks of a JPEG's markers that its decoder does not make: whether the file was cut off (the decoder would fill the
-//! rest with grey), whether the inks of a CMYK image are coded as the decoder takes for granted, and whether its layout
+//! Checks of a JPEG's markers that its decoder does not make: whether the file is truncated (the decoder would fill the
+//! rest with grey), whether the inks of a CMYK image are coded as the decoder assumes, and whether its layout
 //! is one of those that the decoder turns into noise without an error.
 
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
 const START_OF_IMAGE: u8 = 0xD8;
 const END_OF_IMAGE: u8 = 0xD9;
@@ -17,14 +17,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
         .last()
         .is_none_or(|marker| marker.code != END_OF_IMAGE)
     {
-        return Err(Error::invalid(
+        return Err(Error::image(
+            ImageFault::Content,
             "the JPEG ends before its end marker: the file was cut off",
         ));
     }
     check_layout(&markers)?;
     let is_cmyk = markers.iter().any(|marker| marker.components() == Some(4));
     if is_cmyk && !markers.iter().any(Marker::is_adobe) {
-        return Err(Error::invalid(
+        return Err(Error::image(
+            ImageFault::Content,
             "a JPEG of four components without the Adobe marker, which says how they are coded (convert it to RGB)",
         ));
     }
@@ -57,9 +59,10 @@ fn check_layout(markers: &[Marker]) -> Result<()> {
 }
 
 fn not_decoded(layout: &str) -> Error {
-    Error::invalid(format!(
-        "a JPEG with {layout} is not supported (save it again, for instance as PNG)"
-    ))
+    Error::image(
+        ImageFault::Content,
+        format!("a JPEG with {layout} is not supported (save it again, for instance as PNG)"),
+    )
 }
 
 /// A marker and the segment that belongs to it, without its length.

@@ -1,6 +1,6 @@
 //! From the bytes of an image to the tiles that the vision model looks at: `bytes → RGB → grid → u8 tiles`.
 //!
-//! Every step gives the very numbers of the published preprocessing (Pillow's colour conversion and bicubic resize,
+//! Every step gives exactly the values of the published preprocessing (Pillow's colour conversion and bicubic resize,
 //! InternVL's dynamic tiling), so that a checkpoint trained with either sees the same pixels.
 
 mod decode;

@@ -1,4 +1,4 @@
-//! How pixels are normalised.
+//! The normalisation of pixels.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ impl Normalization {
         }
     }
 
-    /// What the difference is then divided by, R G B.
+    /// The divisor of the difference, R G B.
     pub fn std(self) -> [f32; 3] {
         match self {
             Self::Imagenet => [0.229, 0.224, 0.225],

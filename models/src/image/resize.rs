@@ -3,7 +3,7 @@
 //! A horizontal pass, rounded and clipped to 8 bits, then a vertical one. The kernel is the cubic convolution with
 //! a = -0.5, stretched by the scale when the image shrinks (antialiasing). Its weights are normalised in f64, rounded
 //! to 22 fractional bits and summed in integers from one half up: no sum depends on the order of its terms, so this
-//! code is free to go over the image in whatever way is fast.
+//! code may visit pixels in any order.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,16 +15,16 @@ use super::rgb::Rgb;
 const FRACTION_BITS: u32 = 22;
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
-/// Rows that the horizontal pass takes together, so that its innermost loop runs over rows and not over taps.
+/// Rows of one block of the horizontal pass, whose innermost loop runs over rows and not over taps.
 const BLOCK_ROWS: usize = 16;
 
 /// Bytes summed at a time: the accumulators stay in registers.
 const LANES: usize = BLOCK_ROWS * 3;
 
-/// Bytes that the horizontal pass may put down before the vertical pass picks them up: about a core's cache.
+/// Bytes between the horizontal and the vertical pass: about a core's cache.
 const BAND_BYTES: usize = 1 << 20;
 
-/// The source positions that make one output position: `weights[i]` belongs to `first + i`.
+/// The source positions of one output position: `weights[i]` belongs to `first + i`.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -36,7 +36,7 @@ impl Taps {
     }
 }
 
-/// `image` squeezed or stretched to `width` x `height`, both at least 1.
+/// `image` resized to `width` x `height`, both at least 1.
 pub(super) fn resize(image: &Rgb, width: u32, height: u32) -> Rgb {
     if (width, height) == (image.width, image.height) {
         return image.clone();
@@ -57,20 +57,20 @@ pub(super) fn resize(image: &Rgb, width: u32, height: u32) -> Rgb {
     }
 }
 
-/// Output rows per band, so that the source rows behind them, once resized horizontally, take about `BAND_BYTES`.
+/// Output rows per band: their source rows, resized horizontally, take about `BAND_BYTES`.
 fn band_rows(from: u32, to: u32, stride: usize) -> usize {
     let rows = (BAND_BYTES / stride) as u64 * u64::from(to) / u64::from(from);
     (rows as usize).clamp(1, to as usize)
 }
 
-/// Both passes for the output rows that `rows` describe.
+/// Both passes for the output rows of these taps.
 fn resize_band(image: &Rgb, columns: &[Taps], rows: &[Taps], out: &mut [u8]) {
     let needed = source_rows(rows);
     let stride = columns.len() * 3;
-    let squeezed = resize_rows(image, needed.clone(), columns);
+    let resized = resize_rows(image, needed.clone(), columns);
     for (taps, out) in rows.iter().zip(out.chunks_exact_mut(stride)) {
         let from = (taps.first - needed.start) * stride;
-        weigh_rows(&squeezed[from..], stride, &taps.weights, out);
+        weighted_sum(&resized[from..], stride, &taps.weights, out);
     }
 }
 
@@ -80,7 +80,7 @@ fn source_rows(rows: &[Taps]) -> Range<usize> {
     start.unwrap_or(0)..end.unwrap_or(0)
 }
 
-/// The horizontal pass over some rows; nothing to do where the width stays. `[rows, columns, 3]`.
+/// The horizontal pass over some rows; a no-op if the width is unchanged. `[rows, columns, 3]`.
 fn resize_rows<'a>(image: &'a Rgb, rows: Range<usize>, columns: &[Taps]) -> Cow<'a, [u8]> {
     let from = image.stride();
     let source = &image.pixels[rows.start * from..rows.end * from];
@@ -94,14 +94,14 @@ fn resize_rows<'a>(image: &'a Rgb, rows: Range<usize>, columns: &[Taps]) -> Cow<
         .chunks(from * BLOCK_ROWS)
         .zip(out.chunks_mut(to * BLOCK_ROWS))
     {
-        turn(source, from, &mut block);
+        transpose(source, from, &mut block);
         resize_block(&block, columns, out);
     }
     Cow::Owned(out)
 }
 
-/// Lays up to `BLOCK_ROWS` rows side by side: `[rows, columns, 3]` → `[columns, BLOCK_ROWS, 3]`.
-fn turn(source: &[u8], stride: usize, block: &mut [u8]) {
+/// Transposes up to `BLOCK_ROWS` rows: `[rows, columns, 3]` → `[columns, BLOCK_ROWS, 3]`.
+fn transpose(source: &[u8], stride: usize, block: &mut [u8]) {
     for (row, source) in source.chunks_exact(stride).enumerate() {
         for (pixel, column) in source.chunks_exact(3).zip(block.chunks_exact_mut(LANES)) {
             column[row * 3..row * 3 + 3].copy_from_slice(pixel);
@@ -113,7 +113,7 @@ fn turn(source: &[u8], stride: usize, block: &mut [u8]) {
 fn resize_block(block: &[u8], columns: &[Taps], out: &mut [u8]) {
     let mut column = [0; LANES];
     for (x, taps) in columns.iter().enumerate() {
-        weigh_rows(
+        weighted_sum(
             &block[taps.first * LANES..],
             LANES,
             &taps.weights,
@@ -129,10 +129,10 @@ fn resize_block(block: &[u8], columns: &[Taps], out: &mut [u8]) {
 }
 
 /// `out[i] = Σ weights[row] * rows[row * stride + i]`, rounded and clipped: the innermost loop of both passes.
-fn weigh_rows(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
+fn weighted_sum(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
     for (chunk, out) in chunks.iter_mut().enumerate() {
-        weigh_chunk(&rows[chunk * LANES..], stride, weights, out);
+        weighted_sum_chunk(&rows[chunk * LANES..], stride, weights, out);
     }
     let rows = &rows[chunks.len() * LANES..];
     for (i, out) in rest.iter_mut().enumerate() {
@@ -143,7 +143,7 @@ fn weigh_rows(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
     }
 }
 
-fn weigh_chunk(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8; LANES]) {
+fn weighted_sum_chunk(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8; LANES]) {
     let mut sums = [HALF; LANES];
     for (row, &weight) in rows.chunks(stride).zip(weights) {
         for (sum, &pixel) in sums.iter_mut().zip(&row[..LANES]) {
@@ -180,7 +180,7 @@ fn taps_at(center: f64, stretch: f64, size: usize) -> Taps {
     without_outer_zeros(first, weights.collect())
 }
 
-/// Zero weights add nothing: equal sizes come down to one tap each.
+/// Drops outer zero weights, which add nothing: equal sizes leave one tap each.
 fn without_outer_zeros(first: usize, mut weights: Vec<i32>) -> Taps {
     let zeros = weights.iter().take_while(|&&weight| weight == 0).count();
     weights.drain(..zeros);
@@ -198,7 +198,7 @@ fn fixed_point(weight: f64) -> i32 {
     (weight * f64::from(1 << FRACTION_BITS) + 0.5_f64.copysign(weight)) as i32
 }
 
-/// Keys' cubic convolution kernel with a = -0.5, in the nesting that gives Pillow's last bits.
+/// Keys' cubic convolution kernel with a = -0.5, nested to give Pillow's last bits.
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Error, ImageFault, Result};
 
-/// An image in memory: rows from the top, 8-bit R G B, nothing between the rows. Never empty.
+/// An image in memory: rows from the top, 8-bit R G B, contiguous. Never empty.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Rgb {
     pub(super) width: u32,
@@ -33,7 +33,7 @@ impl Rgb {
         })
     }
 
-    /// The white 224 x 224 image that stands for "no image" wherever only the text may count.
+    /// The white 224 x 224 image that replaces images for text-only models.
     pub fn white() -> Self {
         Self::filled(224, 224, [255; 3])
     }

@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 use super::decode::DEFAULT_MAX_PIXELS;
 use super::resize::resize;
 use super::rgb::Rgb;
-use crate::{Error, Result};
+use crate::{Error, ImageFault, Result};
 
-/// What images are padded with before they are resized whole: ImageNet's mean colour, whatever the normalisation.
+/// The colour of square padding: ImageNet's mean, whatever the normalisation.
 const PADDING: [u8; 3] = [123, 116, 103];
 
-/// How an image is cut into tiles. Equal settings and equal pixels give equal tiles.
+/// The settings of image tiling. Equal settings and equal pixels give equal tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TileSettings {
     /// The side of a tile in pixels.
     pub image_size: u32,
-    /// Cut into a grid; otherwise the whole image is squeezed into one tile.
+    /// Cut into a grid; otherwise the whole image is resized to one tile.
     pub dynamic: bool,
-    /// Add the whole image as a last tile, where the grid has more than one.
+    /// Add the whole image as a last tile if the grid has more than one.
     pub use_thumbnail: bool,
     /// Fewest tiles of a grid. More than `max_tiles` means one tile, as published.
     pub min_tiles: u32,
     /// Most tiles of a grid, the thumbnail not counted.
     pub max_tiles: u32,
-    /// Pad an image to a square before it is squeezed. Without effect where `dynamic` is on: tiles are squares.
+    /// Pad an image to a square before it is resized. Without effect if `dynamic` is on: tiles are squares.
     pub pad2square: bool,
 }
 
@@ -34,7 +34,7 @@ impl TileSettings {
     const MAX_TILES: u32 = 1024;
 
     /// # Errors
-    /// A tile side outside 1..=4096 or more than 1024 tiles: a slip in a configuration that would take all memory.
+    /// A tile side outside 1..=4096 or more than 1024 tiles: a slip in a configuration that would exhaust memory.
     pub fn validate(&self) -> Result<()> {
         if !(1..=Self::MAX_IMAGE_SIZE).contains(&self.image_size) {
             return Err(Error::invalid(format!(
@@ -53,7 +53,7 @@ impl TileSettings {
         Ok(())
     }
 
-    /// The same with tiling off: how the white image of the text-only branch is taken, whatever the settings.
+    /// The same with tiling off: the settings for the white image of the text-only branch.
     pub fn one_tile(self) -> Self {
         Self {
             dynamic: false,
@@ -74,7 +74,7 @@ impl TileSettings {
 /// The tiles of one image, row by row from the top left, then the thumbnail: u8 [tiles, height, width, 3].
 pub type Tiles = Array4<u8>;
 
-/// How many tiles [`tiles`] makes of an image of this size, thumbnail included.
+/// The number of tiles that [`tiles`] cuts from an image of this size, thumbnail included.
 pub fn tile_count(width: u32, height: u32, settings: &TileSettings) -> usize {
     let (columns, rows) = settings.grid(width, height);
     let count = columns as usize * rows as usize;
@@ -84,7 +84,7 @@ pub fn tile_count(width: u32, height: u32, settings: &TileSettings) -> usize {
 /// Cuts `image` into tiles.
 ///
 /// # Errors
-/// [Invalid](TileSettings::validate) settings; an image so long that its padded square would have more than
+/// [Invalid](TileSettings::validate) settings; an image whose padded square would have more than
 /// [`DEFAULT_MAX_PIXELS`].
 pub fn tiles(image: &Rgb, settings: &TileSettings) -> Result<Tiles> {
     settings.validate()?;
@@ -105,8 +105,8 @@ fn has_thumbnail(count: usize, settings: &TileSettings) -> bool {
     settings.dynamic && settings.use_thumbnail && count > 1
 }
 
-/// The grid whose aspect ratio is closest to the image's. Of several, the one with more tiles if the image has the
-/// pixels to fill more than half of them. `dynamic_preprocess` of the published InternVL code.
+/// The grid whose aspect ratio is closest to the image's. Of several, the one with more tiles if the image has
+/// pixels for more than half of them. `dynamic_preprocess` of the published InternVL code.
 fn closest_grid(width: u32, height: u32, settings: &TileSettings) -> (u32, u32) {
     let aspect = f64::from(width) / f64::from(height);
     let area = f64::from(width) * f64::from(height);
@@ -133,7 +133,7 @@ fn grids(settings: &TileSettings) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// One resize of the whole image to the size of the grid, which is then cut up.
+/// Resizes the whole image to the size of the grid, and cuts it.
 fn grid_pixels(image: &Rgb, settings: &TileSettings) -> Vec<u8> {
     let size = settings.image_size;
     let (columns, rows) = settings.grid(image.width, image.height);
@@ -161,14 +161,17 @@ fn cut(whole: &Rgb, size: usize) -> Vec<u8> {
     pixels
 }
 
-/// The image in the middle of a square; where it cannot be the very middle, one pixel nearer to the top or left.
+/// The image in the middle of a square; with an odd margin, one pixel nearer to the top or left.
 fn padded_to_square(image: &Rgb) -> Result<Rgb> {
     let side = image.width.max(image.height);
     if u64::from(side) * u64::from(side) > DEFAULT_MAX_PIXELS {
-        return Err(Error::invalid(format!(
-            "pad2square: a square around {} x {} pixels would have more than {DEFAULT_MAX_PIXELS}",
-            image.width, image.height
-        )));
+        return Err(Error::image(
+            ImageFault::TooLarge,
+            format!(
+                "pad2square: a square around {} x {} pixels would have more than {DEFAULT_MAX_PIXELS}",
+                image.width, image.height
+            ),
+        ));
     }
     let mut square = Rgb::filled(side, side, PADDING);
     let left = (side - image.width) as usize / 2 * 3;

@@ -13,7 +13,7 @@ pub enum Branch {
 }
 
 impl Branch {
-    /// What stands before this branch's tensor names: nothing, or the scope with its dot.
+    /// The prefix of this branch's tensor names: empty, or the scope with its dot.
     pub fn prefix(self) -> String {
         match self {
             Self::Main => String::new(),

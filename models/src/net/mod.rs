@@ -1,5 +1,5 @@
 //! The network, written once over [`Ops`]: training interprets it with LibTorch tensors that differentiate, export
-//! with ONNX nodes. Each file holds a part's forward pass and, beside it, the parameters that it needs.
+//! with ONNX nodes. Each file holds a part's forward pass and the list of its parameters.
 
 mod branch;
 mod language;
@@ -47,7 +47,10 @@ pub fn block_linears(config: &Config, branch: Branch) -> Vec<Parameter> {
     all
 }
 
-/// The branches that a checkpoint holds, after checking its tensors strictly: nothing missing, surplus or mis-shaped.
+/// The branches that a checkpoint holds.
+///
+/// # Errors
+/// Tensors that are missing, surplus or of another shape.
 pub fn branches(checkpoint: &Checkpoint, config: &Config) -> Result<Vec<Branch>> {
     let prefix = Branch::TextOnly.prefix();
     let mut found = vec![Branch::Main];

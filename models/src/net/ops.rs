@@ -1,4 +1,4 @@
-//! What an interpreter of the network can do. Values keep the layout [rows, tokens, width]; heads, patches and
+//! The operations of an interpreter of the network. Values keep the layout [rows, tokens, width]; heads, patches and
 //! windows are seen only inside an interpreter, so that no op returns a shape and nothing here reshapes.
 
 use crate::Result;
@@ -32,10 +32,14 @@ pub enum Activation {
 
 /// An interpreter. Weights are fetched by name, relative to the open scopes; `name` of a layer is completed by
 /// `.weight` and `.bias`. A linear runs in its weight's dtype; norms are computed in f32.
+///
+/// # Errors
+/// Every operation returns its interpreter's errors: a weight that is missing or of another shape, or the engine's refusal.
+#[allow(clippy::missing_errors_doc)] // Stated once, above.
 pub trait Ops: Sized {
     /// A value of the network.
     type T: Clone + 'static;
-    /// Which token may attend to which.
+    /// The tokens that each token attends to.
     type Mask: Clone + 'static;
     /// Cosines and sines of every token's position.
     type Rope: Clone + 'static;
@@ -87,8 +91,8 @@ pub trait Ops: Sized {
     }
     /// x + y of one shape.
     fn add(&mut self, x: &Self::T, y: &Self::T) -> Result<Self::T>;
-    /// What a block adds to its input, on its way there: an interpreter that trains may leave it out for some images
-    /// (stochastic depth), the more often the deeper the block: `depth` goes from 0 in the first to 1 in the last.
+    /// The residual of a block. An interpreter that trains may drop it for some images (stochastic depth), with a
+    /// probability that grows with `depth`, from 0 in the first block to 1 in the last.
     fn drop_path(&mut self, _name: &str, _depth: f64, x: &Self::T) -> Result<Self::T> {
         Ok(x.clone())
     }
@@ -151,7 +155,7 @@ pub trait Ops: Sized {
         f(self)
     }
 
-    /// Runs one layer inside `scope`. What carries gradient comes in through `x` or by weight name, so that an
+    /// Runs one layer inside `scope`. Values with gradients enter through `x` or by weight name, so that an
     /// interpreter may run `f` again in the backward pass instead of keeping its activations.
     fn block(
         &mut self,

@@ -1,4 +1,4 @@
-//! The tensors of a network: each knows its part, its layer and its role, so that nobody has to read its name.
+//! The tensors of a network: each knows its part, its layer and its role, so that no caller has to parse its name.
 
 use super::branch::Branch;
 use super::ops::Bias;
@@ -9,7 +9,7 @@ use crate::checkpoint::Required;
 pub enum Part {
     /// The vision encoder.
     Vision,
-    /// From the vision encoder's tokens to the language model's.
+    /// The projector from the vision encoder's tokens to the language model's.
     Projector,
     /// The language model.
     Language,
@@ -31,7 +31,7 @@ impl Part {
         }
     }
 
-    /// What the names of its tensors begin with in a checkpoint that holds them as this branch.
+    /// The prefix of its tensors' names in a checkpoint that holds them as this branch.
     pub fn scope(self, branch: Branch) -> String {
         format!("{}{}.", branch.prefix(), self.module())
     }
@@ -145,7 +145,7 @@ pub(super) struct Inventory {
     branch: Branch,
     part: Part,
     layer: Option<usize>,
-    /// What stands before the names of the open block or part.
+    /// The prefix of names in the open block or part.
     scope: String,
     parameters: Vec<Parameter>,
 }
@@ -165,7 +165,7 @@ impl Inventory {
         self.parameters
     }
 
-    /// Starts a part: what is added next belongs to it.
+    /// Starts a part: the following tensors belong to it.
     pub(super) fn part(&mut self, part: Part) {
         self.part = part;
         self.layer = None;

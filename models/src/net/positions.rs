@@ -1,4 +1,4 @@
-//! The vision encoder's position embedding, resized for tiles of another size as the published code does it: the grid of
+//! The vision encoder's position embedding, resized for tiles of another size like the published code does: the grid of
 //! patches by bicubic interpolation (a = -0.75, pixel centres at halves, edges repeated), the class token's row kept.
 
 use super::branch::Branch;
@@ -10,7 +10,7 @@ use crate::config::Config;
 /// PyTorch's cubic kernel.
 const A: f32 = -0.75;
 
-/// Puts the position embedding for `config`'s tiles in the place of a stored one of another size.
+/// Replaces a stored position embedding of another size by one for `config`'s tiles.
 ///
 /// # Errors
 /// The checkpoint cannot be read.
@@ -55,7 +55,7 @@ fn stretched(values: &[f32], outer: usize, width: usize, from: usize, to: usize)
     result
 }
 
-/// The four places that `place` of the result is made of, with their weights.
+/// The four input places of the result's `place`, with their weights.
 fn taps(place: usize, from: usize, to: usize) -> [(usize, f32); 4] {
     let centre = (place as f32 + 0.5) * (from as f32 / to as f32) - 0.5;
     let first = centre.floor();
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    /// What changes along the rows alone does so afterwards; turned by a quarter, the same.
+    /// A grid that changes along its rows alone does so after resizing; rotated by 90°, the same.
     #[test]
     fn rows_and_columns_are_not_mixed_up() {
         let (from, to) = (4, 6);

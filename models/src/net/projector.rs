@@ -9,7 +9,7 @@ use crate::config::{Config, VisionConfig};
 const NORM: &str = "0";
 const UP: &str = "1";
 const DOWN: &str = "3";
-/// PyTorch's default, which the published projector keeps.
+/// PyTorch's default, which the published projector uses.
 const NORM_EPSILON: f64 = 1e-5;
 
 /// Hidden states [tiles, 1 + patches, width] → image embeddings [tiles, tokens, text width]. The class token is

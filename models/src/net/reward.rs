@@ -26,7 +26,7 @@ pub struct Tokens<T> {
     pub rope_sin: T,
 }
 
-/// [`Tokens`] and the places where rewards are wanted.
+/// [`Tokens`] and the places of rewards.
 pub struct RewardInputs<T> {
     /// The forest.
     pub tokens: Tokens<T>,
@@ -43,7 +43,7 @@ pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> 
     project(ops, config, &features)
 }
 
-/// Their first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
+/// The first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
 ///
 /// # Errors
 /// A model without a vision encoder.
@@ -53,7 +53,10 @@ pub fn image_features<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Re
     vision::forward(ops, vision, pixels, config.normalization)
 }
 
-/// Their second half: hidden states of the vision model → image embeddings.
+/// The second half: hidden states of the vision model → image embeddings.
+///
+/// # Errors
+/// The interpreter's.
 pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<O::T> {
     projector::forward(ops, config, features)
 }
@@ -75,6 +78,9 @@ fn hidden_states<O: Ops + 'static>(
 
 /// One reward for each of `reward_positions`, `[k]`, or every token, [rows, tokens]: the score head over the hidden state
 /// there.
+///
+/// # Errors
+/// The interpreter's.
 pub fn rewards<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,
@@ -87,6 +93,9 @@ pub fn rewards<O: Ops + 'static>(
 }
 
 /// Next-token logits `[k, vocabulary]` at flat indices `at` `[k]`.
+///
+/// # Errors
+/// The interpreter's.
 pub fn logits<O: Ops + 'static>(
     ops: &mut O,
     config: &Config,

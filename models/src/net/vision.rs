@@ -34,7 +34,7 @@ pub(super) fn forward<O: Ops>(
     })
 }
 
-/// How deep a layer lies among all that the model has, from 0 to 1.
+/// The depth of a layer among all of the model, from 0 to 1.
 fn depth(config: &VisionConfig, index: usize) -> f64 {
     index as f64 / config.layers.saturating_sub(1).max(1) as f64
 }

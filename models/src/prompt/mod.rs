@@ -1,8 +1,8 @@
 //! Prompt, response and image tiles → the token ids that the network reads.
 //!
 //! The string is the published one: the family's template, each `<image>` tag replaced by `<img>`, `tokens_per_tile`
-//! times `<IMG_CONTEXT>` for every tile, `</img>`. Where the published code goes on with a sequence whose image tokens
-//! do not match its images, there is an error here.
+//! times `<IMG_CONTEXT>` for every tile, `</img>`. The published code continues with a sequence whose image tokens do
+//! not match its images; here that is an error.
 
 mod template;
 
@@ -22,7 +22,7 @@ const IMAGE_START: &str = "<img>";
 const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
 const IMAGE_END: &str = "</img>";
 
-/// Everything but the tokenizer that decides the ids. Recorded in checkpoints and bundles.
+/// All settings that decide the ids, except the tokenizer. Recorded in checkpoints and bundles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSettings {
@@ -30,9 +30,9 @@ pub struct PromptSettings {
     pub template: Template,
     /// Image tokens for one tile; 0 for a model without vision, which sees the prompt without its `<image>` tags.
     pub tokens_per_tile: usize,
-    /// A conversation is cut on the right to this many tokens.
+    /// The maximal number of tokens; the rest is cut off on the right.
     pub max_length: usize,
-    /// Special tokens written out in a prompt or response: text (`true`), or parsed as the published code does.
+    /// Whether special tokens in a prompt or response are read as text; the published code parses them.
     pub literal_special_tokens: bool,
 }
 
@@ -41,12 +41,12 @@ pub struct PromptSettings {
 pub struct Conversation {
     /// At most `max_length` of them.
     pub ids: Vec<u32>,
-    /// The first token that lies wholly in the response, whose closing separator belongs to it; `ids.len()` if there is
-    /// none, which is so for an empty response and where the cut took it all. Labels of supervised training begin here.
+    /// The first token that lies wholly in the response (which includes its closing separator); `ids.len()` if the
+    /// response is empty or cut off entirely. Labels of supervised training begin here.
     pub response_start: usize,
-    /// Whether `max_length` cut anything off.
+    /// Whether `max_length` cut tokens off.
     pub truncated: bool,
-    /// Where in `ids` the image tokens are: in order of the images, their tiles and the tokens of a tile.
+    /// Indices of the image tokens in `ids`, in order of the images, their tiles and the tokens of a tile.
     pub image_tokens: Vec<usize>,
 }
 
@@ -56,7 +56,7 @@ struct Turn<'a> {
     text: &'a str,
 }
 
-/// Makes conversations of prompts and responses. Threads may share it.
+/// Tokenises prompts and responses as conversations. Threads may share it.
 #[derive(Debug)]
 pub struct Prompter {
     tokenizer: Tokenizer,
@@ -66,7 +66,7 @@ pub struct Prompter {
 
 impl Prompter {
     /// # Errors
-    /// The tokenizer lacks a token that the template or the image tags are made of, or a size is zero.
+    /// The tokenizer lacks a token of the template or of image tags, or a size is zero.
     pub fn new(tokenizer: Tokenizer, settings: PromptSettings) -> Result<Self> {
         check_sizes(&settings)?;
         check_tokens(&tokenizer, settings.template)?;
@@ -88,7 +88,7 @@ impl Prompter {
         &self.settings
     }
 
-    /// The ids of one conversation about images of so many `tiles` each.
+    /// The ids of one conversation about images with these numbers of `tiles`.
     ///
     /// One image comes before the prompt, whatever the prompt says (published). Of several, each takes the place of one
     /// `<image>` in the prompt, or all come first if it has none. An empty message leaves only the header of its role.
@@ -109,10 +109,10 @@ impl Prompter {
         self.cut(&tokens, script.response_byte(), image_tokens)
     }
 
-    /// The string that is tokenised.
+    /// The string before tokenisation.
     ///
     /// # Errors
-    /// As [`Self::conversation`], as far as the string is concerned.
+    /// Those of [`Self::conversation`] that concern the string.
     pub fn text(&self, prompt: &str, response: &str, tiles: &[usize]) -> Result<String> {
         self.count_image_tokens(tiles)?;
         let message = self.message(prompt, tiles.len())?;
@@ -127,7 +127,7 @@ impl Prompter {
         }
     }
 
-    /// The number of image tokens of a conversation that has room for them.
+    /// The number of image tokens, which must be within the length limit.
     fn count_image_tokens(&self, tiles: &[usize]) -> Result<usize> {
         if let Some(image) = tiles.iter().position(|&n| n == 0) {
             return Err(Error::invalid(format!("image {} has no tiles", image + 1)));
@@ -223,7 +223,7 @@ impl Prompter {
 #[derive(Default)]
 struct Script<'a> {
     pieces: Vec<Piece<'a>>,
-    /// Where the last message begins.
+    /// The index of the last message's first piece.
     response: usize,
 }
 
@@ -238,14 +238,14 @@ impl Script<'_> {
     }
 }
 
-/// The images that no tag has taken yet.
+/// The images that have no tag yet.
 struct Images<'a> {
     tiles: slice::Iter<'a, usize>,
     tokens_per_tile: usize,
 }
 
 impl Images<'_> {
-    /// Writes `text`, with an image for each tag as long as there are any.
+    /// Writes `text`, with the next image for each tag.
     fn write<'a>(&mut self, mut text: &'a str, pieces: &mut Vec<Piece<'a>>) {
         while let Some((before, after)) = text.split_once(IMAGE_TAG)
             && let Some(tiles) = self.tiles.next()
@@ -273,7 +273,7 @@ fn user_message(prompt: &str, images: usize) -> Result<Cow<'_, str>> {
     Ok(Cow::Borrowed(prompt))
 }
 
-/// What is left of a prompt whose images nobody sees: as `<image>\n` is written before it, so it goes.
+/// The prompt without its image tags, for a model without vision.
 fn untagged(prompt: &str) -> String {
     let line = format!("{IMAGE_TAG}\n");
     prompt.replace(&line, "").replace(IMAGE_TAG, "")
@@ -296,7 +296,7 @@ fn check_tokens(tokenizer: &Tokenizer, template: Template) -> Result<()> {
     }
 }
 
-/// Text may not add image tokens to those of the images.
+/// Refuses texts that add image tokens to those of the images.
 fn check_placeholders(found: &[usize], needed: usize, response_start: usize) -> Result<()> {
     if found.len() == needed {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Keys that name images, videos, turns or margins in anybody's rows. One that the row's format does not read is an
-//! error of the row: reading the row without it would change its score, silently.
+//! Keys that name images, videos, turns or margins in common data. Such a key that the row's format does not read is an
+//! error of the row: reading the row without it would change its score silently.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl<S: Into<String>> FromIterator<S> for CarriedKeys {
     }
 }
 
-/// What a key with a telling name holds.
+/// The content that the name of a key suggests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Image,
@@ -114,7 +114,7 @@ impl Meaning {
             .map(|(meaning, _)| *meaning)
     }
 
-    /// Whether `json` says nothing: a row with it is the row without it.
+    /// Whether `json` is an empty value: the row is the same without it.
     fn is_empty(self, json: &str) -> bool {
         let is_blank = |open, close| {
             let inside = json
@@ -126,7 +126,7 @@ impl Meaning {
         json == "\"\"" || is_blank('[', ']') || is_blank('{', '}') || (self == Margin && is_zero())
     }
 
-    /// Whether `json` has the shape of what the key names; a number under `image` is somebody's identifier.
+    /// Whether `json` has the shape that the key's name suggests; a number under `image` is an identifier.
     fn fits(self, json: &str) -> bool {
         let item = match json.strip_prefix('[') {
             Some(items) => items.trim_start(),
@@ -149,7 +149,7 @@ impl Meaning {
     }
 }
 
-/// How rows of one kind are called, and where their images are.
+/// The name of a kind of rows, and the keys of their images.
 pub(super) struct Layout {
     pub(super) rows: String,
     pub(super) images: &'static str,

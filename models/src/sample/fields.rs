@@ -1,6 +1,6 @@
-//! The keys of one row, each value kept as it was written.
+//! The keys of one row, with raw values.
 //!
-//! Values stay raw so that what a row carries through (numbers above all) comes out byte for byte as it went in.
+//! Values stay raw so that carried values (numbers above all) are written byte for byte as they were read.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{Error, Result};
 
-/// A row's keys and raw values in the row's order; of a key given twice the last value counts, as in Python.
+/// A row's keys and raw values in the row's order; of two values of one key, the last counts, like in Python.
 #[derive(Debug)]
 pub(super) struct Fields(Vec<Field>);
 
@@ -20,7 +20,7 @@ pub(super) struct Fields(Vec<Field>);
 struct Field {
     name: String,
     value: Box<RawValue>,
-    /// Whether somebody has asked for the value.
+    /// Whether the value has been read.
     is_read: Cell<bool>,
 }
 
@@ -30,7 +30,7 @@ impl Fields {
         serde_json::from_str(row).map_err(|e| not_an_object(row, &e))
     }
 
-    /// The raw value of `key`; `null` is as good as absent.
+    /// The raw value of `key`; `null` counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&RawValue> {
         let field = self.find(key)?;
         field.is_read.set(true);
@@ -42,7 +42,7 @@ impl Fields {
         field.filter(|field| field.value.get() != "null")
     }
 
-    /// The keys that have a value which nobody has asked for, with their values as JSON text.
+    /// The keys whose values have not been read, with their values as JSON text.
     pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
         let unread = |field: &&Field| !field.is_read.get() && field.value.get() != "null";
         let fields = self.0.iter().filter(unread);
@@ -70,7 +70,7 @@ impl Fields {
         }
     }
 
-    /// The number of `key`, or `default` where it has no value.
+    /// The number of `key`, or `default` if it has no value.
     pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
         let number = |value| typed(value, "a number").map_err(|e| e.at(key));
         self.get(key).map_or(Ok(default), number)
@@ -176,7 +176,7 @@ fn not_an_object(row: &str, e: &serde_json::Error) -> Error {
     }
 }
 
-/// A row is one line, so of serde's "at line 1 column 5" the column alone tells something.
+/// A row is one line, so that of serde's "at line 1 column 5" only the column is useful.
 fn not_json(e: &serde_json::Error) -> Error {
     let place = format!(" at line {} column {}", e.line(), e.column());
     let problem = e.to_string();
@@ -184,7 +184,7 @@ fn not_json(e: &serde_json::Error) -> Error {
     Error::invalid(format!("not JSON: column {}: {problem}", e.column()))
 }
 
-/// What a JSON text is, by its first character.
+/// The kind of a JSON text, by its first character.
 fn kind(json: &str) -> &'static str {
     match json.trim_start().as_bytes().first() {
         Some(b'"') => "a string",
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn rows_that_are_not_one_object_are_refused() {
         for (row, expected) in [
             ("[1]", "expected an object, got a list"),
             ("3", "expected an object, got a number"),

@@ -10,25 +10,25 @@ use crate::{Error, Result};
 pub const MAX_LINE_BYTES: usize = 64_000_000;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// What may surround a row within its line: a byte order mark before it, CR LF after it.
+/// Bytes of a line around its row: a byte order mark before it, CR LF after it.
 const SURROUNDINGS: usize = BYTE_ORDER_MARK.len() + 2;
 
-/// Where a row is in its file.
+/// The place of a row in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Counted from 1, blank lines included.
     pub number: u64,
     /// Offset of the line's first byte.
     pub offset: u64,
-    /// Offset behind the line's ending, where the next line begins.
+    /// Offset after the line's ending, where the next line begins.
     pub end: u64,
 }
 
 /// The rows of a JSONL stream. Blank lines are skipped but counted, CR LF and a byte order mark at the start are
 /// accepted, and so is a last line without a newline.
 ///
-/// The outer error of an item is the stream's own, after which the iterator ends; the inner one is the row's (not
-/// UTF-8, or longer than [`MAX_LINE_BYTES`], of which no more than the limit is ever held), after which it goes on.
+/// The outer error of an item is the stream's, after which the iterator ends; the inner one is the row's (not UTF-8, or
+/// longer than [`MAX_LINE_BYTES`]; no more than the limit is held in memory), after which the iterator continues.
 #[derive(Debug)]
 pub struct Lines<R> {
     input: R,
@@ -40,6 +40,9 @@ pub struct Lines<R> {
 
 impl Lines<BufReader<File>> {
     /// The rows of the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
         Ok(Self::new(BufReader::with_capacity(1 << 16, file)))
@@ -47,12 +50,12 @@ impl Lines<BufReader<File>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The rows of a stream that stands at its beginning.
+    /// The rows of a stream at its beginning.
     pub fn new(input: R) -> Self {
         Self::resume(input, 0, 0)
     }
 
-    /// Goes on with a stream that stands at `offset`, behind line `number`: the `end` and `number` of a [`Line`].
+    /// Resumes a stream at `offset`, after line `number`: the `end` and `number` of a [`Line`].
     pub fn resume(input: R, number: u64, offset: u64) -> Self {
         Self {
             input,
@@ -109,7 +112,7 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// Reads up to and with the next newline, keeps the first `most` bytes, and returns how many there were.
+/// Reads up to and with the next newline, keeps the first `most` bytes, and returns the number of bytes read.
 fn read_line(input: &mut impl BufRead, kept: &mut Vec<u8>, most: usize) -> io::Result<u64> {
     let mut length = 0;
     loop {
@@ -128,7 +131,7 @@ fn read_line(input: &mut impl BufRead, kept: &mut Vec<u8>, most: usize) -> io::R
     }
 }
 
-/// Takes the line ending off, and at the start of a file the byte order mark.
+/// Removes the line ending, and at the start of a file the byte order mark.
 fn trim(bytes: &mut Vec<u8>, first: bool) {
     for ending in [b'\n', b'\r'] {
         if bytes.last() == Some(&ending) {
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_behind_a_long_line_without_holding_it() {
+    fn reading_continues_after_a_long_line_without_holding_it() {
         let mut input = vec![b'x'; 1000];
         input.extend_from_slice(b"\nnext");
         let rows = read(&input, 64, 8);

@@ -1,9 +1,9 @@
-//! The JSONL rows, in one home: preferences in every [`Format`] ([`PreferenceReader`]), supervised rows ([`sft`]) and
-//! scoring input and output ([`ScoreRow`]). [`Lines`] cuts a file into rows and knows where each one is.
+//! All JSONL rows: preferences in every [`Format`] ([`PreferenceReader`]), supervised rows ([`sft`]) and
+//! scoring input and output ([`ScoreRow`]). [`Lines`] cuts a file into rows and knows the place of each.
 //!
-//! Every error here names the key and what was expected; the caller puts `file:line` before it. Keys that a row type
-//! does not know are ignored in training data and carried through in scoring, unless their name says that they hold an
-//! image, a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
+//! Every error here names the key and the expected value; the caller puts `file:line` before it. Keys that a row type
+//! does not know are ignored in training data and carried through in scoring, unless their name suggests an image,
+//! a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
 mod carried;
 mod fields;

@@ -1,9 +1,9 @@
-//! Preferences: what the rows of every format come to.
+//! Preferences: the common content of the rows of every format.
 
 /// One prompt, a better and a worse response. Image paths are as written in the row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// What the user asks, without the conversation template.
+    /// The user's question, without the conversation template.
     pub prompt: String,
     /// The preferred response.
     pub chosen: String,
@@ -11,27 +11,27 @@ pub struct Pair {
     pub rejected: String,
     /// The images seen with `chosen`, in order; none for a row of text alone.
     pub chosen_images: Vec<String>,
-    /// The images seen with `rejected`: the same ones, unless the row names its own.
+    /// The images seen with `rejected`: the same ones, unless the row names others.
     pub rejected_images: Vec<String>,
-    /// By how much the reward of `chosen` should be the higher one at least; 0 unless the row says otherwise.
+    /// The minimum by which the reward of `chosen` should be higher; 0 unless the row has one.
     pub margin: f64,
 }
 
 /// The rated responses to one prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidates {
-    /// What the user asks.
+    /// The user's question.
     pub prompt: String,
     /// The images, in order.
     pub images: Vec<String>,
-    /// Responses and how good each is; `None` where that is not a number.
+    /// Responses with their ratings; `None` for a rating that is not a number.
     pub rated: Vec<(String, Option<f64>)>,
 }
 
-/// Where a benchmark files a row.
+/// The category of a row in its benchmark.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
-    /// What macro accuracy averages over.
+    /// A unit of macro accuracy.
     pub area: String,
     /// A part of the area.
     pub part: Option<String>,
@@ -40,22 +40,22 @@ pub struct Group {
 /// A preference row of any format.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreferenceRow {
-    /// The one that is written out, or of rated responses all that differ, in the order of Python's
+    /// The pair of the row, or of rated responses all that differ, in the order of Python's
     /// `itertools.combinations`.
     pub pairs: Vec<Pair>,
-    /// The rated responses, where the row has ratings.
+    /// The rated responses, if the row has ratings.
     pub candidates: Option<Candidates>,
-    /// Of them dropped because neither rating is higher: equal, or one is NaN.
+    /// Pairs dropped because neither rating is higher: equal, or one is NaN.
     pub ties_dropped: usize,
-    /// Dropped because the rating of one of the two is not a number (`N/A`).
+    /// Pairs dropped because one of the ratings is not a number (`N/A`).
     pub non_numeric_dropped: usize,
-    /// Where its benchmark files it.
+    /// Its category in the benchmark.
     pub group: Option<Group>,
-    /// The question that it shares with other rows, where its benchmark counts questions.
+    /// The question that it shares with other rows, if its benchmark counts questions.
     pub question: Option<String>,
 }
 
-/// Which of two responses is the better one.
+/// The better one of two responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     First,
@@ -100,11 +100,11 @@ impl From<Candidates> for PreferenceRow {
 
 /// All pairs in the order of Python's `itertools.combinations`.
 fn combinations<T>(items: &[T]) -> impl Iterator<Item = (&T, &T)> {
-    let behind = |index: usize| items[index + 1..].iter();
+    let after = |index: usize| items[index + 1..].iter();
     items
         .iter()
         .enumerate()
-        .flat_map(move |(index, first)| behind(index).map(move |second| (first, second)))
+        .flat_map(move |(index, first)| after(index).map(move |second| (first, second)))
 }
 
 /// Compares as Python compares floats: with NaN nothing is higher.

@@ -1,7 +1,7 @@
-//! Numbers as Python's `float()` reads them: annotators' ratings are text.
+//! Numbers under the rules of Python's `float()`: annotators' ratings are text.
 
 /// The number that `text` spells under Python's rules: white space around it, a sign, exponents, `nan`, `inf` and
-/// `infinity` in any case, single underscores between digits. Of decimal digits only the ASCII ones count.
+/// `infinity` in any case, single underscores between digits. Only ASCII digits count.
 pub(super) fn python_float(text: &str) -> Option<f64> {
     let text = text.trim_matches(is_python_space);
     match text.contains('_') {

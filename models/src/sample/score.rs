@@ -9,21 +9,21 @@ use crate::{Error, Result};
 
 /// The keys that an output line adds: a row that already carries one cannot be scored.
 const ADDED: [&str; 3] = ["response", "score", "truncated"];
-/// The keys that a row is read by: the rest is carried.
+/// The keys of a row that are read: the others are carried.
 const READ: [&str; 3] = ["prompt", "img_path", "responses"];
 
-/// A row to score: `{"prompt", "img_path", "responses": […]}` and whatever else it carries.
+/// A row to score: `{"prompt", "img_path", "responses": […]}` and other keys, which are carried through.
 #[derive(Debug)]
 pub struct ScoreRow {
-    /// What the user asks, without the conversation template.
+    /// The user's question, without the conversation template.
     pub prompt: String,
-    /// The images, in order, as written.
+    /// The paths of the images, in order.
     pub images: Vec<String>,
     /// The responses to score: at least one.
     pub responses: Vec<String>,
-    /// `img_path` as written, `None` where there is none.
+    /// The raw `img_path`, if the row has one.
     img_path: Option<Box<RawValue>>,
-    /// Every other key, in the row's order, its value as written.
+    /// Every other key, in the row's order, with its raw value.
     carried: Vec<(String, Box<RawValue>)>,
 }
 
@@ -32,7 +32,7 @@ pub struct ScoreRow {
 pub struct Scored {
     /// The reward.
     pub score: f32,
-    /// Whether the maximal length cut the response.
+    /// Whether the length limit cut the response.
     pub truncated: bool,
 }
 
@@ -73,11 +73,11 @@ impl ScoreRow {
     }
 
     /// The output lines of the row, one per response, each with its newline: `{"prompt", "img_path", "response",
-    /// "score", …carried}`, and `"truncated": true` where it is. A score is the shortest decimal that reads back as
+    /// "score", …carried}`, and `"truncated": true` if it is. A score is the shortest decimal that reads back as
     /// the same `f32`.
     ///
     /// # Errors
-    /// Not one score per response, or a score that JSON cannot hold (NaN, infinite): the row is then a failed one, no
+    /// Not one score per response, or a score that JSON cannot represent (NaN, infinite): the row has then failed, and no
     /// line of it is written.
     pub fn lines(&self, scores: &[Scored]) -> Result<String> {
         if scores.len() != self.responses.len() {

@@ -8,9 +8,9 @@ use crate::{Error, Result};
 /// A row of next-token training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sft {
-    /// What the user asks, without the conversation template.
+    /// The user's question, without the conversation template.
     pub prompt: String,
-    /// What the model learns to say.
+    /// The answer that the model learns.
     pub response: String,
     /// The images, in order.
     pub images: Vec<String>,

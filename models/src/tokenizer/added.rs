@@ -1,4 +1,4 @@
-//! The tokens that stay whole wherever a text has them.
+//! Added tokens, which stay whole wherever a text has them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::settings::{AddedToken, Settings};
 use super::words::Words;
 use crate::{Error, Result};
 
-/// One of them.
+/// An added token.
 #[derive(Debug)]
 pub(super) struct Added {
     pub(super) id: u32,
@@ -20,18 +20,18 @@ pub(super) struct Added {
     pub(super) has_role: bool,
 }
 
-/// All of them.
+/// All added tokens.
 pub(super) struct AddedTokens {
     tokens: Vec<Added>,
     by_content: HashMap<String, usize>,
     finder: AhoCorasick,
-    /// How many of [`VISION_TOKENS`] neither the vocabulary nor the settings know.
+    /// The number of [`VISION_TOKENS`] that neither the vocabulary nor the settings have.
     pub(super) new: usize,
 }
 
 impl AddedTokens {
-    /// Those of the settings, then what has a role, then the image tokens. One that is not in the vocabulary gets the
-    /// id behind all names that there are.
+    /// The tokens of the settings, then those with a role, then the image tokens. A token that is not in the vocabulary
+    /// gets the id after all known names.
     pub(super) fn new(
         words: &dyn Words,
         settings: &Settings,
@@ -56,7 +56,7 @@ impl AddedTokens {
         self.by_content.get(content).map(|&at| &self.tokens[at])
     }
 
-    /// Where they lie in `text`: from left to right, the longest first.
+    /// Their places in `text`: from left to right, the longest first.
     pub(super) fn find<'a>(
         &'a self,
         text: &'a str,
@@ -76,12 +76,12 @@ impl AddedTokens {
     }
 }
 
-/// The tokens while they are gathered.
+/// The tokens while they are collected.
 struct Table<'a> {
     words: &'a dyn Words,
     by_id: BTreeMap<u32, AddedToken>,
     ids: HashMap<String, u32>,
-    /// How many names there are, the vocabulary's included.
+    /// The number of names, the vocabulary's included.
     names: usize,
 }
 

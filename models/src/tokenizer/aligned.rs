@@ -1,4 +1,4 @@
-//! A text made from another one, and which byte of that other one each of its bytes comes from.
+//! A text derived from another one, with the original byte of each of its bytes.
 
 use tokenizers::{NormalizedString, normalizer};
 
@@ -31,7 +31,7 @@ impl Aligned {
         self.origin.resize(self.text.len(), origin);
     }
 
-    /// Appends `text`, which comes as it is from byte `origin` on.
+    /// Appends `text`, an unchanged copy of the original from byte `origin` on.
     pub(super) fn push_str(&mut self, text: &str, origin: usize) {
         self.text.push_str(text);
         self.origin.extend(origin..origin + text.len());
@@ -51,7 +51,7 @@ impl Aligned {
         }
     }
 
-    /// Takes white space off the end.
+    /// Removes `c` from the end.
     pub(super) fn trim_end_matches(&mut self, c: char) {
         let length = self.text.trim_end_matches(c).len();
         self.text.truncate(length);

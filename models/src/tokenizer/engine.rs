@@ -1,8 +1,8 @@
-//! The interface of a tokenizer, and the values that go through it.
+//! The interface of a tokenizer, and its values.
 
 use crate::{Error, Result};
 
-/// What the published code adds to a language model's vocabulary, in its order.
+/// The tokens that the published code adds to a language model's vocabulary, in its order.
 pub const VISION_TOKENS: [&str; 9] = [
     "<img>",
     "</img>",
@@ -15,7 +15,7 @@ pub const VISION_TOKENS: [&str; 9] = [
     "</box>",
 ];
 
-/// How special tokens that are written out in a text are read.
+/// The reading of special tokens that are spelled in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {
     /// They become the special tokens, as in the published code.
@@ -24,12 +24,12 @@ pub enum Specials {
     AsText,
 }
 
-/// A part of a text whose special tokens are known beforehand.
+/// A part of a text with known special tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Piece<'a> {
     /// Exactly one added token of the vocabulary.
     Token(&'a str),
-    /// Text; whatever it looks like.
+    /// Text, even if it spells a token.
     Text(&'a str),
 }
 
@@ -41,7 +41,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Token ids, and for each the byte of the text that it starts at (0 for one that stands for no text).
+/// Token ids, each with its first byte in the text (0 for a token without text).
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Tokens {
     pub(crate) ids: Vec<u32>,
@@ -67,7 +67,7 @@ pub(super) trait Engine: Send + Sync {
     fn adds(&self, token: &str) -> bool;
     /// One more than the largest id.
     fn vocabulary(&self) -> usize;
-    /// How many of [`VISION_TOKENS`] no file knows.
+    /// The number of [`VISION_TOKENS`] that no file has.
     fn new_tokens(&self) -> usize;
 }
 

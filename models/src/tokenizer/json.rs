@@ -1,4 +1,4 @@
-//! A `tokenizer.json`, by the tokenizers crate: what the Python classes whose name ends in Fast read.
+//! A `tokenizer.json`, by the tokenizers crate: the file of Python classes whose name ends in Fast.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,7 +28,7 @@ impl Json {
     }
 
     fn new(mut inner: Tokenizer) -> Self {
-        // Cutting and padding are the prompt's and the batch's affair.
+        // The prompt cuts and the forest pads.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
         let new = add_vision_tokens(&mut inner);
@@ -55,7 +55,7 @@ impl Json {
         self.inner.post_process(encoding, None, true)
     }
 
-    /// Where the tokens among `pieces` lie in `text`, in order.
+    /// The places in `text` of the tokens among `pieces`, in order.
     fn cuts(&self, text: &str, pieces: &[Piece]) -> Result<Vec<Cut>> {
         let mut cuts: Vec<Cut> = Vec::new();
         let mut start = 0;
@@ -114,7 +114,7 @@ impl Engine for Json {
     }
 }
 
-/// A token that lies at a known place of a text.
+/// A token at a known place of a text.
 struct Cut {
     range: Range<usize>,
     id: u32,
@@ -155,7 +155,7 @@ fn added_tokens(inner: &Tokenizer) -> HashMap<String, AddedToken> {
     tokens.map(|token| (token.content.clone(), token)).collect()
 }
 
-/// Adds those of [`VISION_TOKENS`] that are not added tokens yet. Returns how many were not even in the vocabulary.
+/// Adds those of [`VISION_TOKENS`] that are not added tokens yet. Returns the number of those that were not even in the vocabulary.
 fn add_vision_tokens(inner: &mut Tokenizer) -> usize {
     let added = added_tokens(inner);
     let missing = VISION_TOKENS
@@ -179,8 +179,8 @@ fn parse(bytes: &[u8]) -> Result<Tokenizer> {
     Ok(inner)
 }
 
-/// What a tokenizer.json says about its added tokens. An id that does not follow from the vocabulary is only logged
-/// by the tokenizers crate, and every id after it would pick the wrong embedding.
+/// The added tokens that a tokenizer.json declares. The tokenizers crate only logs an id that does not follow from the
+/// vocabulary, and every later id would pick the wrong embedding.
 #[derive(Deserialize)]
 struct Declared {
     #[serde(default)]

@@ -1,9 +1,9 @@
 //! Text to token ids, exactly as the published models' own tokenizers do it.
 //!
 //! The published code asks for the *slow* Python tokenizers (`use_fast=False`), so their files come first: a
-//! `tokenizer.json` beside them may say something else (Phi3's does: it drops the blank between `<s>` and `<|system|>`)
-//! and is then not read. Which file counts is the affair of `source`, what is made of it that of `slow` (a
-//! SentencePiece model, or a byte-level vocabulary with its merges) and `json` (a `tokenizer.json`).
+//! `tokenizer.json` next to them may differ (Phi3's drops the blank between `<s>` and `<|system|>`) and is then ignored.
+//! `source` chooses the files; `slow` (a SentencePiece model, or a byte-level vocabulary with its merges) and `json` (a
+//! `tokenizer.json`) read them.
 
 mod added;
 mod aligned;
@@ -35,10 +35,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer in `folder`. Those of [`VISION_TOKENS`] that it lacks are added behind its vocabulary.
+    /// Reads the tokenizer in `folder`. Missing [`VISION_TOKENS`] are added after its vocabulary.
     ///
     /// # Errors
-    /// No known tokenizer files there, or ones that are malformed or ask for what is not supported.
+    /// No known tokenizer files there, or ones that are malformed or need an unsupported feature.
     pub fn open(folder: &Path) -> Result<Self> {
         Ok(Self {
             engine: source::read(folder)?,
@@ -46,7 +46,7 @@ impl Tokenizer {
         })
     }
 
-    /// The ids of `text`, with whatever the tokenizer puts around every text (InternLM2, Phi3: a leading `<s>`).
+    /// The ids of `text`, with the tokens that the tokenizer adds to every text (InternLM2, Phi3: a leading `<s>`).
     ///
     /// # Errors
     /// The tokenizer has no id for some part of the text (one without unknown token and byte fallback).
@@ -63,8 +63,8 @@ impl Tokenizer {
         self.engine.encode_parsed(text)
     }
 
-    /// The concatenated `pieces`, in which nothing but the tokens among them is special. Where a text has no special
-    /// tokens of its own, this gives what [`Self::encode_parsed`] does.
+    /// The concatenated `pieces`, in which nothing but the tokens among them is special. If the texts spell no
+    /// special tokens, the result is that of [`Self::encode_parsed`].
     pub(crate) fn encode_pieces(&self, pieces: &[Piece]) -> Result<Tokens> {
         self.engine.encode_pieces(pieces)
     }
@@ -84,13 +84,13 @@ impl Tokenizer {
         self.engine.vocabulary()
     }
 
-    /// How many of [`VISION_TOKENS`] no file of the folder knows, so that they were added here, with the last ids. The
+    /// The number of [`VISION_TOKENS`] that no file of the folder has: they were added here, with the last ids. The
     /// published code then resizes the embedding table to [`Self::vocabulary`] rows.
     pub fn new_tokens(&self) -> usize {
         self.engine.new_tokens()
     }
 
-    /// What to copy so that this tokenizer can be opened elsewhere, by this program and by others.
+    /// The files to copy so that this tokenizer can be opened elsewhere, by this program and by others.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }

@@ -1,5 +1,5 @@
-//! What stands beside a tokenizer's vocabulary: tokenizer_config.json, or, where that does not list the added tokens,
-//! the older special_tokens_map.json and added_tokens.json. Read as transformers 4 reads them for its slow tokenizers.
+//! A tokenizer's settings: tokenizer_config.json, or, if that does not list the added tokens, the older
+//! special_tokens_map.json and added_tokens.json, by the rules of transformers 4 for its slow tokenizers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(super) struct AddedToken {
     /// It swallows the white space before it.
     #[serde(default)]
     pub(super) lstrip: bool,
-    /// It swallows the white space behind it.
+    /// It swallows the white space after it.
     #[serde(default)]
     pub(super) rstrip: bool,
     #[serde(default)]
@@ -75,7 +75,7 @@ struct Config {
     sp_model_kwargs: Option<Map<String, Value>>,
 }
 
-/// A tokenizer.json, as far as its added tokens are concerned.
+/// The added tokens of a tokenizer.json.
 #[derive(Deserialize)]
 struct Json {
     #[serde(default)]
@@ -93,7 +93,7 @@ struct JsonToken {
 pub(super) struct Settings {
     file: PathBuf,
     config: Config,
-    /// What has a role, by its key.
+    /// The tokens with a role, by its key.
     roles: Map<String, Value>,
     added: BTreeMap<u32, AddedToken>,
 }
@@ -128,13 +128,13 @@ impl Settings {
         &self.added
     }
 
-    /// Whether every text between added tokens is a SentencePiece input of its own (Llama's rule before `legacy` became
+    /// Whether every text between added tokens is a separate SentencePiece input (Llama's rule before `legacy` became
     /// a setting, and InternLM2's).
     pub(super) fn is_legacy(&self) -> bool {
         self.class() == Some("InternLM2Tokenizer") || self.config.legacy.unwrap_or(true)
     }
 
-    /// Whether a text begins with a blank that it does not have.
+    /// Whether a blank is put before a text.
     pub(super) fn adds_prefix_space(&self) -> bool {
         self.config.add_prefix_space.unwrap_or(true)
     }
@@ -174,7 +174,7 @@ impl Settings {
         parsed.map_err(|e| self.place(e.at(key)))
     }
 
-    /// What would change the ids and no published model asks for.
+    /// Refuses settings that would change the ids and that no published model has.
     pub(super) fn refuse_unsupported(&self) -> Result<()> {
         if self.config.split_special_tokens == Some(true) {
             return Err(self.unsupported("split_special_tokens: expected false, got true"));
@@ -208,7 +208,7 @@ impl Settings {
     }
 }
 
-/// special_tokens_map.json, which has the last word on roles; its additional tokens come behind those of `config`.
+/// special_tokens_map.json, which overrides roles; its additional tokens come after those of `config`.
 fn older_roles(folder: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>> {
     let file = folder.join("special_tokens_map.json");
     let mut roles: Map<String, Value> = read_json(&file)?.unwrap_or_default();
@@ -220,7 +220,7 @@ fn older_roles(folder: &Path, config: &Map<String, Value>) -> Result<Map<String,
     Ok(roles)
 }
 
-/// added_tokens.json, then what a tokenizer.json says of the same ids.
+/// added_tokens.json, overridden by a tokenizer.json for the same ids.
 fn older_added(folder: &Path) -> Result<BTreeMap<u32, AddedToken>> {
     let ids: Option<HashMap<String, u32>> = read_json(&folder.join("added_tokens.json"))?;
     let ids = ids.unwrap_or_default().into_iter();

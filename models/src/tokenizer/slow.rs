@@ -1,5 +1,5 @@
 //! The slow Python tokenizers of transformers 4, which the published code uses. A text is prepared as a whole, cut at its
-//! added tokens, and what lies between them is cut into words of the vocabulary.
+//! added tokens, and the text between them is cut into words of the vocabulary.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::words::{BLANK, Words, is_python_space};
 use crate::Result;
 
-/// What happens to a text as a whole.
+/// The preparation of a text as a whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Preparation {
     None,
@@ -22,7 +22,7 @@ enum Preparation {
     },
 }
 
-/// How one family's tokenizer differs from another's.
+/// The rules of one family's tokenizer.
 pub(super) struct Rules {
     preparation: Preparation,
     adds_bos: bool,
@@ -52,7 +52,7 @@ impl Rules {
         ],
     };
 
-    /// Llama with `legacy: false`: not each text between added tokens gets a blank put before it, but the whole.
+    /// Llama with `legacy: false`: a blank is put before the whole text, not before each text between added tokens.
     pub(super) fn llama_not_legacy(prefix: bool) -> Self {
         Self {
             preparation: Preparation::Blanks { prefix },
@@ -90,7 +90,7 @@ impl Slow {
         })
     }
 
-    /// Begins a text that comes from one of so many bytes.
+    /// Begins the preparation of a text of `bytes` bytes.
     fn begin(&self, bytes: usize) -> Aligned {
         let mut text = Aligned::with_capacity(bytes + BLANK.len_utf8());
         if bytes > 0 && self.preparation == (Preparation::Blanks { prefix: true }) {
@@ -137,7 +137,7 @@ impl Slow {
         Ok(tokens)
     }
 
-    /// The blank that was put before the text disappears again before a token with a role.
+    /// Whether the text so far is only the added blank, which disappears before a token with a role.
     fn is_blank_before_role(&self, found: &[(u32, usize)], after: Option<&Cut>) -> bool {
         matches!(self.preparation, Preparation::Blanks { .. })
             && after.is_some_and(|cut| cut.added.has_role)

@@ -1,4 +1,4 @@
-//! Which files of a folder its tokenizer is made from.
+//! The choice of a folder's tokenizer files.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ const TOKENIZER_MODEL: &str = "tokenizer.model";
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 
-/// Every file that a tokenizer may consist of. They travel together: with the same files another folder gives the same
-/// ids. The last two are the Python code that InternLM2's tokenizer_config.json refers to.
+/// Every file that a tokenizer may consist of. They are copied together: another folder with the same files gives the
+/// same ids. The last two are the Python code that InternLM2's tokenizer_config.json refers to.
 const FILES: [&str; 9] = [
     TOKENIZER_MODEL,
     VOCAB,
@@ -35,7 +35,7 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().filter(|file| file.is_file()).collect()
 }
 
-/// What a tokenizer can be made from.
+/// The source of a tokenizer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     SentencePiece,
@@ -68,7 +68,7 @@ impl Source {
         }
     }
 
-    /// Those of its files that `folder` has, and those that it lacks.
+    /// Its files that `folder` has, and those that it lacks.
     fn sort(self, folder: &Path) -> (Vec<&'static str>, Vec<&'static str>) {
         let files = self.files().iter().copied();
         files.partition(|name| folder.join(name).is_file())
@@ -82,15 +82,15 @@ impl Source {
         match self.sort(folder) {
             (has, lacks) if has.is_empty() || lacks.is_empty() => Ok(lacks.is_empty()),
             (has, lacks) => {
-                let problem = format!("{} is missing beside {}", lacks[0], has[0]);
+                let problem = format!("{} is missing next to {}", lacks[0], has[0]);
                 Err(Error::invalid(problem).at(folder.display()))
             }
         }
     }
 }
 
-/// The tokenizer that the class in tokenizer_config.json makes of the folder's files; without a class, of the best files
-/// that there are. Qwen2's three files give the same ids, so any will do; SentencePiece's model is not replaced by a
+/// The tokenizer of the class in tokenizer_config.json; without a class, of the best files in the folder. Qwen2's three
+/// files give the same ids, so that any will do; SentencePiece's model is not replaced by a
 /// tokenizer.json, whose ids may differ.
 pub(super) fn read(folder: &Path) -> Result<Box<dyn Engine>> {
     let settings = Settings::read(folder)?;
@@ -124,8 +124,8 @@ fn choose(folder: &Path, settings: &Settings) -> Result<Source> {
 
 fn no_model(folder: &Path, class: &str) -> Error {
     Error::invalid(format!(
-        "{class} reads {TOKENIZER_MODEL}, which is missing; {TOKENIZER_JSON} may give other ids (to use it all the \
-         same, name the class that ends in Fast in tokenizer_config.json)"
+        "{class} reads {TOKENIZER_MODEL}, which is missing; {TOKENIZER_JSON} may give other ids (to use it \
+         anyway, name the class that ends in Fast in tokenizer_config.json)"
     ))
     .at(folder.display())
 }
@@ -156,7 +156,7 @@ fn vocab_merges_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn Eng
     )?))
 }
 
-/// What was looked for, and which of it is there.
+/// The error that lists the expected and the present files.
 fn missing(folder: &Path) -> Error {
     let sources = Source::ALL.map(|source| source.files().join(" with "));
     let present = files(folder);

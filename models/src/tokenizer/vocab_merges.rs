@@ -15,7 +15,7 @@ use super::files::read_file;
 use super::words::Words;
 use crate::{Error, Result};
 
-/// How Qwen2 cuts text into the words within which it merges: a regular expression.
+/// The regular expression by which Qwen2 cuts text into words, within which it merges.
 pub const QWEN2_WORDS: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -31,7 +31,7 @@ pub(super) struct ByteLevel {
 }
 
 impl ByteLevel {
-    /// `merges` are of words of `vocabulary`, and so is what they make.
+    /// `merges` join words of `vocabulary` to words of it.
     pub(super) fn new(vocabulary: Vocabulary, merges: Merges) -> Result<Self> {
         let pattern = SplitPattern::Regex(QWEN2_WORDS.to_owned());
         let words = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
@@ -100,7 +100,7 @@ fn check_vocabulary(vocabulary: &Vocabulary) -> Result<()> {
     }
 }
 
-/// merges.txt: a head line `#version…`, then two words of `vocabulary` on each line, the most important ones first.
+/// merges.txt: a head line `#version…`, then two words of `vocabulary` on each line, in order of priority.
 pub(super) fn read_merges(file: &Path, vocabulary: &Vocabulary) -> Result<Merges> {
     let text = String::from_utf8(read_file(file)?);
     let text = text.map_err(|e| Error::invalid(e).at(file.display()))?;

@@ -10,10 +10,10 @@ pub(super) const BLANK: char = '\u{2581}';
 
 /// A vocabulary, and how text without added tokens is cut into its words.
 pub(super) trait Words: Send + Sync {
-    /// Appends the ids of `text`, each with the byte that it starts at. As text, special tokens that the vocabulary
-    /// itself would find (SentencePiece's user-defined pieces) are not found.
+    /// Appends the ids of `text`, each with the byte that it starts at. With [`Specials::AsText`], special tokens
+    /// of the vocabulary itself (SentencePiece's user-defined pieces) are not found.
     fn encode(&self, text: &str, specials: Specials, into: &mut Vec<(u32, usize)>) -> Result<()>;
-    /// Says which ids are special tokens'.
+    /// Declares the ids of special tokens.
     fn set_special(&mut self, _ids: HashSet<u32>) -> Result<()> {
         Ok(())
     }
@@ -22,7 +22,7 @@ pub(super) trait Words: Send + Sync {
     fn len(&self) -> usize;
 }
 
-/// What Python's `str.strip` removes: Unicode white space and the four information separators.
+/// Whether Python's `str.strip` removes `c`: Unicode white space and the four information separators.
 pub(crate) fn is_python_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }

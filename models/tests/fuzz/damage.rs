@@ -1,4 +1,4 @@
-//! What happens to files.
+//! Damage to files.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -25,7 +25,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Runs `check` on so many cases, or on as many as the environment asks for.
+/// Runs `check` on this number of cases, or on the number in the environment.
 fn fuzz<S: Strategy>(
     cases: u32,
     strategy: S,

@@ -30,7 +30,7 @@ fn damaged_rows_are_read_or_refused() {
                 score: 0.5,
                 truncated: false,
             };
-            // What was read can be written: a line of JSON for each response.
+            // A row that was read can be written: a line of JSON for each response.
             let lines = row.lines(&vec![score; row.responses.len()]);
             let Some(lines) = check_message(lines)? else {
                 continue;

@@ -1,7 +1,8 @@
-//! What a conversation is made of: images, messages, the response's place, cuts.
+//! The parts of a conversation: images, messages, the response's place, cuts.
 
 use seeward_models::prompt::{Conversation, PromptSettings, Prompter, Template};
 use seeward_models::tokenizer::{Specials, Tokenizer};
+use seeward_models::{Error, Text};
 use serde_json::json;
 
 use crate::{CONTEXT, GOLDEN, error, hermes, qwen2, tokenizer_json};
@@ -16,7 +17,7 @@ const RESPONSES: [&str; 5] = [
     "two\nlines\n",
 ];
 
-/// What follows `response_start` is the response and its separator, token for token.
+/// After `response_start` come the response and its separator, token for token.
 #[test]
 fn the_response_begins_where_it_says() {
     for literal in [false, true] {
@@ -34,7 +35,7 @@ fn the_response_begins_where_it_says() {
     }
 }
 
-/// With SentencePiece too: what comes before is what an empty response has, but for its last blank or newline, which may
+/// With SentencePiece too: the tokens before it are those of an empty response, except its last blank or newline, which may
 /// share a token with the response.
 #[test]
 fn the_response_begins_where_it_says_with_every_tokenizer() {
@@ -203,7 +204,7 @@ fn templates_print_messages_as_published() {
     );
 }
 
-/// The one template that breaks the line behind every message.
+/// The one template that breaks the line after every message.
 #[test]
 fn internvl_2_5_breaks_lines() {
     let settings = PromptSettings {
@@ -276,7 +277,7 @@ fn a_prompter_needs_sizes_and_the_tokens_of_its_template() {
     assert_eq!(none, "max_length: expected at least 1, got 0");
 }
 
-/// What a text-only branch without a vision encoder reads, whether its prompt names images or not.
+/// The text that a text-only branch without a vision encoder reads, with or without images in its prompt.
 #[test]
 fn a_model_without_vision_reads_prompts_without_image_tags() {
     let settings = PromptSettings {
@@ -324,4 +325,27 @@ fn stripping_tokens_swallow_white_space_in_both_ways() {
     expected.remove(newline_after_image);
     assert_eq!(ids(false).ids, expected);
     assert_eq!(ids(true), ids(false));
+}
+
+#[test]
+fn callers_can_match_the_problem_of_a_conversation() {
+    let prompter = hermes(false);
+    let problem = |prompt: &str, response: &str, tiles: &[usize]| {
+        let result = prompter.conversation(prompt, response, tiles);
+        result.unwrap_err()
+    };
+    assert!(matches!(
+        problem("x", "y", &[1025]),
+        Error::ImageTokensCut {
+            needed: 4100,
+            max_length: 4096
+        }
+    ));
+    assert!(matches!(
+        problem("<image> x", "y", &[1, 1]),
+        Error::ImageTags { tags: 1, images: 2 }
+    ));
+    let in_response = problem("x", CONTEXT, &[1]);
+    let text = Text::Response;
+    assert!(matches!(in_response, Error::ContextToken { text: found } if found == text));
 }

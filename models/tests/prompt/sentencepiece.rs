@@ -1,4 +1,4 @@
-//! SentencePiece models made here: what the golden ones do not have. Expected ids are those of the SentencePiece library.
+//! SentencePiece models built here for cases that the golden ones lack. Expected ids are those of the SentencePiece library.
 
 use std::fs;
 
@@ -93,7 +93,7 @@ fn ids(spec: Spec, text: &str) -> Vec<u32> {
     tokenizer.encode(text, Specials::AsText).unwrap()
 }
 
-/// Of equal scores the leftmost merge comes first, whatever the pieces; what is unused is taken apart again; what the
+/// Of equal scores the leftmost merge comes first, whatever the pieces; unused pieces are split again; what the
 /// user defined takes part in no merge; unknown characters in a row are one token.
 #[test]
 fn pieces_are_merged_by_score_then_from_the_left() {
@@ -153,7 +153,7 @@ fn refused(bytes: &[u8]) -> String {
     rest.unwrap_or_else(|| panic!("{problem}")).to_owned()
 }
 
-/// Wherever a model file is cut, that is found out: as a truncation, or, between two fields, by what is then missing.
+/// Wherever a model file is cut, it is detected: as a truncation, or, between two fields, by the missing content.
 #[test]
 fn a_truncated_model_is_refused() {
     let whole = model(
@@ -234,7 +234,7 @@ fn is_vision(token: &Value) -> bool {
     seeward_models::tokenizer::VISION_TOKENS.contains(&content)
 }
 
-/// A language model's own tokenizer gets the image tokens in their order, behind all others.
+/// A language model's own tokenizer gets the image tokens in their order, after all others.
 #[test]
 fn image_tokens_are_added_where_they_are_missing() {
     let plain = changed("internlm2", |settings| {

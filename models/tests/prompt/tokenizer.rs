@@ -87,7 +87,7 @@ fn files_that_are_missing_are_not_replaced_by_others() {
     let folder = tokenizer_json(|_| ());
     fs::write(folder.path().join("merges.txt"), "").unwrap();
     let problem = error(Tokenizer::open(folder.path()));
-    let expected = "vocab.json is missing beside merges.txt";
+    let expected = "vocab.json is missing next to merges.txt";
     assert!(problem.ends_with(expected), "{problem}");
 }
 

@@ -1,4 +1,4 @@
-//! vocab.json with merges.txt: what is malformed.
+//! Malformed vocab.json and merges.txt.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,6 +66,6 @@ fn a_vocabulary_alone_is_not_enough() {
     let vocabulary = fs::read(qwen2_folder().join("vocab.json")).unwrap();
     let folder = folder_with(&[("vocab.json", &vocabulary)]);
     let problem = error(Tokenizer::open(folder.path()));
-    let expected = "merges.txt is missing beside vocab.json";
+    let expected = "merges.txt is missing next to vocab.json";
     assert!(problem.ends_with(expected), "{problem}");
 }

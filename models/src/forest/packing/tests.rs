@@ -41,7 +41,7 @@ fn conversation(ids: Vec<u32>) -> Conversation {
     }
 }
 
-/// Conversations that share so many tokens; `seed` tells one prompt from another.
+/// Conversations that share `prefix` tokens; `seed` distinguishes prompts.
 fn answers(seed: u32, prefix: usize, own: &[usize]) -> Vec<Conversation> {
     let answer = |(number, &own): (usize, &usize)| {
         let shared = (0..prefix as u32).map(|token| 1000 * seed + token);
@@ -75,7 +75,7 @@ fn seconds(runs: &[Batch], cost: &Cost) -> f64 {
 }
 
 #[test]
-fn small_documents_share_a_row_and_long_ones_get_their_own() {
+fn small_documents_share_a_row_and_long_ones_get_separate_rows() {
     let small: Vec<_> = (0..8).map(|seed| answers(seed, 20, &[5, 9])).collect();
     assert_eq!(shapes(&cut(&small, &packing(4096))).len(), 1);
     let [long, short] = [answers(1, 1800, &[40]), answers(2, 30, &[10])];
@@ -199,7 +199,7 @@ fn check(trees: &[Vec<Conversation>], packing: &Packing) -> Check {
     Ok(())
 }
 
-/// A piece is placed without looking at the next, which may then find no room beside it: that costs so much at most.
+/// A piece is placed without regard to the next, which may then find no room next to it: the maximal cost of that.
 const SHORT_SIGHT: f64 = 1.02;
 
 /// No cheaper are a run for every document, and a run for every conversation.

@@ -7,7 +7,7 @@ use super::super::fields::typed;
 use super::images::TAG;
 use crate::{Error, Result};
 
-/// A message with `<image>` where its images are.
+/// A message with `<image>` at the places of its images.
 #[derive(Debug, PartialEq)]
 struct Message {
     role: String,
@@ -27,7 +27,7 @@ struct Part {
     text: Option<String>,
 }
 
-/// What a list of messages says.
+/// The content of a list of messages.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Chat {
     /// The user's message.

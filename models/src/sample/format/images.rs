@@ -1,4 +1,4 @@
-//! Where other people's rows say which images they mean, and where in the prompt.
+//! The images of rows in common formats, and their places in the prompt.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -36,7 +36,7 @@ static FORMATS: [FormatSpec; 9] = [
     multimodal_rewardbench::FORMAT,
 ];
 
-/// The keys of pairs that are written out, which several formats have.
+/// The keys of explicit pairs, which several formats have.
 const SIDES: [&str; 2] = ["chosen", "rejected"];
 
 /// A way to write down preferences, by its name.
@@ -86,7 +86,7 @@ impl Format {
     }
 }
 
-/// The keys of the row that tell a format, those of a single format first.
+/// The keys of the row that identify a format, those of a single format first.
 fn marks(fields: &Fields) -> impl Iterator<Item = (&'static str, Format)> {
     let own = FORMATS.iter().flat_map(|format| {
         let keys = format.own_keys().iter();
@@ -155,12 +155,12 @@ impl FromStr for Format {
 pub struct PreferenceReader {
     format: Option<Format>,
     carried: CarriedKeys,
-    /// Whether every row must be recognised as of this format; if not, somebody named it.
+    /// Whether every row must be recognised as of this format; if not, the user named it.
     recognised: bool,
 }
 
 impl PreferenceReader {
-    /// A reader of rows that somebody says to be of this format, whatever other keys they have.
+    /// A reader of rows of this format, whatever other keys they have.
     pub fn named(format: Format, carried: CarriedKeys) -> Self {
         Self {
             format: Some(format),
@@ -172,7 +172,7 @@ impl PreferenceReader {
     /// A reader of the format of the first row in `path` that has one.
     ///
     /// # Errors
-    /// The file cannot be read. What is wrong with its rows, [`Self::read`] tells.
+    /// The file cannot be read. [`Self::read`] reports problems of its rows.
     pub fn recognise(path: &Path, carried: CarriedKeys) -> Result<Self> {
         let mut format = None;
         for item in Lines::open(path)? {
@@ -190,7 +190,7 @@ impl PreferenceReader {
         })
     }
 
-    /// The format; `None` of a file none of whose rows has one.
+    /// The format; `None` for a file none of whose rows has one.
     pub fn format(&self) -> Option<Format> {
         self.format
     }

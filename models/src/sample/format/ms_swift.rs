@@ -1,5 +1,5 @@
 //! ms-swift's `{"messages", "rejected_response", "images"}`: the last message is the chosen answer. With
-//! `rejected_images` the rejected answer has images of its own.
+//! `rejected_images` the rejected answer has separate images.
 
 use super::super::fields::{Fields, missing};
 use super::super::{Pair, PreferenceRow};

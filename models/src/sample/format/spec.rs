@@ -31,7 +31,7 @@ pub(super) enum Marks {
 }
 
 impl FormatSpec {
-    /// The keys of its own, of those that tell formats.
+    /// The keys that identify this format alone.
     pub(super) fn own_keys(&self) -> &'static [&'static str] {
         match self.marks {
             Marks::Keys(keys) => keys,

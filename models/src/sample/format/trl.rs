@@ -1,8 +1,8 @@
 //! TRL's preference rows: `prompt`, `chosen` and `rejected` as strings or lists of messages, `images` or `image`, and
 //! maybe a `margin`.
 //!
-//! The sides may hold the prompt's messages too, with or without a `prompt` of its own. Strings need one: where two
-//! strings begin alike need not be where the answer begins.
+//! The sides may hold the prompt's messages too, with or without a separate `prompt`. Strings need one: the
+//! common beginning of two strings need not end where the answers begin.
 
 use super::super::fields::Fields;
 use super::super::{Pair, PreferenceRow};

@@ -1,7 +1,7 @@
 //! VL-RewardBench (arXiv 2411.17451): `{"id", "query", "response": [a, b], "human_ranking", "image_path" or "image"}`.
 //!
 //! `human_ranking` holds the rank of each response, 0 for the better one. The official script takes the part of a row
-//! from the folder of its `image_path`; rows without one (the hub's) are told by the start of `id`. Its accuracies are
+//! from the folder of its `image_path`; rows without one (the hub's) are identified by the start of `id`. Its accuracies are
 //! over all pairs (overall) and the mean over the three areas (macro).
 
 use super::super::fields::{Fields, missing, typed};

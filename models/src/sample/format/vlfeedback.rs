@@ -56,7 +56,7 @@ fn completions(value: &RawValue) -> Result<Vec<Rated>> {
     completions.into_iter().enumerate().map(rated).collect()
 }
 
-/// Both shapes have keys of their own, so serde's message ("missing field `response`") says more than a type's name.
+/// Each shape has separate keys, so that serde's message ("missing field `response`") says more than a type's name.
 fn typed_by_serde<T: serde::de::DeserializeOwned>(value: &RawValue) -> Result<T> {
     if !value.get().starts_with(['[', '{']) {
         return typed(value, "an object or a list of objects");
@@ -102,7 +102,7 @@ fn number(rating: &Value) -> Option<f64> {
     }
 }
 
-/// The mean, summed from left to right; without ratings there is none.
+/// The mean, summed from left to right; `None` without ratings.
 fn mean(ratings: &[Option<f64>]) -> Option<f64> {
     let ratings: Vec<f64> = ratings.iter().copied().collect::<Option<_>>()?;
     let sum: f64 = ratings.iter().sum();

@@ -1,6 +1,6 @@
 //! SentencePiece's merging: of all neighbours whose concatenation is a piece, those of the best score first, of equal
-//! ones the leftmost. (Merge lists, as byte-level BPE has them, rank pairs instead: two ways to make the same piece have
-//! different ranks there. So the tokenizers crate's BPE cannot stand in.)
+//! ones the leftmost. (Merge lists, as byte-level BPE has them, rank pairs instead: two ways to form the same piece have
+//! different ranks there, so that the tokenizers crate's BPE cannot be used.)
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,12 +21,12 @@ struct Symbol {
     frozen: bool,
 }
 
-/// Two neighbours that make a piece.
+/// Two neighbours that form a piece.
 struct Merge {
     score: f32,
     left: usize,
     right: usize,
-    /// In bytes, so that a merge whose symbols have grown since can be told.
+    /// In bytes, to detect that its symbols have grown since.
     length: usize,
 }
 
@@ -51,7 +51,7 @@ impl PartialEq for Merge {
 
 impl Eq for Merge {}
 
-/// The pieces of `text`, which is normalised, as ranges; what no piece has is a range of one character. Takes time
+/// The pieces of `text`, which is normalised, as ranges; a character that no piece has is a separate range. Takes time
 /// proportional to n log n.
 pub(super) fn merge(model: &Model, reading: &Reading, text: &str) -> Vec<Range<usize>> {
     let mut merging = Merging {
@@ -101,7 +101,7 @@ struct Merging<'a> {
     text: &'a str,
     symbols: Vec<Symbol>,
     agenda: BinaryHeap<Merge>,
-    /// How pieces that may not appear in the result were made: the length of the left half.
+    /// For pieces that may not appear in the result, the length of the left half.
     halves: HashMap<u32, usize>,
 }
 
@@ -172,7 +172,7 @@ impl Merging<'_> {
         pieces
     }
 
-    /// A piece that may not appear is taken apart again.
+    /// Splits pieces that may not appear in the result.
     fn unmerge(&self, range: Range<usize>, pieces: &mut Vec<Range<usize>>) {
         let id = self.mergeable(range.clone());
         let unused = id.filter(|&id| self.model.piece(id).kind == Kind::Unused);

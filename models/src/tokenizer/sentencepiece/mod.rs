@@ -37,11 +37,11 @@ fn encode(model: &Model, text: &str, specials: Specials, into: &mut Vec<(u32, us
     }
 }
 
-/// A model as Python's tokenizers use it.
+/// A model under the rules of Python's tokenizers.
 pub(super) struct SentencePiece {
     model: Model,
-    /// How many pieces the unknown token's name has, where a text that begins with a blank is read behind that name
-    /// (Llama with `legacy: false`): the model would else take its leading blanks for superfluous.
+    /// The unknown token's name and its number of pieces. With `legacy: false` (Llama), a text that begins with a blank is
+    /// encoded after that name: the model would otherwise drop its leading blanks.
     guard: Option<(String, usize)>,
 }
 

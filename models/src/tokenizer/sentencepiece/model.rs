@@ -14,14 +14,14 @@ use crate::{Error, Result};
 
 const BPE: u64 = 2;
 
-/// Which pieces text may be made of.
+/// The pieces that text may consist of.
 pub(super) struct Reading {
     user_defined: AhoCorasick,
     hidden: HashSet<u32>,
 }
 
 impl Reading {
-    /// All but `hidden` and those that never are.
+    /// All pieces except `hidden` and those that text never contains.
     pub(super) fn new(pieces: &[Piece], hidden: HashSet<u32>) -> Result<Self> {
         let shown = (0..).zip(pieces).filter(|(id, _)| !hidden.contains(id));
         let symbols = shown.filter(|(_, piece)| piece.kind == Kind::UserDefined);
@@ -40,7 +40,7 @@ impl Reading {
     }
 }
 
-/// A model as its file has it.
+/// A model from its file.
 pub(in super::super) struct Model {
     pub(super) pieces: Vec<Piece>,
     pub(super) ids: HashMap<String, u32>,
@@ -82,7 +82,7 @@ impl Model {
         &self.pieces[id as usize]
     }
 
-    /// The id of a piece that text can be made of.
+    /// The id of a piece that text may consist of.
     pub(super) fn mergeable(&self, text: &str, reading: &Reading) -> Option<u32> {
         let id = self.ids.get(text).copied();
         id.filter(|id| {
@@ -92,7 +92,7 @@ impl Model {
         })
     }
 
-    /// Blanks become visible; the model may want one in front, and no others at the ends or in a row.
+    /// Makes blanks visible; the model may require one in front, and no others at the ends or in a row.
     pub(super) fn normalise(&self, text: &str) -> Aligned {
         let mut normal = Aligned::with_capacity(text.len() + text.len() / 2);
         let leading = |c: char| self.squeeze_blanks && c == ' ';

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// What a piece is for.
+/// The kind of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,
@@ -129,7 +129,7 @@ fn parse_kind(kind: u64) -> Result<Kind> {
     })
 }
 
-/// The value of a field, by the four ways in which the format writes one.
+/// The value of a field, in one of the four wire types.
 enum Value<'a> {
     Integer(u64),
     Eight,
@@ -175,7 +175,7 @@ impl<'a> Fields<'a> {
         Ok((key >> 3, value))
     }
 
-    /// Seven bits a byte, the lowest first; the eighth says that more follow.
+    /// Seven bits a byte, the lowest first; the eighth marks that more follow.
     fn integer(&mut self) -> Result<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {

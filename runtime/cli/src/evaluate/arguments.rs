@@ -16,12 +16,18 @@ pub(super) const PROGRAM: &str = "seeward-evaluate";
 
 const EXAMPLES: &str = "Examples:
   seeward-evaluate --model out/demo/bundles/standard --data iid=out/demo/data/iid.jsonl
-  seeward-evaluate --model B --text-only-model T --data povid=povid.jsonl --data rlhfv=rlhfv.jsonl --output report
+  seeward-evaluate --model B --text-only-model T --data povid=povid.jsonl --data rlhfv=rlhfv.jsonl --output report";
 
-Formats (--format): pairwise, vlfeedback, responses (with chosen_index or ratings), trl, ms-swift, internvl,
-vl-rewardbench, mm-rlhf-rewardbench, multimodal-rewardbench.
+const STATUS: &str =
+    "Exit status: 0 success, 1 some rows failed, 2 error, 130 or 143 stopped by a signal.";
 
-Exit status: 0 success, 1 some rows failed, 2 error, 130 or 143 stopped by a signal.";
+fn after_help() -> String {
+    let names: Vec<_> = Format::names().collect();
+    format!(
+        "{EXAMPLES}\n\nFormats (--format): {}.\n\n{STATUS}",
+        names.join(", ")
+    )
+}
 
 /// Measures the accuracy of a reward model on known preferences, and its dependence on a text-only shortcut.
 ///
@@ -29,7 +35,7 @@ Exit status: 0 success, 1 some rows failed, 2 error, 130 or 143 stopped by a sig
 /// text-only model the report has the shortcut-failure degradation: the accuracy where that model is right minus the
 /// accuracy where it is wrong. An interrupted evaluation with --output resumes.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, after_help = after_help())]
 pub(super) struct Arguments {
     /// Bundle to evaluate
     #[arg(long, value_name = "BUNDLE")]

@@ -1,6 +1,8 @@
 //! Rows of every format, good and broken.
 #![allow(clippy::unwrap_used)]
 
+mod carried;
+
 use std::io::Write;
 
 use serde_json::Value;
@@ -219,7 +221,7 @@ fn group(area: &str, part: Option<&str>) -> Option<Group> {
     })
 }
 
-/// One row of each format, what it is recognised as, and its pair.
+/// One row of each format, the recognised format, and its pair.
 #[test]
 fn every_format_is_recognised_and_read() {
     let one = |prompt, images: &[&str]| pair(prompt, "yes", "no", images);
@@ -465,71 +467,4 @@ fn a_chosen_answer_of_any_format_can_be_imitated() {
     let rated = r#"{"prompt":"p","responses":["a","b"],"ratings":[1,2]}"#;
     let expected = "expected response, or one chosen, got rated responses";
     assert_eq!(message(sft(rated, &CarriedKeys::default())), expected);
-}
-
-#[test]
-fn keys_that_hold_images_turns_or_margins_are_read_or_refused() {
-    let pair = |extra: &str| format!(r#"{{"prompt":"p","chosen":"c","rejected":"r",{extra}}}"#);
-    let swift = |extra: &str| {
-        format!(
-            r#"{{"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":"c"}}],"rejected_response":"r",{extra}}}"#
-        )
-    };
-    let internvl =
-        r#"{"image":"i","question":"q","chosen":"c","rejected":"r","margin":2}"#.to_owned();
-    let rated =
-        r#"{"prompt":"p","responses":["x","y"],"chosen_index":0,"images":["i"]}"#.to_owned();
-    for (row, expected) in [
-        (
-            pair(r#""image_path":"i""#),
-            "image_path: not read in rows of format pairwise: their images are under img_path, or",
-        ),
-        (pair(r#""img_paths":["i"]"#), "img_paths: not read in"),
-        (pair(r#""system":"s""#), "system: system messages are not"),
-        (
-            pair(r#""history":[["q","a"]]"#),
-            "history: earlier turns are not supported",
-        ),
-        (
-            pair(r#""videos":["v"]"#),
-            "videos: videos are not supported",
-        ),
-        (
-            pair(r#""images":["i"],"img_path":"i""#),
-            "img_path: not read in rows of format trl: their images are under images or image",
-        ),
-        (
-            swift(r#""videos":["v"]"#),
-            "videos: videos are not supported",
-        ),
-        (
-            swift(r#""margin":5"#),
-            "margin: not read in rows of format ms-swift: margins are read in rows of pairwise and trl",
-        ),
-        (internvl, "margin: not read in rows of format internvl"),
-        (
-            rated,
-            "images: not read in rows of format responses: their images are under img_path",
-        ),
-    ] {
-        let error = message(PreferenceRow::parse(&row));
-        assert!(error.starts_with(expected), "{row}: {error}");
-    }
-    for row in [
-        pair(r#""margin":2"#),
-        swift(r#""videos":[],"margin":0,"system":"""#),
-    ] {
-        PreferenceRow::parse(&row).unwrap();
-    }
-    let supervised = r#"{"prompt":"p","response":"r","images":["i"]}"#;
-    assert!(message(sft(supervised, &CarriedKeys::default())).starts_with("images: not read in"));
-}
-
-#[test]
-fn carried_keys_are_plain_data() {
-    let row = r#"{"prompt":"p","chosen":"c","rejected":"r","system":"gpt"}"#;
-    let reader = PreferenceReader::named(named("pairwise"), CarriedKeys::from_iter(["system"]));
-    assert_eq!(reader.read(row).unwrap().pairs.len(), 1);
-    let supervised = r#"{"prompt":"p","response":"r","image_url":"i"}"#;
-    sft(supervised, &CarriedKeys::from_iter(["image_url"])).unwrap();
 }
