@@ -112,7 +112,8 @@ fn read(image: &Image) -> seeward_models::Result<ImageSource<'_>> {
 fn rgb(pixels: &Array3<u8>) -> seeward_models::Result<Rgb> {
     let problem = || {
         let shape = pixels.shape();
-        seeward_models::Error::invalid(format!("expected pixels [height, width, 3], got {shape:?}"))
+        let problem = format!("expected pixels [height, width, 3], got {shape:?}");
+        seeward_models::Error::image(ImageFault::Content, problem)
     };
     let (height, width, channels) = pixels.dim();
     let sides = (u32::try_from(width), u32::try_from(height));

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ndarray::ArrayView3;
+use ndarray::{Array3, ArrayView3};
+use seeward_runtime::models::{Error as Cause, ImageFault};
 use seeward_runtime::{
-    Device, Image, InputMode, NodeAssignment, Options, Request, RewardModel, Rgb, Scored,
+    Device, Error, Image, InputMode, NodeAssignment, Options, Request, RewardModel, Rgb, Scored,
 };
 use serde_json::Value;
 
@@ -201,7 +202,7 @@ fn a_bad_request_has_its_own_error_and_spoils_no_other() {
     let results = model.score(&all).unwrap().results;
     for (index, expected) in [
         (0, "image no/such.png: "),
-        (2, "image 1: not a picture"),
+        (2, "image 1: not an image"),
         (3, "responses: expected at least one"),
         (4, "prompt: a literal <IMG_CONTEXT>"),
     ] {
@@ -210,6 +211,45 @@ fn a_bad_request_has_its_own_error_and_spoils_no_other() {
     }
     let good = [1, 5].map(|index| results[index].as_ref().unwrap().rewards.clone());
     assert_close(&good.concat(), &alone, 1e-5);
+}
+
+#[test]
+fn the_cause_of_an_error_can_be_matched() {
+    let request = || Request::new("what is this?").response("A shape.");
+    let one_image = Image::path(golden("images/vqa0.png"));
+    let wide = Array3::zeros((2, 2, 4));
+    let results = |options: Options, requests: &[Request]| {
+        let results = model(options).score(requests).unwrap().results;
+        results.into_iter().map(Result::unwrap_err)
+    };
+    let images = [
+        Image::path("no/such.png"),
+        Image::bytes(*b"junk"),
+        wide.into(),
+    ];
+    let images = images.map(|image| request().image(image));
+    let faults = results(Options::default(), &images).map(|error| match error {
+        Error::Image { error, .. } => match error.cause() {
+            Cause::Image { fault, .. } => *fault,
+            cause => panic!("{cause}"),
+        },
+        error => panic!("{error}"),
+    });
+    let expected = [
+        ImageFault::Unreadable,
+        ImageFault::Format,
+        ImageFault::Content,
+    ];
+    assert!(faults.eq(expected));
+
+    let mut tags = request().images([one_image.clone(), one_image.clone()]);
+    tags.prompt = "<image> is this?".to_owned();
+    let error = results(Options::default(), &[tags]).next().unwrap();
+    let Error::Prompt(cause) = &error else {
+        panic!("{error}");
+    };
+    let expected = |cause: &Cause| matches!(cause, Cause::ImageTags { tags: 1, images: 2 });
+    assert!(expected(cause.cause()), "{error}");
 }
 
 #[test]

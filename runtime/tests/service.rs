@@ -91,7 +91,7 @@ fn a_request_over_http_gets_the_rewards_of_the_library() {
         ),
         (
             json!({"prompt": "p", "images": ["QUFB"], "responses": ["a"]}),
-            "image 1: not a picture",
+            "image 1: not an image",
         ),
     ] {
         let (status, answer) = post(address, &body.to_string());

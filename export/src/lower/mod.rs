@@ -17,7 +17,7 @@ pub(crate) mod rope;
 
 use anyhow::Result;
 use seeward_models::kinds::{Precision, Target};
-use seeward_models::net::SCORE_HEAD;
+use seeward_models::net::Part;
 
 use crate::data_type::DataType;
 use crate::support;
@@ -137,9 +137,9 @@ impl Lowering {
 
     /// The arithmetic of the linear layer of that name, over all rows.
     pub(crate) fn linear(&self, name: &str) -> Products {
-        match SCORE_HEAD.strip_suffix(".weight") {
-            Some(head) if head == name => Products::Float(WIDE),
-            _ => self.products,
+        match name == Part::Head.module() {
+            true => Products::Float(WIDE),
+            false => self.products,
         }
     }
 

@@ -80,24 +80,20 @@ pub(crate) fn sources(
     let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
     if config.algorithm != Algorithm::ShortcutAware {
-        if has_text {
-            notices.push(format!(
-                "{}: its text-only branch is not used",
-                folder.display()
-            ));
-        }
+        let unused =
+            has_text.then(|| format!("{}: its text-only branch is not used", folder.display()));
+        notices.extend(unused);
         return Ok(Branches { main, text: None });
     }
-    let text = match &config.bias_model_path {
-        Some(path) if resumed.is_none() => {
-            BranchSource::open(config, &hub::resolve(path)?, Branch::Main, Branch::TextOnly)?
-        }
-        _ if has_text => BranchSource::open(config, &folder, Branch::TextOnly, Branch::TextOnly)?,
+    let (folder, stored) = match &config.bias_model_path {
+        Some(path) if resumed.is_none() => (hub::resolve(path)?, Branch::Main),
+        _ if has_text => (folder, Branch::TextOnly),
         _ => bail!(
             "{}: it has no text-only branch; set bias_model_path",
             folder.display()
         ),
     };
+    let text = BranchSource::open(config, &folder, stored, Branch::TextOnly)?;
     Ok(Branches {
         main,
         text: Some(text),

@@ -62,10 +62,7 @@ impl Start {
         let tokenizer_files = tokenizer.files().to_vec();
         let preprocessors = sources.preprocessors(config)?;
         let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
-        for (model, preprocessor) in models.each_mut().zip(preprocessors.each()) {
-            model.vision = vision(config, model, preprocessor);
-            model.every_token = !preprocessor.shared;
-        }
+        fit_to(&preprocessors, &mut models, config);
         Ok(Self {
             models,
             preprocessors,
@@ -73,6 +70,14 @@ impl Start {
             tokenizer_files,
             notices,
         })
+    }
+}
+
+/// Sets how each branch obtains image features and where it computes rewards.
+fn fit_to(preprocessors: &Branches<Preprocessor>, models: &mut Branches<Model>, config: &Config) {
+    for (model, preprocessor) in models.each_mut().zip(preprocessors.each()) {
+        model.vision = vision(config, model, preprocessor);
+        model.every_token = !preprocessor.shared;
     }
 }
 

@@ -40,13 +40,7 @@ impl Vocabulary {
         config: &Config,
         seed: u64,
     ) -> Result<Config> {
-        let stored = config.text.vocabulary;
-        if self.new == 0 || self.rows == stored {
-            ensure!(
-                self.rows <= stored,
-                "the tokenizer has ids up to {}, the embedding table only {stored} rows",
-                self.rows - 1
-            );
+        if !self.differs(config.text.vocabulary)? {
             return Ok(config.clone());
         }
         let mut text = config.json()["llm_config"].clone();
@@ -67,6 +61,19 @@ impl Vocabulary {
         }
         text["vocab_size"] = json!(self.rows);
         Ok(config.with([("llm_config".to_owned(), text)])?)
+    }
+
+    /// Whether a table of `stored` rows must change. Without new tokens it may have spare rows.
+    fn differs(self, stored: usize) -> Result<bool> {
+        if self.new > 0 && self.rows != stored {
+            return Ok(true);
+        }
+        ensure!(
+            self.rows <= stored,
+            "the tokenizer has ids up to {}, the embedding table only {stored} rows",
+            self.rows - 1
+        );
+        Ok(false)
     }
 
     /// The first rows of `table`, followed by drawn ones.

@@ -49,13 +49,8 @@ impl Criterion {
     /// # Errors
     /// An unknown metric or evaluation set, or no evaluations.
     pub fn of(config: &Config) -> Result<Option<Self>> {
-        let key = match (
-            config.load_best_model_at_end,
-            config.early_stopping_patience,
-        ) {
-            (true, _) => "load_best_model_at_end",
-            (_, Some(_)) => "early_stopping_patience",
-            _ => return Ok(None),
+        let Some(key) = deciding_key(config) else {
+            return Ok(None);
         };
         if config.eval_data.is_empty() || config.eval_strategy == Some(EvalStrategy::No) {
             bail!("{key}: expected evaluations (eval_data), got none");
@@ -92,16 +87,11 @@ impl Criterion {
             };
             return Ok((first, true));
         };
-        let gain = match best.value.is_nan() && !value.is_nan() {
-            // Any number is better than NaN.
-            true => f64::INFINITY,
-            false => f64::from(value - best.value) * if self.greater { 1.0 } else { -1.0 },
-        };
+        let gain = self.gain(best.value, value);
         let better = gain > 0.0;
-        let waited = if better && gain > self.threshold {
-            0
-        } else {
-            best.waited + 1
+        let waited = match better && gain > self.threshold {
+            true => 0,
+            false => best.waited + 1,
         };
         let best = match better {
             true => Best {
@@ -112,6 +102,14 @@ impl Criterion {
             false => Best { waited, ..best },
         };
         Ok((best, better))
+    }
+
+    /// The improvement of a metric from `best` to `value`. Any number is better than NaN.
+    fn gain(&self, best: f32, value: f32) -> f64 {
+        if best.is_nan() && !value.is_nan() {
+            return f64::INFINITY;
+        }
+        f64::from(value - best) * if self.greater { 1.0 } else { -1.0 }
     }
 
     /// Whether the patience is exhausted.
@@ -140,6 +138,15 @@ impl Criterion {
     }
 }
 
+/// The key of `config` that needs a criterion, if there is one.
+fn deciding_key(config: &Config) -> Option<&'static str> {
+    let patience = config.early_stopping_patience;
+    match config.load_best_model_at_end {
+        true => Some("load_best_model_at_end"),
+        false => patience.map(|_| "early_stopping_patience"),
+    }
+}
+
 /// The evaluation set and metric of a name: `accuracy` or `eval_accuracy`, prefixed with the set's name if there are
 /// several sets.
 fn named(config: &Config, name: &str) -> Result<(String, &'static str)> {
@@ -154,14 +161,16 @@ fn named(config: &Config, name: &str) -> Result<(String, &'static str)> {
         Some(((*set).clone(), metric))
     };
     let found = sets.iter().find_map(of_set);
-    found.with_context(|| {
-        let choices: Vec<_> = sets.iter().map(|set| format!("{set}_accuracy")).collect();
-        format!(
-            "metric_for_best_model: expected a set of eval_data and one of {}, such as {}, got {name:?}",
-            METRICS.join(", "),
-            choices.join(" or ")
-        )
-    })
+    found.with_context(|| unknown_metric(&sets, name))
+}
+
+fn unknown_metric(sets: &[&String], name: &str) -> String {
+    let choices: Vec<_> = sets.iter().map(|set| format!("{set}_accuracy")).collect();
+    format!(
+        "metric_for_best_model: expected a set of eval_data and one of {}, such as {}, got {name:?}",
+        METRICS.join(", "),
+        choices.join(" or ")
+    )
 }
 
 #[cfg(test)]

@@ -124,18 +124,18 @@ impl Sums {
         self.distributions.entry(name).or_default().push(values);
     }
 
-    pub(crate) fn means(&self, rows: usize) -> Result<Measures> {
-        let mean =
-            |sum: &Option<Tensor>| sum.as_ref().map(|sum| sum.double_value(&[]) / rows as f64);
-        let spread = |(name, values): (&&'static str, &Vec<Tensor>)| {
+    fn distributions(&self) -> Result<Vec<(&'static str, Vec<f64>)>> {
+        let joined = |(name, values): (&&'static str, &Vec<Tensor>)| {
             let values = Tensor::cat(values, 0).to_kind(Kind::Double);
             Ok((*name, Vec::try_from(values)?))
         };
-        let distributions: Vec<_> = self
-            .distributions
-            .iter()
-            .map(spread)
-            .collect::<Result<_>>()?;
+        self.distributions.iter().map(joined).collect()
+    }
+
+    pub(crate) fn means(&self, rows: usize) -> Result<Measures> {
+        let mean =
+            |sum: &Option<Tensor>| sum.as_ref().map(|sum| sum.double_value(&[]) / rows as f64);
+        let distributions = self.distributions()?;
         let scale = |name| {
             let named = distributions.iter().find(|(of, _)| *of == name);
             named.and_then(|(_, values)| scale(values))

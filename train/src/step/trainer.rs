@@ -81,15 +81,19 @@ impl Trainer {
             losses.push(loss.detach());
             pass.backward(&(loss / rows as f64))?;
         }
-        let (load, work_saved) = self.load(&batches);
+        Ok((self.with_load(sums.means(rows)?, &batches), losses))
+    }
+
+    /// The measures, completed by the amount of work.
+    fn with_load(&self, measures: Measures, batches: &[&Batch]) -> Measures {
+        let (load, work_saved) = self.load(batches);
         let read = load.tokens + load.padding;
-        let measures = Measures {
+        Measures {
             tokens: load.tokens,
             padding_share: (read > 0).then(|| load.padding as f64 / read as f64),
             work_saved,
-            ..sums.means(rows)?
-        };
-        Ok((measures, losses))
+            ..measures
+        }
     }
 
     /// Updates the weights by their gradients, which have this global norm.
@@ -146,15 +150,14 @@ impl Trainer {
         if self.config.algorithm == Algorithm::Sft {
             return self.next_token(batch, pass, sums);
         }
+        let rewards = |(model, inputs): (&Model, &Inputs)| model.rewards_within(pass, inputs);
         let main = batch
             .main
             .as_ref()
-            .map(|inputs| self.models.main.rewards_within(pass, inputs))
-            .transpose()?;
-        let text = match (&self.models.text, &batch.text) {
-            (Some(model), Some(inputs)) => Some(model.rewards_within(pass, inputs)?),
-            _ => None,
-        };
+            .map(|inputs| (&self.models.main, inputs));
+        let main = main.map(rewards).transpose()?;
+        let text = self.models.text.as_ref().zip(batch.text.as_ref());
+        let text = text.map(rewards).transpose()?;
         let wanted = batch.margins.as_ref().map(|margins| {
             let margins = Tensor::from_slice(margins).to_kind(Kind::Float);
             margins.to_device(self.models.main.device)
