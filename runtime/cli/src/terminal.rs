@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use seeward_runtime::RewardModel;
-
 use seeward_models::process::Signal;
+use seeward_runtime::RewardModel;
 
 /// The end of a program that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

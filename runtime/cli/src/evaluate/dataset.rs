@@ -131,7 +131,7 @@ impl Dataset {
         let format = self.reader.format()?;
         let overlaps = format.overlaps()?;
         Some(format!(
-            "{format} draws on the sources of {overlaps}: a model trained on these may have seen part of it"
+            "{format} draws on the sources of {overlaps}: a model that was trained on these may have met part of it"
         ))
     }
 
