@@ -15,7 +15,7 @@ pub(crate) struct Workload {
     pub(crate) padding: usize,
     /// Tiles of images.
     pub(crate) tiles: usize,
-    /// Tokens, if every conversation were computed apart.
+    /// Tokens, if every conversation were computed separately.
     pub(crate) tokens_unshared: usize,
     /// Tiles, if they were.
     pub(crate) tiles_unshared: usize,
@@ -42,7 +42,7 @@ impl Sum for Workload {
 }
 
 /// What a token and a tile cost a branch, in products with weights of its blocks. Attention itself, which grows faster
-/// than the number of tokens, is left out: sharing saves more of it.
+/// than the number of tokens, is omitted: sharing saves more of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Costs {
     token: f64,
@@ -69,7 +69,7 @@ impl Costs {
         load.tokens as f64 * self.token + load.tiles as f64 * self.tile
     }
 
-    fn apart(&self, load: Workload) -> f64 {
+    fn separate(&self, load: Workload) -> f64 {
         load.tokens_unshared as f64 * self.token + load.tiles_unshared as f64 * self.tile
     }
 }
@@ -82,8 +82,8 @@ pub(crate) fn work_saved(branches: &[(Costs, Workload)]) -> Option<f64> {
             .map(|(costs, load)| work(costs, *load))
             .sum()
     };
-    let (shared, apart) = (total(Costs::shared), total(Costs::apart));
-    (apart > 0.0).then(|| 1.0 - shared / apart)
+    let (shared, separate) = (total(Costs::shared), total(Costs::separate));
+    (separate > 0.0).then(|| 1.0 - shared / separate)
 }
 
 #[cfg(test)]

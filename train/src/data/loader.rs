@@ -1,4 +1,4 @@
-//! Reads, tiles and tokenises the batches of the next steps on threads of their own while the model computes.
+//! Reads, tiles and tokenises the batches of the next steps on separate threads while the model computes.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Scope};

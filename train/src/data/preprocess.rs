@@ -146,7 +146,7 @@ impl Preprocessor {
         }
     }
 
-    /// One conversation as this branch sees it, about images of so many `tiles` each.
+    /// One conversation as this branch sees it, about images of `tiles` tiles each.
     ///
     /// # Errors
     /// As [`Prompter::conversation`].
@@ -272,7 +272,7 @@ struct Images {
     /// For every conversation, the numbers of the images that it sees.
     seen: Vec<Vec<usize>>,
     images: Vec<Image>,
-    /// First row of each image in the batch's image embeddings, and behind the last.
+    /// First row of each image in the batch's image embeddings, and the end of the last.
     rows: Vec<i64>,
 }
 

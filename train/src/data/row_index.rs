@@ -9,7 +9,7 @@ pub(crate) struct RowIndex {
     offsets: Vec<u64>,
     /// The first row of each of them; empty as long as all have one.
     first: Vec<u64>,
-    /// From which of them on how many lines before were left out; rising.
+    /// From which of them on how many earlier lines were skipped; rising.
     gaps: Vec<(usize, u64)>,
     rows: usize,
 }
@@ -31,7 +31,7 @@ impl RowIndex {
         self.rows
     }
 
-    /// Adds a line behind all others.
+    /// Adds a line after all others.
     pub(crate) fn push(&mut self, line: Line, rows: usize) {
         if rows == 0 {
             return;

@@ -61,7 +61,7 @@ pub struct Row<T> {
     line: u64,
 }
 
-/// A JSONL file as it was read.
+/// A JSONL file with its rows.
 #[derive(Debug)]
 pub struct Read {
     /// What can be learned from.
@@ -179,7 +179,7 @@ impl Rows {
 
 impl Read {
     /// Opens the rows that `config`'s algorithm learns from, in the order written, in the config's `dataset_format` or in
-    /// the one that their keys tell. Relative image paths start from the
+    /// the one of their keys. Relative image paths start from the
     /// config's `image_root`, or from the file's folder.
     ///
     /// # Errors
@@ -275,9 +275,9 @@ pub(crate) fn too_many(
     bail!("{one} ({bad} of {rows} rows are unreadable; max_bad_fraction is {max_bad_fraction})")
 }
 
-/// What the user is told of a bad row that the run goes on without.
+/// The notice of a bad row that the run skips.
 pub(crate) fn notice(problem: impl std::fmt::Display) -> String {
-    format!("warning: {problem}: this row is left out")
+    format!("warning: {problem}: this row is skipped")
 }
 
 /// What is in a line.

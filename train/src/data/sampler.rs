@@ -35,7 +35,7 @@ impl Sampler {
     /// `max_steps` if it is set, the data repeating as needed, else as many as the epochs take.
     ///
     /// # Errors
-    /// Incomplete batches are to be left out, and there is no other.
+    /// Incomplete batches are skipped, and there is no other.
     pub fn new(config: &Config, rows: usize) -> Result<Self> {
         let batch = config.per_device_train_batch_size;
         let incomplete = if config.dataloader_drop_last {
@@ -78,7 +78,7 @@ impl Sampler {
         self.of("epoch", steps)
     }
 
-    /// The same for the text-only branch's own steps before step 0, from an order of their own.
+    /// The same for the text-only branch's own steps before step 0, in a separate order.
     pub(crate) fn warmup_steps(&self, steps: Range<usize>) -> Steps {
         self.of("text-only warm-up", steps)
     }
@@ -227,10 +227,7 @@ mod tests {
         let mut rows = [epoch(&kept, 0), epoch(&kept, 1)].concat();
         rows.sort();
         rows.dedup();
-        assert!(
-            rows.len() > 9,
-            "an epoch leaves out rows of its own: {rows:?}"
-        );
+        assert!(rows.len() > 9, "every epoch skips other rows: {rows:?}");
         assert_eq!(sampler(9, 3, 1).unwrap().steps_per_epoch, 3);
         let refused = sampler(2, 3, 1).unwrap_err().to_string();
         assert_eq!(

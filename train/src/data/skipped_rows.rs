@@ -1,4 +1,4 @@
-//! The count of rows that a run goes on without.
+//! The count of rows that a run skips.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::data::loader::Batch;
 use crate::data::rows::{self, Rows};
 
-/// The rows of one file that were met and left out.
+/// The rows of one file that were met and skipped.
 #[derive(Debug)]
 pub(crate) struct SkippedRows {
     numbers: BTreeSet<usize>,
@@ -44,7 +44,7 @@ impl SkippedRows {
         Ok(notices)
     }
 
-    /// The rows that were met and left out.
+    /// The rows that were met and skipped.
     pub(crate) fn numbers(&self) -> &BTreeSet<usize> {
         &self.numbers
     }

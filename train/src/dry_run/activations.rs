@@ -1,14 +1,14 @@
 //! What passes keep for their gradients, estimated from the sizes of a model and of its largest batch.
 //!
 //! Counted are the values that LibTorch's graph holds, in bytes, with e those of an element in the run's precision. Norms
-//! run in fp32, so that an RMS norm of width w keeps its input and what it is scaled to, 8·w, and a layer norm 4·w, beside
-//! the e·w that the linear layers behind it read. A token's way through one layer keeps
+//! run in fp32, so that an RMS norm of width w keeps its input and what it is scaled to, 8·w, and a layer norm 4·w, plus
+//! the e·w that the linear layers after it read. A token's way through one layer keeps
 //!
 //! - of a language model of width h with an MLP of width f: two RMS norms, queries, keys, values and their mixture
 //!   (4·e·h; keys are repeated for every query head), and gate, SiLU, up and product (4·e·f): in fp32 40·h + 16·f, in bf16
 //!   28·h + 8·f;
 //! - of a vision model of width v with an MLP of width g: two norms, the same four (4·e·v), both inputs of layer scale
-//!   (2·e·v), the MLP before and behind its activation (2·e·g): in fp32, with layer norms, 40·v + 8·g, in bf16 24·v + 4·g.
+//!   (2·e·v), the MLP before and after its activation (2·e·g): in fp32, with layer norms, 40·v + 8·g, in bf16 24·v + 4·g.
 //!
 //! Less where weights are frozen, whose linear layers need no input again; more with low-rank additions, which keep theirs
 //! and what dropout leaves of it. The last layer of the language model runs its MLP where something is read alone, unless
@@ -76,7 +76,7 @@ pub(crate) struct Activations {
     mask: usize,
     /// Bytes of a target's logits.
     logits: usize,
-    /// Bytes of the embedding table's gradient, where there is one beside it.
+    /// Bytes of the embedding table's gradient, if it has a second one.
     table: usize,
 }
 
@@ -149,7 +149,7 @@ impl Activations {
         }
     }
 
-    /// What is kept outside the layers.
+    /// Activations outside the layers.
     fn around(&self, extent: BatchShape) -> usize {
         extent.tiles * self.projector + extent.mask * self.mask
     }
@@ -297,7 +297,7 @@ impl Trained {
         model.tokens_per_tile() * of_token
     }
 
-    /// Its input, what that is scaled to, and its output, which the layers behind it read.
+    /// Its input, what that is scaled to, and its output, which the layers after it read.
     fn rms_norm(&self, width: usize) -> usize {
         match self.own {
             true => 2 * FP32 * width + self.element * width,

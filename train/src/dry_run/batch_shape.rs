@@ -36,7 +36,7 @@ impl BatchShape {
         }
     }
 
-    /// Of so many like it.
+    /// The shape of `count` equal ones.
     pub(crate) fn times(self, count: usize) -> Self {
         Self {
             tokens: self.tokens * count,
@@ -84,7 +84,7 @@ impl Largest {
         self.text = self.text.max(text);
     }
 
-    /// Of a batch of so many rows that are all as large: they are filled up to the longest.
+    /// The shape of a batch of equally large rows, which are padded to the longest.
     pub(crate) fn of_batch(
         &self,
         rows: usize,

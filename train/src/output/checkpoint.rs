@@ -1,4 +1,4 @@
-//! Checkpoint folders: the model in the Hugging Face layout, and the trainer's state to go on from.
+//! Checkpoint folders: the model in the Hugging Face layout, and the trainer's state for resuming.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are measured on the saved weights.
     pub(crate) probes: &'a Probes,
-    /// Numbers of the rows that were met so far and left out.
+    /// Numbers of the rows that were met so far and skipped.
     pub(crate) skipped_rows: &'a BTreeSet<usize>,
     /// What was measured on the evaluation set with the saved weights, if anything was.
     pub(crate) measured: Option<&'a Measures>,

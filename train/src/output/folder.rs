@@ -1,4 +1,4 @@
-//! The output folder of a run: who may write it, which checkpoint a run goes on from, and which ones are kept.
+//! The output folder of a run: who may write it, the checkpoint that a run resumes from, and which ones are kept.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::report::metrics;
 pub(crate) const LAST: &str = "checkpoint-last";
 /// The checkpoint that did best in an evaluation.
 pub(crate) const BEST: &str = "checkpoint-best";
-/// The complete config of the run, beside the checkpoints and in each.
+/// The complete config of the run, next to the checkpoints and in each.
 pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 /// Where a run keeps what its frozen vision model makes of images.
 pub(crate) const FEATURES: &str = "vision-cache";
@@ -23,7 +23,7 @@ pub(crate) const FEATURES: &str = "vision-cache";
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 const PREFIX: &str = "checkpoint-";
 const WARMUP: &str = "warmup-";
-/// What a damaged checkpoint's name ends in once the run has gone on without it.
+/// The suffix of a damaged checkpoint's name after the run has resumed without it.
 const DAMAGED: &str = ".damaged";
 
 /// The output folder, of one process only.
@@ -33,7 +33,7 @@ pub struct OutputFolder {
     _lock: File,
 }
 
-/// The checkpoint that a run goes on from.
+/// The checkpoint that a run resumes from.
 pub(crate) struct Resumed {
     /// Its folder.
     pub(crate) folder: PathBuf,
@@ -93,12 +93,12 @@ impl OutputFolder {
         &self.path
     }
 
-    /// The checkpoint to go on from: the folder's newest sound one, or in a new folder the one that `config` names, if it
-    /// does; none where `config` starts afresh. Nothing is written yet.
+    /// The checkpoint to resume from: the folder's newest sound one, or in a new folder the one that `config` names, if it
+    /// does; none if `config` starts from scratch. Nothing is written yet.
     ///
     /// # Errors
     /// Every checkpoint is damaged, or the sound one holds the model alone or was made under a config that gives other
-    /// numbers; or the folder has checkpoints that `config` does not want to go on from.
+    /// numbers; or the folder has checkpoints that `config` does not resume from.
     pub(crate) fn resume(&self, config: &Config) -> Result<Option<Resumed>> {
         if config.overwrite_output_dir {
             return Ok(None);
@@ -197,7 +197,7 @@ impl OutputFolder {
         Ok(())
     }
 
-    /// Removes what only a run that goes on needs.
+    /// Removes the files that only a resumed run needs.
     ///
     /// # Errors
     /// The disk.
@@ -240,7 +240,7 @@ impl Resumed {
     fn new(config: &Config, folder: PathBuf, state: TrainerState) -> Result<Self> {
         ensure!(
             state.vouches_for(OPTIMIZER),
-            "{}: it holds the model alone (save_only_model), and no run goes on from it: choose another output_dir, or \
+            "{}: it holds the model alone (save_only_model), and no run can resume from it: choose another output_dir, or \
              overwrite_output_dir: true",
             folder.display()
         );
@@ -260,7 +260,7 @@ fn is_of_a_run(name: &str) -> bool {
         || events::is_file_name(name)
 }
 
-/// Gives a damaged checkpoint a name that no run goes on from.
+/// Gives a damaged checkpoint a name that no run resumes from.
 fn set_aside((folder, error): &(PathBuf, anyhow::Error)) -> Result<String> {
     let mut name = folder.clone().into_os_string();
     name.push(DAMAGED);
@@ -281,13 +281,13 @@ fn set_aside((folder, error): &(PathBuf, anyhow::Error)) -> Result<String> {
 fn no_sound_one(output: &Path, damaged: &[(PathBuf, anyhow::Error)]) -> String {
     let errors: Vec<String> = damaged.iter().map(|(_, e)| format!("{e:#}")).collect();
     format!(
-        "{}: no checkpoint to go on from is sound (overwrite_output_dir: true starts afresh): {}",
+        "{}: no checkpoint to resume from is sound (overwrite_output_dir: true starts from scratch): {}",
         output.display(),
         errors.join("; ")
     )
 }
 
-/// A run may go on only under a config that gives the same numbers.
+/// A run may resume only with a config that gives the same values.
 fn same_numbers(config: &Config, resolved: &Path) -> Result<()> {
     let (before, _) = Config::load(resolved, &[])?;
     let different = config.differences(&before);
@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_which_checkpoint_is_newer() {
+    fn names_order_checkpoints_by_age() {
         let names = [
             name(Progress { warmup: 9, step: 0 }),
             name(Progress {

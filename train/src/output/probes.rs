@@ -1,4 +1,4 @@
-//! The rows whose rewards go into every checkpoint, so that export and serving can be held against training.
+//! The rows whose rewards go into every checkpoint, so that export and serving can be compared with training.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -41,7 +41,7 @@ impl Probes {
     }
 
     /// The rows with the most tiles among the first. Rows whose two responses see different images are left alone, and
-    /// so are those that training leaves out.
+    /// so are those that training skips.
     ///
     /// # Errors
     /// The rows' file, or an image that has just been read.

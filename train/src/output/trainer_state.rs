@@ -1,4 +1,4 @@
-//! `trainer_state.json`: how far a run is, and the hashes that tell a sound checkpoint from a damaged one.
+//! `trainer_state.json`: the progress of a run, and the hashes that distinguish a sound checkpoint from a damaged one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +35,7 @@ pub struct TrainerState {
     /// The best evaluation so far, of a run that looks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) best: Option<Best>,
-    /// Numbers of the rows that were met so far and left out.
+    /// Numbers of the rows that were met so far and skipped.
     #[serde(
         rename = "left_out",
         default,
@@ -89,7 +89,7 @@ impl TrainerState {
         self.files.contains_key(file)
     }
 
-    /// Reads the state of a checkpoint of which every file is as it was written.
+    /// Reads the state of a checkpoint whose files are all unchanged since they were written.
     ///
     /// # Errors
     /// A file that is missing or has changed; it is named.

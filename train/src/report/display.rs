@@ -35,7 +35,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Goes on in `output` behind step `step`: what was logged of later steps is taken back.
+    /// Resumes in `output` after step `step`: the log of later steps is removed.
     ///
     /// # Errors
     /// The disk.
@@ -100,7 +100,7 @@ impl Report {
         self.bar.inc(1);
     }
 
-    /// So many of something since the last logged step, per second.
+    /// A rate since the last logged step, per second.
     fn rate(&self, count: usize) -> f64 {
         count as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }

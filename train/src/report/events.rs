@@ -1,5 +1,5 @@
 //! TensorBoard event files: TFRecords that hold protocol buffers, with the field numbers of TensorBoard's published
-//! `event.proto`, `summary.proto` and `histogram.proto`. Fields that are not written here are left out.
+//! `event.proto`, `summary.proto` and `histogram.proto`. Fields that are not written here are omitted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -111,7 +111,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Begins a new file in `output` for what follows step `step`. Events of later steps in the folder's earlier files
-    /// are cut off, and viewers that have read them are told to forget them.
+    /// are cut off, and viewers that have read them are instructed to drop them.
     ///
     /// # Errors
     /// The disk.
@@ -213,7 +213,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
         .wrapping_add(0xa282_ead8)
 }
 
-/// Cuts a file off before the first event behind step `step`, or the first record that is not whole.
+/// Cuts a file off before the first event after step `step`, or the first record that is not whole.
 fn cut(path: &Path, step: usize) -> std::io::Result<()> {
     let bytes = fs::read(path)?;
     let mut kept = 0;

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: one object per logged step. A run that goes on from a checkpoint first takes back what was logged
-//! behind it, so that no step is there twice.
+//! `metrics.jsonl`: one object per logged step. A run that resumes from a checkpoint first removes what was logged
+//! after it, so that no step occurs twice.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the file in `output` behind the records of step `step`; what follows them is cut off.
+    /// Opens the file in `output` after the records of step `step`; later ones are cut off.
     ///
     /// # Errors
     /// The disk.
@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn records_behind_the_checkpoint_are_taken_back() {
+    fn records_after_the_checkpoint_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let log = |metrics: &mut Metrics, steps: &[usize]| {
             for step in steps {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Run, golden, message};
 
-/// By how much the estimate may be off, either way: kernels have buffers of their own, and what is there in any case is
+/// By how much the estimate may be off, either way: kernels have internal buffers, and what is there in any case is
 /// not the same to the byte in both runs. What was seen lies between 0.96 and 1.13.
 const FACTOR: f64 = 1.3;
 /// Makes seven tiles.
@@ -47,7 +47,7 @@ fn model(folder: &Path) {
     write_tensors(&folder.join(WEIGHTS_FILE), data.collect()).unwrap();
 }
 
-/// Rows of the same size, each with a file of its own of the same image if it has any.
+/// Rows of the same size, each with its own file of the same image if it has any.
 fn write_rows(folder: &Path, words: usize, images: bool) {
     let row = |index: usize| {
         let (prompt, long) = ("word ".repeat(words), "other ".repeat(words / 8));
@@ -63,14 +63,14 @@ fn write_rows(folder: &Path, words: usize, images: bool) {
     fs::write(folder.join("rows.jsonl"), rows).unwrap();
 }
 
-/// What was expected and what was seen of a batch of so many rows.
+/// The expected and the measured bytes of a batch of this many rows.
 fn bytes(run: &Run, rows: usize) -> [f64; 2] {
     let batch = format!("per_device_train_batch_size={rows}");
     let set = ["--set", &batch, "--set", "overwrite_output_dir=true"];
     let output = run.train(&[&set[..], &["--dry-run"]].concat());
     let survey: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = survey["memory"]["activations"].as_f64().unwrap();
-    // Blocks get pages of their own and give them back, as those of models of real size do; in the heap of so small a model
+    // Blocks get their own pages and give them back, as those of models of real size do; in the heap of so small a model
     // pieces that nobody uses would count.
     let output = run
         .program()

@@ -1,4 +1,4 @@
-//! Checkpoints that are not as they were written.
+//! Checkpoints that have changed since they were written.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +95,7 @@ fn where_no_checkpoint_is_sound_nothing_is_touched() {
     let records = run.metrics();
     let said = run.refuse(&[]);
     assert!(
-        said.contains("no checkpoint to go on from is sound"),
+        said.contains("no checkpoint to resume from is sound"),
         "{said}"
     );
     for name in &names {
@@ -119,13 +119,13 @@ fn a_damaged_checkpoint_does_not_push_out_a_sound_one() {
 }
 
 #[test]
-fn a_run_that_cannot_start_afresh_leaves_the_old_one() {
+fn a_run_that_cannot_start_from_scratch_keeps_the_old_one() {
     let run = run().succeed();
     let names = run.names("");
-    let afresh = ["--set", "overwrite_output_dir=true", "--set"];
-    run.refuse(&[&afresh[..], &["dataset_path=/nowhere.jsonl"]].concat());
+    let overwrite = ["--set", "overwrite_output_dir=true", "--set"];
+    run.refuse(&[&overwrite[..], &["dataset_path=/nowhere.jsonl"]].concat());
     let own = format!("model_name_or_path={}", run.last().display());
-    let said = run.refuse(&[&afresh[..], &[&own]].concat());
+    let said = run.refuse(&[&overwrite[..], &[&own]].concat());
     assert!(said.contains("in its own output_dir"), "{said}");
     assert_eq!(run.names(""), names);
 }

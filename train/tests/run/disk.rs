@@ -8,7 +8,7 @@ use seeward_train::output::trainer_state::TrainerState;
 
 use crate::support::{Run, message};
 
-/// Trains on a small disk, which is mounted as the output folder and copied to `kept` behind the run.
+/// Trains on a small disk, which is mounted as the output folder and copied to `kept` after the run.
 fn train_on_disk(run: &Run, options: &str, kept: &Path) -> Output {
     fs::create_dir_all(run.output()).unwrap();
     let script = "mount -t tmpfs -o $0 tmpfs $1 || exit 99; from=$1 to=$2; shift 2

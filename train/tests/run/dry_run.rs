@@ -120,7 +120,7 @@ fn keys_that_hold_images_are_refused_unless_the_config_carries_them() {
 }
 
 #[test]
-fn what_is_wrong_is_counted_and_told() {
+fn problems_are_counted_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -128,7 +128,7 @@ fn what_is_wrong_is_counted_and_told() {
         path.display().to_string()
     };
     let broken = write("broken.png", b"\x89PNG\r\n\x1a\n");
-    let text = write("text.png", b"no picture");
+    let text = write("text.png", b"no image");
     let row =
         |image: &str| json!({"prompt": "p", "img_path": image, "chosen": "a", "rejected": "b"});
     let good = row(&golden("images/train_0.png").display().to_string());
@@ -166,7 +166,7 @@ fn what_is_wrong_is_counted_and_told() {
 
 #[test]
 fn only_headers_are_read() {
-    // A picture whose pixels are missing: training refuses it, its header says enough for a survey.
+    // An image whose pixels are missing: training refuses it, its header is enough for a survey.
     let folder = tempfile::tempdir().unwrap();
     let image = fs::read(golden("images/train_0.png")).unwrap();
     fs::write(folder.path().join("cut.png"), &image[..60]).unwrap();

@@ -1,4 +1,4 @@
-//! TensorBoard's files, read by a reader of their own: TFRecords with checked checksums, protocol buffers field by field.
+//! TensorBoard's files, read by an independent reader: TFRecords with checked checksums, protocol buffers field by field.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -286,7 +286,7 @@ fn a_run_taken_up_again_has_no_step_twice() {
     assert_eq!(run.names("events").len(), 2);
     let board = Board::of(&run);
     assert_eq!(board.scalars, expected(&run));
-    // Whoever has read steps 3 and 4 of the first file is told to forget them.
+    // Viewers that have read steps 3 and 4 of the first file are instructed to drop them.
     assert_eq!(board.starts, [1, 3]);
 }
 

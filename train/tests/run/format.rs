@@ -1,4 +1,4 @@
-//! `--format` and `dataset_format`: the format of rows whose keys do not tell it.
+//! `--format` and `dataset_format`: the format of rows whose keys do not identify it.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Runs that are killed or told to stop, and go on as if nothing had happened.
+//! Runs that are killed or interrupted, and resume as if nothing had happened.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -33,7 +33,7 @@ impl Run {
             .unwrap()
     }
 
-    /// Waits until so many records are written, or the run is over.
+    /// Waits until this many records are written, or the run is over.
     fn wait_for_records(&self, child: &mut Child, count: usize) {
         let metrics = self.output().join("metrics.jsonl");
         let records = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
@@ -66,7 +66,7 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Nothing in the folder tells that the run was ever interrupted.
+/// Nothing in the folder shows that the run was ever interrupted.
 fn assert_same(run: &Run, whole: &Run) {
     assert_eq!(run.records(), whole.records());
     assert_eq!(weights(&run.last()), weights(&whole.last()));
@@ -180,7 +180,7 @@ fn features_outlast_an_interruption_and_go_with_the_end() {
 
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
-    // One step over so many rows takes far longer than two signals.
+    // One step over this many rows takes far longer than two signals.
     let rows = fs::read_to_string(golden("train/pairwise.jsonl")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let many = folder.path().join("many.jsonl");

@@ -1,4 +1,4 @@
-//! Runs with low-rank additions: what their checkpoints hold, and how they go on.
+//! Runs with low-rank additions: the content of their checkpoints, and how they resume.
 
 use std::fs;
 use std::path::Path;

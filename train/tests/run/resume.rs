@@ -1,4 +1,4 @@
-//! What a run goes on from, where the config says so, and what it does not.
+//! The checkpoint that a run resumes from, if the config asks for it, and refusals.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn a_checkpoint_elsewhere_is_gone_on_from() {
     assert!(optimizer(&run) == optimizer(&whole));
     assert_eq!(run.records(), whole.records()[2..]);
     assert!(run.output().join("config.resolved.yaml").exists());
-    // From here on the run has checkpoints of its own.
+    // From here on the run has its own checkpoints.
     let said = message(&run.train(&["--set", &from]));
     assert!(
         said.contains("checkpoint-last: the run is complete"),

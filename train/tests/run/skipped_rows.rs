@@ -1,4 +1,4 @@
-//! Rows whose images cannot be decoded are left out, up to a limit, and so alike in every run over the same files.
+//! Rows whose images cannot be decoded are skipped, up to a limit, and so alike in every run over the same files.
 
 use std::fs;
 use std::path::Path;
@@ -54,10 +54,10 @@ fn a_run_goes_on_without_them_and_is_the_same_when_taken_up_again() {
     assert!(output.status.success(), "{said}");
     for line in [3, 9, 10] {
         let place = format!("rows.jsonl:{line}: ");
-        let told = said
+        let notices = said
             .lines()
-            .filter(|l| l.contains(&place) && l.contains("left out"));
-        assert_eq!(told.count(), 1, "{said}");
+            .filter(|l| l.contains(&place) && l.contains("skipped"));
+        assert_eq!(notices.count(), 1, "{said}");
     }
     // A step without rows passes without measures.
     let steps: Vec<u64> = whole
@@ -66,7 +66,7 @@ fn a_run_goes_on_without_them_and_is_the_same_when_taken_up_again() {
         .map(|line| line["step"].as_u64().unwrap())
         .collect();
     assert_eq!(steps, [1, 2, 3, 4, 6]);
-    // As if the run had been stopped behind its second step: what was left out by then is remembered.
+    // As if the run had been interrupted after its second step: the rows skipped by then are remembered.
     let resumed = run(keys, &[2, 8, 9]).succeed();
     for name in ["checkpoint-4", "checkpoint-last"] {
         fs::remove_dir_all(resumed.output().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! A run's folder and config, the program that trains in it, and what it left behind.
+//! A run's folder and config, the program that trains in it, and its output.
 
 use std::collections::BTreeMap;
 use std::fs;
