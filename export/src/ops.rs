@@ -290,7 +290,6 @@ impl Ops for GraphOps {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use seeward_models::checkpoint::{TensorData, WEIGHTS_FILE, write_tensors};
     use seeward_models::contract::{Dim, Element, Port};

@@ -90,7 +90,6 @@ fn name(value: impl Serialize) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -67,7 +67,6 @@ impl FromStr for Device {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

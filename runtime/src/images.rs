@@ -141,7 +141,6 @@ pub(crate) fn image_error(image: &Image, index: usize, error: ImageError) -> Err
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

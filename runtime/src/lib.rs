@@ -32,8 +32,6 @@
 //! ONNX Runtime is a shared library, found at run time: [`Options::library`], else the file that `ORT_DYLIB_PATH` names,
 //! else next to the executable, else `third_party/onnxruntime/` under the current folder.
 
-#![warn(clippy::missing_errors_doc, clippy::undocumented_unsafe_blocks)]
-
 mod answer;
 mod assignment;
 mod batcher;

@@ -222,7 +222,6 @@ fn pool(options: &Options) -> Result<ThreadPool> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::Image;

@@ -186,7 +186,6 @@ impl Options {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use InputMode::{Full, ImageOnly, TextOnly};

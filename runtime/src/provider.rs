@@ -164,7 +164,6 @@ fn most_tiles(settings: &TileSettings) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeMap;
 

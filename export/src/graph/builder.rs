@@ -273,7 +273,6 @@ fn initializer(value: &Value) -> proto::Tensor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use seeward_models::bundle::REWARD_GRAPH;
     use seeward_models::checkpoint::{TensorData, WEIGHTS_FILE, write_tensors};

@@ -113,7 +113,6 @@ fn out_of_range(values: &[f32], to: DataType) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

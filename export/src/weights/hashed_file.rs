@@ -196,7 +196,6 @@ impl Output {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use seeward_models::hash::file_hash;
 

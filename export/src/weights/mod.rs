@@ -192,7 +192,6 @@ impl Weights {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use seeward_models::checkpoint::{TensorData, WEIGHTS_FILE, write_tensors};
 

@@ -67,7 +67,6 @@ fn extreme(values: &[f32]) -> Result<f32> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

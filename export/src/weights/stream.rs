@@ -179,7 +179,6 @@ fn append(parts: &mut Vec<Vec<u8>>, next: Vec<Vec<u8>>, times: usize) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::borrow::Cow;
     use std::path::Path;

@@ -14,5 +14,4 @@ pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};
 pub use write::{TensorData, write_tensors};
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -82,7 +82,6 @@ fn header(tensors: &[TensorStream]) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;

@@ -279,5 +279,4 @@ fn token_order(root: &Fields) -> Result<TokenOrder> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -190,7 +190,6 @@ fn refuse(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn layout() -> Layout {

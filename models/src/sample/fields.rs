@@ -198,7 +198,6 @@ fn kind(json: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn message<T: fmt::Debug>(result: Result<T>) -> String {

@@ -163,7 +163,6 @@ fn too_long(line: Line, limit: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Number, offset, end, and the row or its error, read through a buffer of `chunk` bytes.

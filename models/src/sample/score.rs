@@ -154,7 +154,6 @@ pub fn error_line(line: u64, error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const ROW: &str = r#"{"id": 12345678901234567890123, "prompt": "p\u00e9", "w": 0.30000000000000004, "img_path": ["a.png"], "responses": ["x", ""], "meta": {"b" : 1.0, "a": null}}"#;

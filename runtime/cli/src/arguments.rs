@@ -12,7 +12,7 @@ use crate::image_folder::ImageFolder;
 /// The shared flags, as typed.
 #[derive(Debug, Args)]
 pub(crate) struct SharedArguments {
-    /// Device: cpu, cuda[:N] or tensorrt[:N]; seeward-score can share the rows among several of one kind: cuda:0,cuda:1
+    /// Device: cpu, cuda[:N] or tensorrt[:N]
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Threads of the engine and of image decoding [default: one per CPU core]
@@ -21,7 +21,7 @@ pub(crate) struct SharedArguments {
     /// GPU memory limit in bytes for each of the two graphs; CUDA libraries use additional memory [default: no limit]
     #[arg(long, value_name = "BYTES")]
     gpu_memory_limit: Option<u64>,
-    /// Folder of relative image paths, which no path or link may leave [default: the folder of the input file]
+    /// Base folder of image paths; no path or link may leave it [default: the folder of the input file]
     #[arg(long, value_name = "DIR")]
     image_root: Option<PathBuf>,
     /// Allow absolute paths, `..` and symbolic links to leave the image root
@@ -92,7 +92,7 @@ impl SharedArguments {
         self.carry.iter().cloned().collect()
     }
 
-    /// Whether to resume an interrupted run.
+    /// Whether an interrupted run is resumed.
     pub(crate) fn resume(&self) -> bool {
         !self.no_resume
     }

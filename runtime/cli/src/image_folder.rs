@@ -85,7 +85,6 @@ fn links_out(file: &Path, fence: &Path) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use seeward_runtime::RewardModel;
-
 use seeward_models::process::Signal;
+use seeward_runtime::RewardModel;
 
 /// The end of a program that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +78,6 @@ pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use anyhow::Context;

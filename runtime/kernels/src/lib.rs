@@ -23,8 +23,6 @@
 //!
 //! Only x86-64 has vector kernels so far. Other CPUs, Arm included, run the portable ones.
 
-#![warn(clippy::missing_errors_doc, clippy::undocumented_unsafe_blocks)]
-
 mod activations;
 pub mod attention;
 mod bf16;

@@ -78,6 +78,9 @@ pub(crate) const WHITE: &str = "";
 impl Preprocessor {
     /// The pairs as documents of two branches; rewards come out as chosen, rejected, chosen, … A pair whose two sides
     /// see different images, or are scaled differently, shares nothing.
+    ///
+    /// # Errors
+    /// A row whose conversation cannot be tokenised, or whose image cannot be read.
     pub fn pairs(&self, rows: &[&Row<Pair>]) -> Result<Inputs> {
         let sides: Vec<_> = rows.iter().flat_map(|row| Side::both(row)).collect();
         let (images, conversations) = self.read(&sides)?;

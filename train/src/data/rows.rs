@@ -370,7 +370,6 @@ fn root<'a>(path: &'a Path, image_root: Option<&'a Path>) -> &'a Path {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::fs;

@@ -159,7 +159,6 @@ impl Iterator for Steps {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -23,7 +23,6 @@ pub(crate) fn require(folder: &Path, name: &str, bytes: u64) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -245,7 +245,6 @@ fn next(bytes: &[u8]) -> Option<(Event, usize)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -75,7 +75,6 @@ fn recorded(bytes: &[u8], step: usize) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -174,7 +174,6 @@ fn unknown_metric(sets: &[&String], name: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

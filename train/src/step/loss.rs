@@ -141,7 +141,6 @@ fn shortcut_failure(main: &Tensor, text: &Tensor) -> Tensor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

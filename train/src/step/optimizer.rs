@@ -195,7 +195,6 @@ pub fn forget_gradients(parameters: &Parameters) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use tch::Device;
 

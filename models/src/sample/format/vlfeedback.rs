@@ -111,7 +111,6 @@ fn mean(ratings: &[Option<f64>]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn read(json: &str) -> Result<Vec<Rated>> {

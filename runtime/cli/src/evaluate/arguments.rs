@@ -167,7 +167,6 @@ fn check_names(files: &[NamedFile]) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

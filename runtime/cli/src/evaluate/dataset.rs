@@ -131,7 +131,7 @@ impl Dataset {
         let format = self.reader.format()?;
         let overlaps = format.overlaps()?;
         Some(format!(
-            "{format} draws on the sources of {overlaps}: a model trained on these may have seen part of it"
+            "{format} draws on the sources of {overlaps}: a model that was trained on these may have met part of it"
         ))
     }
 
@@ -244,7 +244,6 @@ fn find_or_push<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl Fn()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::image_folder::ImageFolder;

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::atomic::replace_file;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, Job, PROGRAM, PreferenceFile};
@@ -33,7 +34,6 @@ use report::Report;
 use rewards::Rewards;
 use roles::{COMPARE, MODEL, TEXT_ONLY};
 use scoring::Scorer;
-use seeward_models::process::{SecondSignal, Signal, Stop};
 use training::Training;
 
 /// Runs the program.

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use seeward_models::process::{Signal, Stop};
 use seeward_models::sample::CarriedKeys;
 use seeward_runtime::RewardModel;
 
@@ -13,7 +14,6 @@ use super::rewards::Rewards;
 use crate::arguments::EngineOptions;
 use crate::score;
 use crate::terminal;
-use seeward_models::process::{Signal, Stop};
 
 /// A bundle with its role.
 pub(super) struct Scorer {

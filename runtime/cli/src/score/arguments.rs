@@ -21,12 +21,16 @@ to resume.
 Exit status: 0 success, 1 some rows failed (with --check: the rewards differ from training), 2 error, 130 or 143
 stopped by a signal.";
 
+const DEVICES: &str =
+    "Device: cpu, cuda[:N] or tensorrt[:N]; several of one kind share the rows: cuda:0,cuda:1";
+
 /// Scores the responses of a JSONL file with a reward model bundle.
 ///
 /// Input rows are {"prompt", "img_path", "responses": […]}; every response becomes a line {"prompt", "img_path",
 /// "response", "score", …}. Rows that cannot be scored go to OUT.errors. An interrupted run resumes.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, after_help = EXAMPLES)]
+#[command(mut_arg("device", |device| device.help(DEVICES)))]
 pub(super) struct Arguments {
     /// Bundle to score with
     #[arg(long, value_name = "BUNDLE")]
@@ -40,10 +44,10 @@ pub(super) struct Arguments {
     /// Score the bundle's probes again and compare the rewards with the trainer's
     #[arg(long, conflicts_with_all = ["input", "output"])]
     check: bool,
-    /// Replace every image by a white one
+    /// Replace the images of every row by a white one
     #[arg(long, conflicts_with = "image_only")]
     text_only: bool,
-    /// Replace every prompt by the empty one
+    /// Replace the prompt of every row by the empty one
     #[arg(long)]
     image_only: bool,
     /// Maximum number of tokens in one run of the model
@@ -125,7 +129,6 @@ fn check_files(input: &Path, output: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use seeward_runtime::Device;

@@ -150,7 +150,6 @@ impl<R: BufRead> BufRead for Counted<R> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -213,7 +213,6 @@ impl Log {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::{Map, json};
 

@@ -21,6 +21,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
+use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_runtime::{Device, RewardModel};
 
 use crate::terminal::{self, Ending};
@@ -31,7 +32,6 @@ pub(crate) use job::Job;
 use journal::Journal;
 pub(crate) use journal::errors_path;
 use pipeline::Pipeline;
-use seeward_models::process::{SecondSignal, Signal, Stop};
 pub(crate) use stats::Tally;
 use window::Reader;
 

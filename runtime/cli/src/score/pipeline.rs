@@ -19,11 +19,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use seeward_models::process::{Signal, Stop};
 use seeward_runtime::RewardModel;
 
 use super::input::{Input, Position};
 use super::window::{self, Reader, Ready, WINDOW_ROWS, Window};
-use seeward_models::process::{Signal, Stop};
 
 /// Capacity of the queue of windows to be written.
 const UNWRITTEN: usize = 64;
@@ -210,7 +210,6 @@ fn in_order<T>(incoming: Receiver<(u64, T)>) -> impl Iterator<Item = T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,4 @@
 //! Rows of every format, good and broken.
-#![allow(clippy::unwrap_used)]
-
 mod carried;
 
 use std::io::Write;

@@ -86,7 +86,6 @@ pub(super) fn mean_of(values: &[f64], f: impl Fn(f64) -> f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -70,7 +70,6 @@ fn correlation(first: &[f64], second: &[f64]) -> Option<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

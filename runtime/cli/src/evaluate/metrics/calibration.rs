@@ -88,7 +88,6 @@ fn place(margin: f64) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -106,7 +106,6 @@ fn area(name: &str, by_group: &BTreeMap<&Group, Vec<f64>>) -> Area {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -64,7 +64,6 @@ fn bins(margins: &[f64], differences: &[i64]) -> Vec<LengthBin> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

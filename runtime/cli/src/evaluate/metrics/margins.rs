@@ -82,7 +82,6 @@ fn counts(margins: &[f64], borders: &[f64]) -> Vec<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

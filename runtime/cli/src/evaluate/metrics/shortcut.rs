@@ -95,7 +95,6 @@ pub fn shortcut_failure_degradation(margins: &[f64], text_only: &[f64]) -> Optio
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
