@@ -12,9 +12,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
 use seeward_train::config::Config;
+use seeward_train::data::inputs::Inputs;
 use seeward_train::data::loader::{self, Batch, Preprocessors};
-use seeward_train::data::preprocess::{Inputs, Preprocessor};
-use seeward_train::data::rows::Read;
+use seeward_train::data::preprocess::Preprocessor;
+use seeward_train::data::scan::Scan;
 use seeward_train::dry_run::preflight::Preflight;
 use seeward_train::libtorch::memory;
 use seeward_train::model::branch::{Model, Vision};
@@ -279,8 +280,8 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
         ..config.clone()
     };
     let preprocessors = Preflight::of(&config)?.preprocessors;
-    let read = Read::open(&config, Path::new(&config.dataset_path))?;
-    let (rows, _) = read.within(0.0)?;
+    let scan = Scan::open(&config, Path::new(&config.dataset_path))?;
+    let (rows, _) = scan.within(0.0)?;
     let preprocessors = Preprocessors {
         main: Some(&preprocessors.main),
         text: preprocessors.text.as_ref(),

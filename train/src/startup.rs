@@ -9,14 +9,16 @@ use tch::Device;
 use crate::config::{Algorithm, Config};
 use crate::data::lengths;
 use crate::data::preprocess::Preprocessor;
-use crate::data::rows::{self, Read, Rows};
+use crate::data::rows::Rows;
 use crate::data::sampler::Sampler;
-use crate::data::skipped_rows::SkippedRows;
+use crate::data::scan::Scan;
+use crate::data::skipped_rows::{self, SkippedRows};
 use crate::model::branches::Branches;
 use crate::model::setup::Start;
 use crate::output::checkpoint;
-use crate::output::folder::{self, OutputFolder, Resumed};
+use crate::output::folder::{self, OutputFolder};
 use crate::output::probes::Probes;
+use crate::output::resume::Resumed;
 use crate::output::saver::{Saver, Snapshot};
 use crate::output::trainer_state::Progress;
 use crate::report::display::Report;
@@ -83,17 +85,17 @@ impl<'a> Run<'a> {
             saver,
             report,
         };
-        run.require_room(progress)?;
+        run.require_space(progress)?;
         Ok((run, progress))
     }
 
     /// Better now than after hours. The optimizer's moments, which come with the first step, are not counted.
-    fn require_room(&mut self, progress: Progress) -> Result<()> {
+    fn require_space(&mut self, progress: Progress) -> Result<()> {
         let is_complete = progress.step >= self.sampler.total_steps;
         let (saver, snapshot) = self.saving();
         match is_complete {
             true => Ok(()),
-            false => saver.require_room(&snapshot),
+            false => saver.require_space(&snapshot),
         }
     }
 
@@ -182,9 +184,9 @@ fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usiz
 }
 
 fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
-    let read = Read::open(config, Path::new(path))?;
-    let (rows, unreadable) = read.within(config.max_bad_fraction)?;
-    notices.extend(unreadable.iter().map(rows::notice));
+    let scan = Scan::open(config, Path::new(path))?;
+    let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
+    notices.extend(unreadable.iter().map(skipped_rows::notice));
     Ok(rows)
 }
 

@@ -1,18 +1,19 @@
-//! The images that need not be decoded again: shared by the loader, which asks, and the feature cache, which answers.
+//! The index of cached images: the feature cache adds to it, the loader looks images up to avoid decoding them again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The images whose features are kept, by content, and their numbers of tiles: they need not be decoded again.
+/// Contents of the images whose features are cached, with their tile counts.
 #[derive(Default)]
 pub struct CachedIndex(Mutex<HashMap<String, usize>>);
 
 impl CachedIndex {
-    /// The number of tiles of an image that is kept.
+    /// The tile count of an image, if its features are cached.
     pub(crate) fn tiles(&self, content: &str) -> Option<usize> {
         self.lock().get(content).copied()
     }
 
+    /// Adds an image.
     pub(crate) fn add(&self, content: &str, tiles: usize) {
         self.lock().insert(content.to_owned(), tiles);
     }

@@ -1,4 +1,4 @@
-//! How much there is to compute, and how much of it sharing saves.
+//! The amount of computation of a batch, and the share of it that sharing saves.
 
 use std::iter::Sum;
 use std::ops::Add;
@@ -6,18 +6,18 @@ use std::ops::Add;
 use seeward_models::config::Config as ModelConfig;
 use seeward_models::net::{self, Branch, Part};
 
-/// What a branch's network reads in forward passes.
+/// The input of a branch's forward passes, as counts of tokens and tiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workload {
     /// Tokens of conversations.
     pub(crate) tokens: usize,
-    /// Tokens that only fill rows up.
+    /// Padding tokens.
     pub(crate) padding: usize,
     /// Tiles of images.
     pub(crate) tiles: usize,
-    /// Tokens, if every conversation were computed separately.
+    /// Tokens without sharing: every conversation is computed separately.
     pub(crate) tokens_unshared: usize,
-    /// Tiles, if they were.
+    /// Tiles without sharing.
     pub(crate) tiles_unshared: usize,
 }
 
@@ -41,8 +41,8 @@ impl Sum for Workload {
     }
 }
 
-/// What a token and a tile cost a branch, in products with weights of its blocks. Attention itself, which grows faster
-/// than the number of tokens, is omitted: sharing saves more of it.
+/// Cost of a token and of a tile in a branch, in multiplications by weights of its blocks. Attention scores, whose cost
+/// grows faster than the number of tokens, are not counted; sharing saves a greater share of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Costs {
     token: f64,
@@ -50,7 +50,7 @@ pub(crate) struct Costs {
 }
 
 impl Costs {
-    /// Of a model.
+    /// The costs of a model.
     pub(crate) fn of(config: &ModelConfig) -> Self {
         let linears = net::block_linears(config, Branch::Main);
         let products = |part: Part| -> f64 {
@@ -69,12 +69,12 @@ impl Costs {
         load.tokens as f64 * self.token + load.tiles as f64 * self.tile
     }
 
-    fn separate(&self, load: Workload) -> f64 {
+    fn unshared(&self, load: Workload) -> f64 {
         load.tokens_unshared as f64 * self.token + load.tiles_unshared as f64 * self.tile
     }
 }
 
-/// The share of the work that sharing saves, over branches with their loads; `None` where there is no work.
+/// The share of the work that sharing saves, over all branches with their loads; `None` if there is no work.
 pub(crate) fn work_saved(branches: &[(Costs, Workload)]) -> Option<f64> {
     let total = |work: fn(&Costs, Workload) -> f64| -> f64 {
         branches
@@ -82,8 +82,8 @@ pub(crate) fn work_saved(branches: &[(Costs, Workload)]) -> Option<f64> {
             .map(|(costs, load)| work(costs, *load))
             .sum()
     };
-    let (shared, separate) = (total(Costs::shared), total(Costs::separate));
-    (separate > 0.0).then(|| 1.0 - shared / separate)
+    let (shared, unshared) = (total(Costs::shared), total(Costs::unshared));
+    (unshared > 0.0).then(|| 1.0 - shared / unshared)
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_and_tiles_weigh_by_what_they_cost() {
+    fn work_saved_weights_tokens_and_tiles_by_their_costs() {
         let costs = |token, tile| Costs { token, tile };
         let load = Workload {
             tokens: 60,

@@ -1,4 +1,4 @@
-//! How long rows are, about: what rows of a batch are grouped by (`group_by_length`).
+//! Estimated lengths of rows, by which `group_by_length` groups them.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -7,16 +7,16 @@ use crate::data::preprocess::Preprocessor;
 use crate::data::rows::{Rows, Samples};
 use crate::progress::PatientBar;
 
-/// Rows that are looked at together.
+/// Number of rows that are read at once.
 const CHUNK: usize = 4096;
-/// Bytes of text in a token, about.
+/// Approximate number of text bytes per token.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// The length of every row in tokens, as `view` sees it: the text's by its bytes, the images' by their headers. An image
-/// that has none counts nothing.
+/// Estimates the length in tokens of every row: texts by their number of bytes, images by their headers. An image
+/// without a readable header counts as 0.
 ///
 /// # Errors
-/// The rows' file.
+/// The file of the rows cannot be read.
 pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u32>> {
     let bar = PatientBar::new("lengths", rows.count() as u64);
     let mut lengths = Vec::with_capacity(rows.count());

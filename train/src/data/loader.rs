@@ -1,56 +1,57 @@
-//! Reads, tiles and tokenises the batches of the next steps on separate threads while the model computes.
+//! Reads, tiles and tokenises the batches of the next steps on background threads while the model computes.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Scope};
 
 use anyhow::{Context, Result};
 
-use crate::data::preprocess::{Inputs, Preprocessor};
+use crate::data::inputs::Inputs;
+use crate::data::preprocess::Preprocessor;
 use crate::data::rows::{Rows, Samples};
 
-/// Threads that prepare at most; each is a step or two ahead.
+/// Maximum number of background threads; each is one or two steps ahead.
 const THREADS: usize = 4;
 
-/// Which branches an optimizer step trains.
+/// The preprocessors of the branches that an optimizer step trains.
 #[derive(Clone, Copy)]
 pub struct Preprocessors<'a> {
-    /// How the main branch sees rows, if it trains.
+    /// The main branch's, if it trains.
     pub main: Option<&'a Preprocessor>,
-    /// How the text-only branch sees rows, if it trains.
+    /// The text-only branch's, if it trains.
     pub text: Option<&'a Preprocessor>,
 }
 
-/// One forward pass, seen by each branch that trains.
+/// The rows of one forward pass, preprocessed for each branch that trains.
 pub struct Batch {
-    /// Where its rows stand: `file:line`.
+    /// Places of the rows: `file:line`.
     pub(crate) places: Vec<String>,
-    /// The margin that each row asks for; `None` where none does.
+    /// Target margin of each row; `None` if no row has one.
     pub margins: Option<Vec<f64>>,
-    /// What the main branch reads.
+    /// Input of the main branch.
     pub main: Option<Inputs>,
-    /// What the text-only branch reads.
+    /// Input of the text-only branch.
     pub text: Option<Inputs>,
-    /// Rows that it lacks.
+    /// Rows that were skipped.
     pub(crate) skipped: Vec<SkippedRow>,
 }
 
-/// A row that makes no tokens and tiles: an image that cannot be decoded, image tokens that are cut.
+/// A row that cannot be preprocessed, because an image cannot be decoded or `max_length` cuts image tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SkippedRow {
-    /// Its number.
+    /// Row number.
     pub(crate) row: usize,
-    /// What is wrong, beginning with `file:line`.
+    /// The problem, starting with `file:line`.
     pub(crate) problem: String,
 }
 
 impl Batch {
-    /// How many rows it has.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.places.len()
     }
 }
 
-/// Steps that are being prepared; they arrive in order.
+/// The receiving end of the background threads; batches arrive in the order of the steps.
 pub(crate) struct Prepared {
     receivers: Vec<Receiver<Result<Vec<Batch>>>>,
     next: usize,
@@ -60,7 +61,7 @@ impl Prepared {
     /// Waits for the batches of the next step.
     ///
     /// # Errors
-    /// The rows' file, or there is no next step.
+    /// The file of the rows cannot be read, or no step is left.
     pub(crate) fn step(&mut self) -> Result<Vec<Batch>> {
         let receiver = &self.receivers[self.next % self.receivers.len()];
         self.next += 1;
@@ -68,7 +69,7 @@ impl Prepared {
     }
 }
 
-/// Prepares the batches of each step, given as row numbers.
+/// Spawns threads that prepare the batches of each step, which are given as row numbers.
 pub(crate) fn spawn<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     rows: &'env Rows,
@@ -77,24 +78,24 @@ pub(crate) fn spawn<'scope, 'env>(
     let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS));
     let (mut senders, mut receivers) = (Vec::new(), Vec::new());
     for _ in 0..threads {
-        let (ask, asked) = sync_channel::<(Preprocessors<'env>, Vec<Vec<usize>>)>(0);
-        let (give, given) = sync_channel(1);
+        let (step_sender, steps) = sync_channel::<(Preprocessors<'env>, Vec<Vec<usize>>)>(0);
+        let (batch_sender, receiver) = sync_channel(1);
         scope.spawn(move || {
-            for (preprocessors, batches) in asked {
+            for (preprocessors, batches) in steps {
                 let batches = batches.iter();
                 let prepared = batches
                     .map(|numbers| prepare(rows, preprocessors, numbers))
                     .collect();
-                // The trainer has stopped and wants no more.
-                if give.send(prepared).is_err() {
+                // Fails once the trainer has stopped.
+                if batch_sender.send(prepared).is_err() {
                     return;
                 }
             }
         });
-        senders.push(ask);
-        receivers.push(given);
+        senders.push(step_sender);
+        receivers.push(receiver);
     }
-    // The steps go round the threads, and so do the trainer's questions.
+    // Steps are assigned to the threads in turn, the order in which `Prepared` receives them.
     scope.spawn(move || {
         for (step, sender) in steps.zip(senders.iter().cycle()) {
             if sender.send(step).is_err() {
@@ -105,54 +106,54 @@ pub(crate) fn spawn<'scope, 'env>(
     Prepared { receivers, next: 0 }
 }
 
-/// One batch of the rows with these numbers, without those that make no tokens and tiles. Whether one does depends on
-/// nothing but the row and its images.
+/// Preprocesses the rows with these numbers as one batch. Skips rows that cannot be preprocessed, which depends only on
+/// the row and its images.
 ///
 /// # Errors
-/// The rows' file.
+/// The file of the rows cannot be read.
 pub fn prepare(rows: &Rows, preprocessors: Preprocessors, numbers: &[usize]) -> Result<Batch> {
     let samples = rows.read(numbers)?;
     let all: Vec<usize> = (0..numbers.len()).collect();
-    if let Ok(batch) = seen(&samples, preprocessors, &all) {
+    if let Ok(batch) = batch(&samples, preprocessors, &all) {
         return Ok(batch);
     }
-    let (mut sound, mut skipped) = (Vec::new(), Vec::new());
+    let (mut good, mut skipped) = (Vec::new(), Vec::new());
     for (index, &row) in numbers.iter().enumerate() {
-        match seen(&samples, preprocessors, &[index]) {
-            Ok(_) => sound.push(index),
+        match batch(&samples, preprocessors, &[index]) {
+            Ok(_) => good.push(index),
             Err(e) => skipped.push(SkippedRow {
                 row,
-                problem: placed(&samples.place(index), e),
+                problem: with_place(&samples.place(index), e),
             }),
         }
     }
-    let batch = seen(&samples, preprocessors, &sound)?;
+    let batch = batch(&samples, preprocessors, &good)?;
     Ok(Batch { skipped, ..batch })
 }
 
-/// The samples of these indices as a batch.
-fn seen(
+/// Preprocesses the samples with these indices.
+fn batch(
     samples: &Samples,
     preprocessors: Preprocessors,
-    which: &[usize],
+    indices: &[usize],
 ) -> seeward_models::Result<Batch> {
-    let see = |preprocessor: Option<&Preprocessor>| {
-        let preprocessor = preprocessor.filter(|_| !which.is_empty());
+    let preprocess = |preprocessor: Option<&Preprocessor>| {
+        let preprocessor = preprocessor.filter(|_| !indices.is_empty());
         preprocessor
-            .map(|preprocessor| inputs(samples, preprocessor, which))
+            .map(|preprocessor| inputs(samples, preprocessor, indices))
             .transpose()
     };
     Ok(Batch {
-        places: which.iter().map(|&index| samples.place(index)).collect(),
-        margins: margins(samples, which),
-        main: see(preprocessors.main)?,
-        text: see(preprocessors.text)?,
+        places: indices.iter().map(|&index| samples.place(index)).collect(),
+        margins: margins(samples, indices),
+        main: preprocess(preprocessors.main)?,
+        text: preprocess(preprocessors.text)?,
         skipped: Vec::new(),
     })
 }
 
-/// What is wrong with a row is said with its place, once.
-fn placed(place: &str, error: seeward_models::Error) -> String {
+/// The error's message, prefixed with the row's place if it does not start with it.
+fn with_place(place: &str, error: seeward_models::Error) -> String {
     let problem = error.to_string();
     match problem.starts_with(&format!("{place}: ")) {
         true => problem,
@@ -160,29 +161,29 @@ fn placed(place: &str, error: seeward_models::Error) -> String {
     }
 }
 
-fn margins(samples: &Samples, which: &[usize]) -> Option<Vec<f64>> {
+fn margins(samples: &Samples, indices: &[usize]) -> Option<Vec<f64>> {
     let Samples::Pairs(pairs) = samples else {
         return None;
     };
-    let margins: Vec<f64> = which
+    let margins: Vec<f64> = indices
         .iter()
         .map(|&index| pairs[index].sample.margin)
         .collect();
-    let asked = margins.iter().any(|&margin| margin != 0.0);
-    asked.then_some(margins)
+    let any = margins.iter().any(|&margin| margin != 0.0);
+    any.then_some(margins)
 }
 
 fn inputs(
     samples: &Samples,
     preprocessor: &Preprocessor,
-    which: &[usize],
+    indices: &[usize],
 ) -> seeward_models::Result<Inputs> {
     match samples {
         Samples::Pairs(rows) => {
-            preprocessor.pairs(&which.iter().map(|&i| &rows[i]).collect::<Vec<_>>())
+            preprocessor.pairs(&indices.iter().map(|&i| &rows[i]).collect::<Vec<_>>())
         }
         Samples::Sft(rows) => {
-            preprocessor.sft(&which.iter().map(|&i| &rows[i]).collect::<Vec<_>>())
+            preprocessor.sft(&indices.iter().map(|&i| &rows[i]).collect::<Vec<_>>())
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Rows → what the network reads: a forest of tokens and the tiles of its images, made away from the device.
+//! From rows to the network's input: a forest of tokens and the tiles of its images, computed on the host.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use seeward_models::forest::{Document, Forest};
+use seeward_models::forest::Document;
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
 use seeward_models::kinds::InputMode;
@@ -15,72 +15,31 @@ use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
 
 use crate::data::cached::CachedIndex;
-use crate::data::flops::Workload;
+use crate::data::inputs::{Image, Images, Inputs, Targets, WHITE};
 use crate::data::rows::Row;
 
-/// How one branch sees a row: its tokenizer and template, its tiles, and what is hidden from it.
+/// The preprocessing of one branch: tokenizer and template, tiling, and input mode.
 pub struct Preprocessor {
-    /// Prompt and response → token ids.
+    /// Converts prompt and response to token ids.
     pub(crate) prompter: Prompter,
-    /// Image → tiles.
+    /// Splits images into tiles.
     pub(crate) tiles: TileSettings,
-    /// What the branch sees.
+    /// Whether the branch sees images, text or both.
     pub mode: InputMode,
-    /// How its language model turns positions: conversations that it scales differently share nothing.
+    /// Rotary embedding of the language model; conversations with different scalings share nothing.
     pub rope: RopeSettings,
-    /// Whether what rows have in common is computed once: each different image, and the prefix of a pair's two sides.
+    /// Whether common parts are computed once: equal images, and the common prefix of a pair's two sides.
     pub(crate) shared: bool,
-    /// What the branch's model knows by heart.
+    /// Images whose features the branch's model has cached.
     pub(crate) cached: Arc<CachedIndex>,
 }
 
-/// The input of one forward pass.
-pub struct Inputs {
-    /// The tokens.
-    pub forest: Forest,
-    /// The images: the forest's image rows count through them.
-    pub images: Vec<Image>,
-    /// Next-token targets, for supervised rows.
-    pub(crate) targets: Targets,
-    /// How much it is.
-    pub(crate) load: Workload,
-}
-
-impl Inputs {
-    /// Tiles that the vision model sees.
-    pub fn tiles(&self) -> usize {
-        self.images.iter().map(|image| image.tiles).sum()
-    }
-}
-
-/// An image of a batch.
-pub struct Image {
-    /// What is in it: the hash of the file.
-    pub(crate) content: String,
-    /// Number of tiles.
-    pub(crate) tiles: usize,
-    /// The tiles; none where the model has their features already.
-    pub pixels: Option<Tiles>,
-}
-
-/// Tokens to predict, and the flat indices where they are predicted: one token earlier.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Targets {
-    /// Flat indices.
-    pub(crate) at: Vec<i64>,
-    /// Token ids.
-    pub(crate) ids: Vec<i64>,
-}
-
-/// Stands for the white image among the paths of a batch and their contents; no file is named so, and no hash is.
-pub(crate) const WHITE: &str = "";
-
 impl Preprocessor {
-    /// The pairs as documents of two branches; rewards come out as chosen, rejected, chosen, … A pair whose two sides
-    /// see different images, or are scaled differently, shares nothing.
+    /// Preprocesses pairs as documents of two branches. Rewards are ordered chosen, rejected, chosen, … A pair shares
+    /// nothing if its two sides see different images or have different rotary scalings.
     ///
     /// # Errors
-    /// A row whose conversation cannot be tokenised, or whose image cannot be read.
+    /// An image cannot be read or decoded, or a conversation cannot be tokenised; with the place of its row.
     pub fn pairs(&self, rows: &[&Row<Pair>]) -> Result<Inputs> {
         let sides: Vec<_> = rows.iter().flat_map(|row| Side::both(row)).collect();
         let (images, conversations) = self.read(&sides)?;
@@ -92,7 +51,10 @@ impl Preprocessor {
         images.inputs(&documents, &self.rope)
     }
 
-    /// The rows as documents of one branch, with the response's tokens as targets.
+    /// Preprocesses rows as documents of one branch, with the response's tokens as targets.
+    ///
+    /// # Errors
+    /// As [`pairs`](Self::pairs).
     pub(crate) fn sft(&self, rows: &[&Row<Sft>]) -> Result<Inputs> {
         let sides: Vec<_> = rows.iter().map(|row| Side::only(row)).collect();
         let (images, conversations) = self.read(&sides)?;
@@ -105,7 +67,7 @@ impl Preprocessor {
         Ok(inputs)
     }
 
-    /// The images of all sides, and each one's conversation.
+    /// The images and conversations of all sides.
     fn read(&self, sides: &[Side]) -> Result<(Images, Vec<Conversation>)> {
         let seen: Vec<_> = sides.iter().map(|side| self.seen(side.images)).collect();
         let images = self.images(&seen)?;
@@ -118,7 +80,7 @@ impl Preprocessor {
         Ok((images, conversations))
     }
 
-    /// One document where the two sides of a pair share, else two.
+    /// The documents of a pair: one if its two sides share a prefix, else two.
     fn pair<'c>(
         &self,
         images: &Images,
@@ -136,8 +98,8 @@ impl Preprocessor {
         }
     }
 
-    /// The images that this branch sees: a text-only one the white image in place of all, or nothing where it has no
-    /// vision encoder.
+    /// The images that this branch sees. A text-only branch sees the white image instead of all others, or no image
+    /// without a vision encoder.
     pub(crate) fn seen<'a>(&self, paths: &'a [String]) -> Vec<&'a str> {
         match self.mode {
             InputMode::TextOnly if self.prompter.settings().tokens_per_tile == 0 => Vec::new(),
@@ -146,7 +108,7 @@ impl Preprocessor {
         }
     }
 
-    /// One conversation as this branch sees it, about images of `tiles` tiles each.
+    /// Tokenises one conversation as this branch sees it; `tiles` has the tile count of each image.
     ///
     /// # Errors
     /// As [`Prompter::conversation`].
@@ -163,10 +125,10 @@ impl Preprocessor {
         self.prompter.conversation(prompt, response, tiles)
     }
 
-    /// The number of tiles of an image that this branch sees, by its header.
+    /// The tile count of an image that this branch sees, from its header.
     ///
     /// # Errors
-    /// The file cannot be read, or training would refuse it by its header.
+    /// The file cannot be read, or its header is one that training refuses.
     pub fn tile_count(&self, path: &str) -> Result<usize> {
         if path == WHITE {
             let white = Rgb::white();
@@ -177,8 +139,8 @@ impl Preprocessor {
         Ok(image::tile_count(width, height, &self.tiles))
     }
 
-    /// The images of every conversation: each different one once, in the order of first use, or, where nothing is
-    /// shared, each as often as it is seen.
+    /// Reads the images of all conversations: each distinct image once, in the order of first use, or, without sharing,
+    /// once for each use.
     fn images(&self, seen: &[Vec<&str>]) -> Result<Images> {
         let (mut index, mut paths) = (HashMap::new(), Vec::new());
         let mut number = |path| {
@@ -217,7 +179,7 @@ impl Preprocessor {
             .map_err(|e| e.at(path))
     }
 
-    /// An image of this content, made into tiles unless the model has its features.
+    /// The image with this content, split into tiles unless its features are cached.
     fn unless_cached(&self, content: &str, tiles: impl Fn() -> Result<Tiles>) -> Result<Image> {
         let (tiles, pixels) = match self.cached.tiles(content) {
             Some(tiles) => (tiles, None),
@@ -234,7 +196,7 @@ impl Preprocessor {
     }
 }
 
-/// One conversation of a row, and where the row stands.
+/// One conversation of a row, with the row's place.
 struct Side<'a> {
     place: String,
     prompt: &'a str,
@@ -264,73 +226,5 @@ impl<'a> Side<'a> {
             response: &row.sample.response,
             images: &row.sample.images,
         }
-    }
-}
-
-/// The images of a batch.
-struct Images {
-    /// For every conversation, the numbers of the images that it sees.
-    seen: Vec<Vec<usize>>,
-    images: Vec<Image>,
-    /// First row of each image in the batch's image embeddings, and the end of the last.
-    rows: Vec<i64>,
-}
-
-impl Images {
-    fn new(seen: Vec<Vec<usize>>, images: Vec<Image>, tokens_per_tile: usize) -> Self {
-        let mut rows = vec![0];
-        for image in &images {
-            rows.push(rows[rows.len() - 1] + (image.tiles * tokens_per_tile) as i64);
-        }
-        Self { seen, images, rows }
-    }
-
-    fn tiles_of(&self, seen: &[usize]) -> Vec<usize> {
-        seen.iter().map(|&image| self.images[image].tiles).collect()
-    }
-
-    fn document<'c>(&self, seen: &[usize], branches: Vec<&'c Conversation>) -> Document<'c> {
-        let rows = |&image: &usize| self.rows[image]..self.rows[image + 1];
-        Document {
-            branches,
-            image_rows: seen.iter().flat_map(rows).collect(),
-        }
-    }
-
-    fn load(&self, forest: &Forest, documents: &[Document]) -> Workload {
-        let conversations = documents.iter().flat_map(|document| &document.branches);
-        Workload {
-            tokens: forest.used_tokens,
-            padding: forest.input_ids.len() - forest.used_tokens,
-            tiles: self.images.iter().map(|image| image.tiles).sum(),
-            tokens_unshared: conversations
-                .map(|conversation| conversation.ids.len())
-                .sum(),
-            tiles_unshared: self.seen.iter().flat_map(|seen| self.tiles_of(seen)).sum(),
-        }
-    }
-
-    fn inputs(self, documents: &[Document], rope: &RopeSettings) -> Result<Inputs> {
-        let rows: Vec<Vec<&Document>> = documents.iter().map(|document| vec![document]).collect();
-        let forest = Forest::new(&rows, rope)?;
-        Ok(Inputs {
-            load: self.load(&forest, documents),
-            forest,
-            images: self.images,
-            targets: Targets::default(),
-        })
-    }
-}
-
-impl Targets {
-    fn of(forest: &Forest, conversations: &[Conversation]) -> Self {
-        let mut targets = Self::default();
-        for (place, conversation) in forest.branches.iter().zip(conversations) {
-            for token in conversation.response_start.max(1)..conversation.ids.len() {
-                targets.at.push(place.flat(token - 1));
-                targets.ids.push(i64::from(conversation.ids[token]));
-            }
-        }
-        targets
     }
 }

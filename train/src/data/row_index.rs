@@ -1,32 +1,32 @@
-//! Where the rows of a JSONL file are: 8 bytes for a line, so that a file of any length takes little memory.
+//! Positions of the rows of a JSONL file, in 8 bytes per line.
 
 use seeward_models::sample::Line;
 
-/// The lines of a file that have rows. Some have several: all pairs of a list of rated completions.
+/// The lines of a file that have rows. A line may have several: all pairs of a list of rated completions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowIndex {
-    /// Offset of each line that has rows.
+    /// Byte offset of each line that has rows.
     offsets: Vec<u64>,
-    /// The first row of each of them; empty as long as all have one.
+    /// First row of each of these lines; empty if every line has one row.
     first: Vec<u64>,
-    /// From which of them on how many earlier lines were skipped; rising.
+    /// Ascending pairs (index of a line, number of lines before it without rows); a pair holds until the next one.
     gaps: Vec<(usize, u64)>,
     rows: usize,
 }
 
-/// Where a row is.
+/// The place of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Offset of its line.
+    /// Byte offset of its line.
     pub(crate) offset: u64,
-    /// Number of its line, from 1.
+    /// Line number, from 1.
     pub(crate) line: u64,
-    /// Which of the line's rows it is.
+    /// Index among the rows of its line.
     pub(crate) within: usize,
 }
 
 impl RowIndex {
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
@@ -51,14 +51,14 @@ impl RowIndex {
         self.rows += rows;
     }
 
-    /// Gives back the memory that growing has taken beyond need.
+    /// Releases spare capacity.
     pub(crate) fn shrink(&mut self) {
         self.offsets.shrink_to_fit();
         self.first.shrink_to_fit();
         self.gaps.shrink_to_fit();
     }
 
-    /// The place of the row `row` < [`rows`](Self::rows).
+    /// The place of row `row`, which is below [`rows`](Self::rows).
     pub(crate) fn place(&self, row: usize) -> Place {
         let (index, within) = match self.first.is_empty() {
             true => (row, 0),
@@ -81,7 +81,7 @@ impl RowIndex {
 mod tests {
     use super::*;
 
-    /// Lines of ten bytes; how many rows each has.
+    /// An index of lines of ten bytes with these numbers of rows.
     fn index(rows: &[usize]) -> RowIndex {
         let mut index = RowIndex::default();
         for (line, &rows) in rows.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Which rows each optimizer step trains on: a function of the config, the number of rows and, where they are grouped by
-//! it, their lengths.
+//! The assignment of rows to optimizer steps: a function of the config, the number of rows and, with `group_by_length`,
+//! their lengths.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -10,32 +10,32 @@ use anyhow::{Result, ensure};
 use crate::config::Config;
 use crate::random::Stream;
 
-/// Steps whose rows are sorted together, at most, where rows are grouped by length.
+/// Maximum number of steps whose rows are sorted together, with `group_by_length`.
 const GROUP: usize = 50;
 
-/// The steps of a run.
+/// Assigns rows to the steps of a run.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     rows: usize,
-    /// How many of them an epoch has.
+    /// Number of rows that an epoch uses.
     used: usize,
     batch: usize,
     accumulation: usize,
     seed: u64,
     shuffle: bool,
-    /// Of every row, where rows of similar length share a step.
+    /// Length of every row, with `group_by_length`.
     lengths: Option<Arc<[u32]>>,
-    /// Optimizer steps of one pass over the rows; a last partial one counts.
+    /// Optimizer steps of one epoch; a partial last step counts.
     pub(crate) steps_per_epoch: usize,
-    /// Optimizer steps in all.
+    /// Optimizer steps of the run.
     pub total_steps: usize,
 }
 
 impl Sampler {
-    /// `max_steps` if it is set, the data repeating as needed, else as many as the epochs take.
+    /// A sampler of `rows` rows for `max_steps` steps, if set, or for `num_train_epochs` epochs.
     ///
     /// # Errors
-    /// Incomplete batches are skipped, and there is no other.
+    /// Incomplete batches are skipped (`dataloader_drop_last`) and there is no complete one.
     pub fn new(config: &Config, rows: usize) -> Result<Self> {
         let batch = config.per_device_train_batch_size;
         let incomplete = if config.dataloader_drop_last {
@@ -65,7 +65,7 @@ impl Sampler {
         })
     }
 
-    /// The same steps of rows that are grouped by their lengths.
+    /// Groups the rows of each step by their lengths.
     pub(crate) fn grouped(self, lengths: Vec<u32>) -> Self {
         Self {
             lengths: Some(lengths.into()),
@@ -78,12 +78,12 @@ impl Sampler {
         self.of("epoch", steps)
     }
 
-    /// The same for the text-only branch's own steps before step 0, in a separate order.
+    /// The same for the warm-up steps of the text-only branch, in a separate order of the rows.
     pub(crate) fn warmup_steps(&self, steps: Range<usize>) -> Steps {
         self.of("text-only warm-up", steps)
     }
 
-    /// Whether an action is due after `step` that is due every `every` steps and after the last.
+    /// Whether `step` is a multiple of `every` or the last step.
     pub(crate) fn is_due(&self, step: usize, every: usize) -> bool {
         step == self.total_steps || (every > 0 && step.is_multiple_of(every))
     }
@@ -109,8 +109,8 @@ impl Sampler {
         }
     }
 
-    /// Sorts the rows of some steps at a time by length, the longest first; and the step with the longest row of all
-    /// comes first, so that what does not fit into memory is known at once.
+    /// Sorts the rows of each group of steps by length, longest first. The step with the longest row of the epoch comes
+    /// first, so that a batch that does not fit into memory fails at once.
     fn group(&self, mut order: Vec<usize>, lengths: &[u32]) -> Vec<usize> {
         let per_step = self.batch * self.accumulation;
         let steps = (self.rows / (4 * per_step)).clamp(1, GROUP);
@@ -128,7 +128,7 @@ impl Sampler {
     }
 }
 
-/// Row numbers of one step after the other; the order of one epoch at a time is held.
+/// An iterator over the row numbers of steps; it holds the order of one epoch.
 pub struct Steps {
     sampler: Sampler,
     place: &'static str,
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn every_epoch_visits_every_row_once_in_an_order_of_its_own() {
+    fn every_epoch_visits_every_row_once_in_its_own_order() {
         let sampler = sampler(10, 3, 1, true);
         assert_ne!(epoch(&sampler, 0), epoch(&sampler, 1));
         for mut rows in [epoch(&sampler, 0), epoch(&sampler, 1)] {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_batches_may_be_left_out() {
+    fn incomplete_batches_may_be_skipped() {
         let sampler = |rows, batch, accumulation| {
             let config = Config {
                 per_device_train_batch_size: batch,
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_has_a_seed_of_its_own() {
+    fn the_order_has_its_own_seed() {
         let of = |seed, data_seed| {
             let config = Config {
                 seed,

@@ -1,13 +1,14 @@
-//! The count of rows that a run skips.
+//! The record of rows that a run skips.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::data::loader::Batch;
-use crate::data::rows::{self, Rows};
+use crate::data::rows::Rows;
 
-/// The rows of one file that were met and skipped.
+/// The rows of one file that were skipped so far.
 #[derive(Debug)]
 pub(crate) struct SkippedRows {
     numbers: BTreeSet<usize>,
@@ -17,7 +18,7 @@ pub(crate) struct SkippedRows {
 }
 
 impl SkippedRows {
-    /// Of `rows`; `numbers` are those that were met before the run was stopped.
+    /// A record for `rows`; `numbers` are the rows that were skipped before the run was interrupted.
     pub(crate) fn new(rows: &Rows, max_bad_fraction: f64, numbers: BTreeSet<usize>) -> Self {
         Self {
             numbers,
@@ -27,10 +28,10 @@ impl SkippedRows {
         }
     }
 
-    /// Counts what these batches lack, and returns what is new in it, in words.
+    /// Adds the skipped rows of these batches. Returns a notice for each new one.
     ///
     /// # Errors
-    /// More than a share of `max_bad_fraction` of the rows is bad.
+    /// The share of bad rows exceeds `max_bad_fraction`.
     pub(crate) fn add(&mut self, batches: &[Batch]) -> Result<Vec<String>> {
         let mut notices = Vec::new();
         for skipped in batches.iter().flat_map(|batch| &batch.skipped) {
@@ -38,14 +39,35 @@ impl SkippedRows {
                 continue;
             }
             let bad = self.numbers.len() + self.unreadable;
-            rows::too_many(&skipped.problem, bad, self.rows, self.max_bad_fraction)?;
-            notices.push(rows::notice(&skipped.problem));
+            require_share(&skipped.problem, bad, self.rows, self.max_bad_fraction)?;
+            notices.push(notice(&skipped.problem));
         }
         Ok(notices)
     }
 
-    /// The rows that were met and skipped.
+    /// Numbers of the rows that were skipped so far.
     pub(crate) fn numbers(&self) -> &BTreeSet<usize> {
         &self.numbers
     }
+}
+
+/// Checks the share of bad rows, of which `problem` describes one.
+///
+/// # Errors
+/// The share exceeds `max_bad_fraction`.
+pub(crate) fn require_share(
+    problem: impl Display,
+    bad: usize,
+    rows: usize,
+    max_bad_fraction: f64,
+) -> Result<()> {
+    if bad as f64 <= max_bad_fraction * rows as f64 {
+        return Ok(());
+    }
+    bail!("{problem} ({bad} of {rows} rows are unreadable; max_bad_fraction is {max_bad_fraction})")
+}
+
+/// The notice of a bad row that the run skips.
+pub(crate) fn notice(problem: impl Display) -> String {
+    format!("warning: {problem}: this row is skipped")
 }

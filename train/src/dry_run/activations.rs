@@ -1,29 +1,31 @@
-//! What passes keep for their gradients, estimated from the sizes of a model and of its largest batch.
+//! The memory of activations, estimated from the sizes of a model and of its largest batch.
 //!
-//! Counted are the values that LibTorch's graph holds, in bytes, with e those of an element in the run's precision. Norms
-//! run in fp32, so that an RMS norm of width w keeps its input and what it is scaled to, 8·w, and a layer norm 4·w, plus
-//! the e·w that the linear layers after it read. A token's way through one layer keeps
+//! The estimate counts the values that LibTorch's autograd graph stores, in bytes; e is the size of an element in the
+//! run's precision. Norms run in fp32: an RMS norm of width w stores its input and the normalised input, 8·w, a layer
+//! norm stores 4·w, and the linear layers that follow store their input, e·w. Per token, one layer stores
 //!
-//! - of a language model of width h with an MLP of width f: two RMS norms, queries, keys, values and their mixture
-//!   (4·e·h; keys are repeated for every query head), and gate, SiLU, up and product (4·e·f): in fp32 40·h + 16·f, in bf16
-//!   28·h + 8·f;
-//! - of a vision model of width v with an MLP of width g: two norms, the same four (4·e·v), both inputs of layer scale
-//!   (2·e·v), the MLP before and after its activation (2·e·g): in fp32, with layer norms, 40·v + 8·g, in bf16 24·v + 4·g.
+//! - in a language model of width h with an MLP of width f: two RMS norms; queries, keys, values and attention output
+//!   (4·e·h; keys are repeated for every query head); gate, SiLU, up projection and their product (4·e·f). In fp32
+//!   these are 40·h + 16·f, in bf16 28·h + 8·f;
+//! - in a vision model of width v with an MLP of width g: two norms; the same four (4·e·v); both inputs of layer scale
+//!   (2·e·v); the MLP before and after its activation (2·e·g). In fp32, with layer norms, these are 40·v + 8·g, in
+//!   bf16 24·v + 4·g.
 //!
-//! Less where weights are frozen, whose linear layers need no input again; more with low-rank additions, which keep theirs
-//! and what dropout leaves of it. The last layer of the language model runs its MLP where something is read alone, unless
-//! rewards are computed at every token. To this come the tree mask, e · tokens² of every row; the projector; weights
-//! rounded to bf16; and at the time of the peak what the backward pass itself holds of one layer, or of the logits.
+//! Frozen weights reduce this, since their linear layers do not store their input. LoRA layers add their input and its
+//! dropout mask. The last layer of the language model runs its MLP only at positions that are read, unless rewards are
+//! computed at every token. In addition there are the tree mask, e · tokens² of every row; the projector; weights
+//! rounded to bf16; and, at the peak, the temporaries of one layer's backward pass, or of the logits.
 //!
-//! Where a step accumulates, the embedding table's gradient is made whole, 4 bytes an element, before it is added to that
-//! of the batches before, when little else is left.
+//! With gradient accumulation the embedding table's gradient is computed in full, 4 bytes per element, before it is
+//! added to that of earlier batches, at a time when few other activations are left.
 //!
-//! With activation checkpointing every layer keeps its input alone, and one at a time all of the above.
+//! With activation checkpointing every layer stores its input only, and one layer at a time stores all of the above.
 //!
-//! Passes without gradients, such as those of a frozen vision model, are not counted: what they hold is free again before
-//! the peak. Nor are freed blocks that the C library's heap does not give back: 0.6 to 0.7 GB on the CPU, as was seen of four
-//! layers of InternVL2-1B's widths by a run with and one without `MALLOC_MMAP_THRESHOLD_=65536` in the environment.
-//! `tests/run/activations.rs` holds the estimate against what the process was seen to take.
+//! Passes without gradients, such as those of a frozen vision model, are not counted: their memory is free again
+//! before the peak. Freed blocks that the C library's heap does not return are not counted either: 0.6 to 0.7 GB on
+//! the CPU, measured on four layers of InternVL2-1B's widths as the difference between runs with and without
+//! `MALLOC_MMAP_THRESHOLD_=65536` in the environment. `tests/run/activations.rs` compares the estimate with the memory
+//! of the process.
 
 use std::ops::Add;
 
@@ -37,31 +39,31 @@ use crate::libtorch::precision::Precision;
 use crate::model::branch_source::BranchSource;
 use crate::model::trainable::trains;
 
-/// Bytes of an element of what norms and losses compute in, whatever the run's precision.
+/// Bytes of an fp32 element: norms and losses compute in fp32 in every precision.
 const FP32: usize = 4;
 
-/// Bytes that a pass holds.
+/// Memory of a pass in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Held {
-    /// From the forward pass to the backward pass.
-    kept: usize,
-    /// For a moment of the backward pass.
-    passing: usize,
+struct PassMemory {
+    /// Stored from the forward pass to the backward pass.
+    stored: usize,
+    /// Temporaries of the backward pass.
+    temporary: usize,
 }
 
-impl Add for Held {
+impl Add for PassMemory {
     type Output = Self;
 
-    /// Of two parts whose moments are different ones.
+    /// The memory of two parts whose temporaries are not alive at the same time.
     fn add(self, other: Self) -> Self {
         Self {
-            kept: self.kept + other.kept,
-            passing: self.passing.max(other.passing),
+            stored: self.stored + other.stored,
+            temporary: self.temporary.max(other.temporary),
         }
     }
 }
 
-/// The sizes of a branch's layers that matter.
+/// The activation sizes of a branch.
 pub(crate) struct Activations {
     checkpointing: bool,
     /// Whether rewards are computed at every token.
@@ -70,47 +72,47 @@ pub(crate) struct Activations {
     encoder: Stack,
     /// Tokens of a tile in the vision model.
     patches: usize,
-    /// Bytes that the projector keeps of a tile.
+    /// Bytes that the projector stores per tile.
     projector: usize,
-    /// Bytes of an element of the mask.
+    /// Bytes of an element of the tree mask.
     mask: usize,
-    /// Bytes of a target's logits.
+    /// Bytes of the logits per target.
     logits: usize,
-    /// Bytes of the embedding table's gradient, if it has a second one.
+    /// Bytes of the embedding table's gradient, if a second copy exists during accumulation.
     table: usize,
 }
 
-/// The layers of one part.
+/// The layers of one part of the network.
 #[derive(Default)]
 struct Stack {
-    /// Those that gradients pass.
+    /// Number of layers in the backward pass.
     layers: usize,
-    /// Bytes of a token on its way in.
+    /// Bytes of a layer's input per token.
     input: usize,
-    /// Bytes that the first half of a layer keeps of a token.
+    /// Bytes that attention, the first half of a layer, stores per token.
     attention: usize,
-    /// Bytes that the second half keeps.
+    /// Bytes that the MLP, the second half, stores per token.
     mlp: usize,
-    /// Bytes of a token that the backward pass of the second half holds on top.
-    passing: usize,
-    /// Bytes of a layer's rounded weights.
+    /// Bytes of temporaries per token in the backward pass of the MLP.
+    temporary: usize,
+    /// Bytes of a layer's weights, rounded to bf16.
     rounded: usize,
 }
 
-/// The most that a pass of these branches holds above weights, gradients and optimizer state, in bytes, each branch reading
-/// its extent.
+/// Peak memory in bytes of a pass of these branches with their batch shapes, in addition to weights, gradients and
+/// optimizer state.
 pub(crate) fn peak<'a>(branches: impl Iterator<Item = (&'a Activations, BatchShape)>) -> usize {
-    let (mut held, mut around, mut table) = (Held::default(), 0, 0);
-    for (activations, extent) in branches {
-        held = held + activations.held(extent);
-        around += activations.around(extent);
+    let (mut total, mut around, mut table) = (PassMemory::default(), 0, 0);
+    for (activations, shape) in branches {
+        total = total + activations.memory(shape);
+        around += activations.around(shape);
         table = table.max(activations.table);
     }
-    (held.kept + held.passing).max(around + table)
+    (total.stored + total.temporary).max(around + table)
 }
 
 impl Activations {
-    /// Of one of a run's branches.
+    /// The sizes of one branch of a run.
     pub(crate) fn new(config: &Config, source: &BranchSource) -> Self {
         let part = |part| Trained::of(config, source, part);
         let (vision, projector, text) = (
@@ -132,14 +134,10 @@ impl Activations {
             Algorithm::Sft => 3 * FP32 * model.text.vocabulary,
             _ => 0,
         };
-        let parameters = net::parameters(model, source.branch);
-        let tables = parameters.iter().filter(|p| p.kind == Kind::TokenEmbedding);
-        let adds = config.gradient_accumulation_steps > 1
-            && tables.into_iter().any(|table| trains(config, model, table));
         Self {
             checkpointing: config.grad_checkpoint,
             every_token: !config.share_computation && config.algorithm != Algorithm::Sft,
-            table: usize::from(adds) * FP32 * model.text.vocabulary * model.text.hidden,
+            table: table_gradient(config, source),
             decoder: text.decoder(&model.text, images_learn),
             encoder,
             patches: model.patches_per_side().pow(2) + 1,
@@ -149,63 +147,66 @@ impl Activations {
         }
     }
 
-    /// Activations outside the layers.
-    fn around(&self, extent: BatchShape) -> usize {
-        extent.tiles * self.projector + extent.mask * self.mask
+    /// Bytes that are stored outside the layers.
+    fn around(&self, shape: BatchShape) -> usize {
+        shape.tiles * self.projector + shape.mask * self.mask
     }
 
-    fn held(&self, extent: BatchShape) -> Held {
-        let BatchShape { tokens, tiles, .. } = extent;
+    fn memory(&self, shape: BatchShape) -> PassMemory {
+        let BatchShape { tokens, tiles, .. } = shape;
         let stack = |stack: &Stack, tokens, last| match self.checkpointing {
             true => stack.checkpointed(tokens),
             false => stack.whole(tokens, last),
         };
-        let around = Held {
-            kept: self.around(extent),
-            passing: extent.targets * self.logits,
+        let around = PassMemory {
+            stored: self.around(shape),
+            temporary: shape.targets * self.logits,
         };
         let patches = tiles * self.patches;
         let read = match self.every_token {
             true => tokens,
-            false => extent.targets,
+            false => shape.targets,
         };
         around + stack(&self.decoder, tokens, read) + stack(&self.encoder, patches, patches)
     }
 }
 
 impl Stack {
-    /// The second half of the last layer sees `last` of the tokens.
-    fn whole(&self, tokens: usize, last: usize) -> Held {
+    /// The memory without checkpointing; the MLP of the last layer runs on `last` of the tokens.
+    fn whole(&self, tokens: usize, last: usize) -> PassMemory {
         let before = self.layers.saturating_sub(1);
         let last = self.layers.min(1) * (tokens * self.attention + last * self.mlp);
-        Held {
-            kept: before * tokens * (self.attention + self.mlp) + last + self.layers * self.rounded,
-            passing: self.layers.min(1) * tokens * self.passing,
+        PassMemory {
+            stored: before * tokens * (self.attention + self.mlp)
+                + last
+                + self.layers * self.rounded,
+            temporary: self.layers.min(1) * tokens * self.temporary,
         }
     }
 
-    fn checkpointed(&self, tokens: usize) -> Held {
-        let one = self.attention + self.mlp + self.passing;
-        Held {
-            kept: self.layers * tokens * self.input,
-            passing: self.layers.min(1) * (tokens * one + self.rounded),
+    /// The memory with checkpointing.
+    fn checkpointed(&self, tokens: usize) -> PassMemory {
+        let one = self.attention + self.mlp + self.temporary;
+        PassMemory {
+            stored: self.layers * tokens * self.input,
+            temporary: self.layers.min(1) * (tokens * one + self.rounded),
         }
     }
 }
 
-/// What trains of a part of a branch.
+/// The trainable tensors of one part of a branch.
 struct Trained {
     /// Bytes of an element in the run's precision.
     element: usize,
-    /// Whether any of its tensors trains, additions included.
+    /// Whether any tensor trains, including LoRA.
     trains: bool,
-    /// Whether the layers' own weights train.
-    own: bool,
+    /// Whether the layers' weights train, LoRA not included.
+    weights: bool,
     /// The first layer that trains.
     first: usize,
-    /// Bytes a token that the additions keep in the first and in the second half of a layer.
-    additions: [usize; 2],
-    /// Bytes of a layer's rounded weights.
+    /// Bytes that LoRA stores per token in the first and in the second half of a layer.
+    lora: [usize; 2],
+    /// Bytes of a layer's weights, rounded to bf16.
     rounded: usize,
 }
 
@@ -223,26 +224,17 @@ impl Trained {
         let last = of_layers.iter().map(|(layer, _)| *layer).max();
         let in_last = of_layers.iter().filter(|(layer, _)| Some(*layer) == last);
         let elements: usize = in_last.map(|(_, elements)| elements).sum();
-        let adapted = lora::layers(config, &source.config);
-        let adapted: Vec<_> = adapted
-            .iter()
-            .filter(|layer| (layer.parameter.part, layer.parameter.layer) == (part, Some(0)))
-            .collect();
-        // What stands before the layers is an input to all of them.
-        let whole = of_layers.len() < trained.len() || !adapted.is_empty();
+        let lora = lora_elements(config, source, part);
+        let has_lora = lora != [0; 2];
+        // Tensors before the layers feed all of them.
+        let whole = of_layers.len() < trained.len() || has_lora;
         let first = of_layers.iter().map(|(layer, _)| *layer).min();
         Self {
             element,
-            trains: !trained.is_empty() || !adapted.is_empty(),
-            own: !of_layers.is_empty(),
+            trains: !trained.is_empty() || has_lora,
+            weights: !of_layers.is_empty(),
             first: if whole { 0 } else { first.unwrap_or(0) },
-            additions: [true, false].map(|first_half| {
-                let half = adapted.iter().filter(|layer| {
-                    matches!(layer.parameter.kind, Kind::Attention(_)) == first_half
-                });
-                half.map(|layer| addition(config, layer.input as usize) * element)
-                    .sum()
-            }),
+            lora: lora.map(|elements| elements * element),
             rounded: if element < FP32 {
                 element * elements
             } else {
@@ -251,29 +243,31 @@ impl Trained {
         }
     }
 
-    /// `images_learn`: gradients pass it towards the images whatever trains in it.
+    /// The language model's layers. With `images_learn` gradients pass through them to the images, even if they are
+    /// frozen.
     fn decoder(&self, text: &TextConfig, images_learn: bool) -> Stack {
         if !self.trains && !images_learn {
             return Stack::default();
         }
         let (e, h, f) = (self.element, text.hidden, text.ffn);
-        let mlp = (3 + usize::from(self.own)) * e * f;
+        let mlp = (3 + usize::from(self.weights)) * e * f;
         Stack {
             layers: text.layers,
             input: e * h,
-            attention: self.rms_norm(h) + 4 * e * h + self.additions[0],
-            mlp: self.rms_norm(h) + mlp + self.additions[1],
-            passing: 2 * e * f,
+            attention: self.rms_norm(h) + 4 * e * h + self.lora[0],
+            mlp: self.rms_norm(h) + mlp + self.lora[1],
+            temporary: 2 * e * f,
             rounded: self.rounded,
         }
     }
 
+    /// The vision model's layers.
     fn encoder(&self, vision: &VisionConfig) -> Stack {
         if !self.trains {
             return Stack::default();
         }
         let (e, v, g) = (self.element, vision.hidden, vision.ffn);
-        let own = usize::from(self.own);
+        let own = usize::from(self.weights);
         let norm = match vision.norm {
             VisionNorm::Layer => FP32 * v + own * e * v,
             VisionNorm::Rms => self.rms_norm(v),
@@ -282,14 +276,14 @@ impl Trained {
         Stack {
             layers: vision.layers_run.saturating_sub(self.first),
             input: e * v,
-            attention: norm + of_queries_and_keys + (4 + own) * e * v + self.additions[0],
-            mlp: norm + e * g + own * e * (g + v) + self.additions[1],
-            passing: 2 * e * g,
+            attention: norm + of_queries_and_keys + (4 + own) * e * v + self.lora[0],
+            mlp: norm + e * g + own * e * (g + v) + self.lora[1],
+            temporary: 2 * e * g,
             rounded: self.rounded,
         }
     }
 
-    /// Bytes of a tile.
+    /// Bytes that the projector stores per tile.
     fn projector(&self, model: &ModelConfig, vision: &VisionConfig) -> usize {
         let (e, own) = (self.element, usize::from(self.trains));
         let (width, hidden) = (vision.hidden * model.shuffle.pow(2), model.text.hidden);
@@ -297,17 +291,36 @@ impl Trained {
         model.tokens_per_tile() * of_token
     }
 
-    /// Its input, what that is scaled to, and its output, which the layers after it read.
+    /// Bytes of input, normalised input, and output, which is the input of the linear layers that follow.
     fn rms_norm(&self, width: usize) -> usize {
-        match self.own {
+        match self.weights {
             true => 2 * FP32 * width + self.element * width,
             false => FP32 * width,
         }
     }
 }
 
-/// Elements that an addition keeps of a token: its input, with dropout also which of it is left, and A's product.
-fn addition(config: &Config, input: usize) -> usize {
-    let dropped = usize::from(config.lora_dropout > 0.0);
-    (1 + dropped) * input + config.lora_r
+/// Bytes of the embedding table's gradient, if the table trains and gradients accumulate.
+fn table_gradient(config: &Config, source: &BranchSource) -> usize {
+    let model = &source.config;
+    let parameters = net::parameters(model, source.branch);
+    let mut tables = parameters.iter().filter(|p| p.kind == Kind::TokenEmbedding);
+    let accumulates =
+        config.gradient_accumulation_steps > 1 && tables.any(|table| trains(config, model, table));
+    usize::from(accumulates) * FP32 * model.text.vocabulary * model.text.hidden
+}
+
+/// Elements that the LoRA layers of a part store per token, in the first and in the second half of a layer: their
+/// input, a mask with dropout, and the product with A.
+fn lora_elements(config: &Config, source: &BranchSource, part: Part) -> [usize; 2] {
+    let stored_inputs = 1 + usize::from(config.lora_dropout > 0.0);
+    let mut halves = [0; 2];
+    for layer in lora::layers(config, &source.config) {
+        let parameter = &layer.parameter;
+        if (parameter.part, parameter.layer) == (part, Some(0)) {
+            let half = usize::from(!matches!(parameter.kind, Kind::Attention(_)));
+            halves[half] += stored_inputs * layer.input as usize + config.lora_r;
+        }
+    }
+    halves
 }

@@ -1,9 +1,9 @@
-//! How much the largest batch of a run is.
+//! The size of a run's largest batch.
 
 use crate::data::preprocess::Preprocessor;
 use crate::model::branches::Branches;
 
-/// How much a branch reads in one pass.
+/// The size of a branch's input in one pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BatchShape {
     /// Tokens, padding included.
@@ -17,7 +17,7 @@ pub(crate) struct BatchShape {
 }
 
 impl BatchShape {
-    /// Of `rows` of `tokens` each.
+    /// The shape of `rows` rows of `tokens` tokens each.
     pub(crate) fn of(rows: usize, tokens: usize) -> Self {
         Self {
             tokens: rows * tokens,
@@ -26,7 +26,7 @@ impl BatchShape {
         }
     }
 
-    /// As large as the larger one in every respect.
+    /// The element-wise maximum.
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.max(other.tokens),
@@ -36,7 +36,7 @@ impl BatchShape {
         }
     }
 
-    /// The shape of `count` equal ones.
+    /// The shape of `count` equal inputs.
     pub(crate) fn times(self, count: usize) -> Self {
         Self {
             tokens: self.tokens * count,
@@ -47,27 +47,27 @@ impl BatchShape {
     }
 }
 
-/// The largest row that each branch reads.
+/// The largest row of each branch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Largest {
     main: BatchShape,
     text: BatchShape,
 }
 
-/// One row as the main branch reads it.
+/// The size of one row in the main branch.
 pub(crate) struct RowShape {
-    /// Documents: one where the conversations share.
+    /// Number of documents: one if the conversations share a prefix.
     pub(crate) documents: usize,
-    /// Of the longest document.
+    /// Tokens of the longest document.
     pub(crate) tokens: usize,
-    /// Of the images of one conversation, at most.
+    /// Maximum number of tiles of a conversation.
     pub(crate) tiles: usize,
     /// Tokens of responses.
     pub(crate) targets: usize,
 }
 
 impl Largest {
-    /// The text-only branch sees the white image, of `white` tokens, in the place of all others.
+    /// Adds a row. In the text-only branch the white image, of `white` tokens, replaces all images.
     pub(crate) fn add(&mut self, size: RowShape, preprocessor: &Preprocessor, white: usize) {
         let main = BatchShape {
             tiles: size.documents * size.tiles,
@@ -84,14 +84,14 @@ impl Largest {
         self.text = self.text.max(text);
     }
 
-    /// The shape of a batch of equally large rows, which are padded to the longest.
+    /// The shape of a batch of `rows` rows that all have the largest size, since rows are padded to the longest.
     pub(crate) fn of_batch(
         &self,
         rows: usize,
         preprocessors: &Branches<Preprocessor>,
     ) -> Branches<BatchShape> {
         let text = self.text.times(rows);
-        // What is shared of the white image is all of it.
+        // With sharing, all rows use one white image.
         let tiles = text.tiles.max(1);
         Branches {
             main: self.main.times(rows),

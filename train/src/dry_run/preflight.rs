@@ -1,4 +1,4 @@
-//! What a run will be, before any weights are read.
+//! The sizes and costs of a run, computed before any weights are read.
 
 use anyhow::Result;
 use seeward_models::net;
@@ -15,33 +15,33 @@ use crate::model::branch_source::{BranchSource, sources};
 use crate::model::branches::Branches;
 use crate::model::trainable::trains;
 
-/// What is known of a run from the start before any weights are read.
+/// The setup of a run from its start, without weights.
 pub struct Preflight {
-    /// How the branches see rows.
+    /// The preprocessors of the branches.
     pub preprocessors: Branches<Preprocessor>,
-    /// What the main branch's tokens and tiles cost.
+    /// Costs of the main branch's tokens and tiles.
     pub(crate) costs: Costs,
-    /// What both branches' weights take.
+    /// Memory of both branches, without activations.
     memory: Memory,
-    /// What passes keep.
+    /// Activation sizes of the branches.
     activations: Branches<Activations>,
 }
 
-/// Bytes that training needs, both branches together.
+/// Memory in bytes that training needs, both branches together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Memory {
-    /// Of the weights: fp32 for those that train, and for all others the run's precision.
+    /// Weights: in fp32 if they train, else in the run's precision.
     pub(crate) weights: usize,
-    /// Of their gradients.
+    /// Gradients.
     pub(crate) gradients: usize,
-    /// Of the optimizer's moments.
+    /// The optimizer's moments.
     pub(crate) optimizer: usize,
-    /// Of what the largest batch's passes keep for their gradients, about.
+    /// Activations that the largest batch stores for the backward pass, estimated.
     pub(crate) activations: usize,
 }
 
 impl Preflight {
-    /// Of the run that `config` starts.
+    /// The preflight of a run of `config`.
     ///
     /// # Errors
     /// As [`Start::load`](crate::model::setup::Start::load).
@@ -55,7 +55,7 @@ impl Preflight {
         })
     }
 
-    /// What training needs where the branches' largest batches are of these extents.
+    /// The memory that training needs for largest batches of these shapes.
     pub(crate) fn memory(&self, largest: &Branches<BatchShape>) -> Memory {
         let branches = self.activations.each().zip(largest.each().copied());
         Memory {
@@ -75,8 +75,8 @@ fn memory(config: &Config, sources: &Branches<BranchSource>) -> Memory {
                 false => frozen += elements,
             }
         }
-        let additions = lora::layers(config, &source.config).into_iter();
-        let sizes = additions.map(|layer| (layer.input + layer.output) as usize * config.lora_r);
+        let lora = lora::layers(config, &source.config).into_iter();
+        let sizes = lora.map(|layer| (layer.input + layer.output) as usize * config.lora_r);
         trained += sizes.sum::<usize>();
     }
     Memory {

@@ -12,7 +12,7 @@ use seeward_models::{Error, Result};
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
-use crate::data::preprocess::{Image, Inputs};
+use crate::data::inputs::{Image, Inputs};
 use crate::libtorch::arrays::tensor;
 use crate::libtorch::forward_context::ForwardContext;
 use crate::libtorch::interpreter::{Torch, Value};

@@ -15,7 +15,7 @@ use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::data::cached::CachedIndex;
-use crate::data::preprocess::{Image, WHITE};
+use crate::data::inputs::{Image, WHITE};
 use crate::libtorch::parameters::little_endian;
 use crate::progress;
 

@@ -1,4 +1,4 @@
-//! Checkpoint folders: the model in the Hugging Face layout, and the trainer's state for resuming.
+//! Checkpoint folders: the model in Hugging Face's layout, and the trainer's state for resuming.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,46 +7,47 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use seeward_models::atomic::{replace_file, replace_folder};
 use seeward_models::checkpoint::{self, TensorData, WEIGHTS_FILE, write_tensors};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::model::adapter;
 use crate::output::disk_space;
-use crate::output::folder::{OPTIMIZER, RESOLVED_CONFIG, Resumed};
+use crate::output::folder::{OPTIMIZER, RESOLVED_CONFIG};
 use crate::output::probes::Probes;
+use crate::output::resume::Resumed;
 use crate::output::trainer_state::{Progress, TrainerState};
 use crate::step::best::Best;
 use crate::step::measures::Measures;
 use crate::step::trainer::Trainer;
 
-/// What the small files, the headers and the file system's own bookkeeping take at most.
+/// Upper limit in bytes for small files, headers and the file system's metadata.
 const SLACK: u64 = 1 << 20;
 
-/// What a checkpoint is made of.
+/// The parts of a checkpoint.
 pub(crate) struct Checkpoint<'a> {
-    /// Weights and optimizer.
+    /// Source of weights and optimizer state.
     pub(crate) trainer: &'a Trainer,
     /// The run's config.
     pub(crate) config: &'a Config,
-    /// The tokenizer's files, copied along.
+    /// The tokenizer's files, which are copied.
     pub(crate) tokenizer_files: &'a [PathBuf],
-    /// Rows whose rewards are measured on the saved weights.
+    /// Rows whose rewards are computed with the saved weights.
     pub(crate) probes: &'a Probes,
-    /// Numbers of the rows that were met so far and skipped.
+    /// Numbers of the training rows that were skipped so far.
     pub(crate) skipped_rows: &'a BTreeSet<usize>,
-    /// What was measured on the evaluation set with the saved weights, if anything was.
+    /// Measures of the saved weights on the first evaluation set, if they were evaluated.
     pub(crate) measured: Option<&'a Measures>,
     /// The best evaluation so far.
     pub(crate) best: Option<Best>,
 }
 
 impl Checkpoint<'_> {
-    /// Writes the checkpoint `name` in `output`: complete or absent.
+    /// Writes the checkpoint `name` in `output`, atomically.
     ///
     /// # Errors
-    /// No room on the disk, which is found out before anything is written, or a disk that fails.
+    /// Not enough disk space, which is checked before anything is written, or an I/O error.
     pub(crate) fn write(&self, output: &Path, name: &str, progress: Progress) -> Result<()> {
-        self.require_room(output, name)?;
+        self.require_space(output, name)?;
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
             if !self.config.save_only_model {
@@ -58,22 +59,22 @@ impl Checkpoint<'_> {
         })
     }
 
-    /// Refuses where the disk of `output` has no room for the checkpoint as it is now.
+    /// Checks that the disk of `output` has enough space for the checkpoint at its current size.
     ///
     /// # Errors
-    /// Bytes needed and available are named.
-    pub(crate) fn require_room(&self, output: &Path, name: &str) -> Result<()> {
+    /// Not enough disk space; the message has the bytes needed and available.
+    pub(crate) fn require_space(&self, output: &Path, name: &str) -> Result<()> {
         disk_space::require(output, name, self.bytes()?)
     }
 
-    /// The optimizer's moments, and the masters of weights that are saved in a lower precision.
+    /// The optimizer's moments, and fp32 master weights of weights that are saved in bf16.
     fn optimizer_state(&self) -> Vec<TensorData<'_>> {
         let mut tensors = self.trainer.optimizer.data();
         tensors.extend(self.trainer.parameters.masters());
         tensors
     }
 
-    /// The bytes that the checkpoint takes at most.
+    /// Upper limit for the checkpoint's size in bytes.
     fn bytes(&self) -> Result<u64> {
         let size = |tensors: &[TensorData]| tensors.iter().map(|t| t.size() as u64).sum::<u64>();
         let adapter = |model| size(&adapter::tensors(self.config, model));
@@ -94,24 +95,9 @@ impl Checkpoint<'_> {
     fn write_model(&self, folder: &Path) -> Result<()> {
         let models = &self.trainer.models;
         self.probes.write(models, folder)?;
-        let mut model = models.main.config.json().clone();
-        if let Some(text) = &models.text {
-            let own = text.config.json();
-            if *own != model {
-                model["bias_reward_config"] = own.clone();
-            }
-        }
-        let [main, text] = self.measured.map_or([None, None], Measures::reward_scales);
-        for (key, scale) in [("reward_scale", main), ("text_only_reward_scale", text)] {
-            if let Some(scale) = scale {
-                model["seeward"][key] = json!(scale);
-            }
-        }
-        model["architectures"] = json!(["InternVLRewardModel"]);
-        self.trainer.parameters.precision().declare(&mut model);
         replace_file(
             &folder.join("config.json"),
-            (serde_json::to_string_pretty(&model)? + "\n").as_bytes(),
+            (serde_json::to_string_pretty(&self.model_config())? + "\n").as_bytes(),
         )?;
         replace_file(
             &folder.join(RESOLVED_CONFIG),
@@ -131,16 +117,37 @@ impl Checkpoint<'_> {
             self.trainer.parameters.data(),
         )?)
     }
+
+    /// The content of `config.json`.
+    fn model_config(&self) -> Value {
+        let models = &self.trainer.models;
+        let mut model = models.main.config.json().clone();
+        if let Some(text) = &models.text {
+            let text = text.config.json();
+            if *text != model {
+                model["bias_reward_config"] = text.clone();
+            }
+        }
+        let [main, text] = self.measured.map_or([None, None], Measures::reward_scales);
+        for (key, scale) in [("reward_scale", main), ("text_only_reward_scale", text)] {
+            if let Some(scale) = scale {
+                model["seeward"][key] = json!(scale);
+            }
+        }
+        model["architectures"] = json!(["InternVLRewardModel"]);
+        self.trainer.parameters.precision().declare(&mut model);
+        model
+    }
 }
 
-/// Puts a checkpoint's optimizer state back.
+/// Restores the trainer's state from a checkpoint.
 ///
 /// # Errors
-/// A tensor is missing.
+/// A tensor is missing or has the wrong shape.
 pub(crate) fn restore(trainer: &mut Trainer, resumed: &Resumed) -> Result<()> {
     let tensors = checkpoint::Checkpoint::open_file(&resumed.folder.join(OPTIMIZER))?;
-    let done = resumed.state.progress;
-    trainer.taken = done.warmup + done.step;
+    let progress = resumed.state.progress;
+    trainer.taken = progress.warmup + progress.step;
     trainer.parameters.restore_masters(&tensors)?;
     let device = trainer.models.main.device;
     Ok(trainer

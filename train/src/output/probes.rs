@@ -1,4 +1,4 @@
-//! The rows whose rewards go into every checkpoint, so that export and serving can be compared with training.
+//! Probes: rows whose rewards every checkpoint holds, so that export and serving can be compared with training.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -9,16 +9,18 @@ use seeward_models::probe::{self, PROBE_FOLDER, Probe};
 use seeward_models::sample::Pair;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::data::preprocess::{Inputs, Preprocessor};
+use crate::data::inputs::Inputs;
+use crate::data::preprocess::Preprocessor;
 use crate::data::rows::{Row, Rows, Samples};
 use crate::model::branch::Model;
 use crate::model::branches::Branches;
 
-/// How many rows are taken, of how many that are looked at.
+/// Number of probes.
 const PROBES: usize = 4;
-const LOOKED_AT: usize = 64;
+/// Number of rows from which probes are chosen.
+const CANDIDATES: usize = 64;
 
-/// The chosen rows, as both branches see them.
+/// The chosen rows, preprocessed for both branches.
 pub(crate) struct Probes {
     rows: Vec<Chosen>,
     inputs: Option<Branches<Inputs>>,
@@ -27,12 +29,12 @@ pub(crate) struct Probes {
 struct Chosen {
     place: String,
     pair: Pair,
-    /// Names in the folder of probes, and contents.
+    /// Names in the probe folder and contents.
     images: Vec<(String, Vec<u8>)>,
 }
 
 impl Probes {
-    /// No probes: of a model without a reward head.
+    /// No probes, for a model without a reward head.
     pub(crate) fn none() -> Self {
         Self {
             rows: Vec::new(),
@@ -40,13 +42,13 @@ impl Probes {
         }
     }
 
-    /// The rows with the most tiles among the first. Rows whose two responses see different images are left alone, and
-    /// so are those that training skips.
+    /// Chooses the rows with the most tiles among the first ones. Rows whose two responses see different images, and rows
+    /// that cannot be preprocessed, are skipped.
     ///
     /// # Errors
-    /// The rows' file, or an image that has just been read.
+    /// The file of the rows, or an image, cannot be read.
     pub(crate) fn choose(rows: &Rows, preprocessors: &Branches<Preprocessor>) -> Result<Self> {
-        let first: Vec<usize> = (0..rows.count().min(LOOKED_AT)).collect();
+        let first: Vec<usize> = (0..rows.count().min(CANDIDATES)).collect();
         let Samples::Pairs(first) = rows.read(&first)? else {
             return Ok(Self::none());
         };
@@ -56,13 +58,13 @@ impl Probes {
         let counted = same.filter_map(|row| Some((tiles(row, &preprocessors.main)?, row)));
         let mut counted: Vec<_> = counted.collect();
         counted.sort_by_key(|(tiles, _)| Reverse(*tiles));
-        let is_sound = |row: &&Row<Pair>| {
+        let is_good = |row: &&Row<Pair>| {
             preprocessors
                 .each()
                 .all(|preprocessor| preprocessor.pairs(&[row]).is_ok())
         };
         let rows = counted.into_iter().map(|(_, row)| row);
-        let chosen: Vec<&Row<Pair>> = rows.filter(is_sound).take(PROBES).collect();
+        let chosen: Vec<&Row<Pair>> = rows.filter(is_good).take(PROBES).collect();
         if chosen.is_empty() {
             return Ok(Self::none());
         }
@@ -75,16 +77,16 @@ impl Probes {
         })
     }
 
-    /// The bytes of the images.
+    /// Size of the images in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let images = self.rows.iter().flat_map(|row| &row.images);
         images.map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
-    /// Writes rows, images and the rewards of the weights as they are now.
+    /// Writes rows, images and the rewards that the current weights give.
     ///
     /// # Errors
-    /// A reward that is not finite: nobody is served by such weights. The disk.
+    /// A reward is not finite, so the weights are useless; or an I/O error.
     pub(crate) fn write(&self, models: &Branches<Model>, checkpoint: &Path) -> Result<()> {
         let Some(inputs) = &self.inputs else {
             return Ok(());
@@ -107,7 +109,7 @@ impl Probes {
         Ok(probe::write(checkpoint, &probes)?)
     }
 
-    /// Rewards of the two responses of each row, in fp32 on the weights that are saved.
+    /// Rewards of the two responses of each row, computed in fp32 with the saved weights.
     fn rewards(&self, model: &Model, inputs: &Inputs) -> Result<Vec<[f32; 2]>> {
         let rewards: Tensor = no_grad(|| model.exact_rewards(inputs))?;
         let flat: Vec<f32> = Vec::try_from(rewards.to_kind(Kind::Float))?;
@@ -118,7 +120,7 @@ impl Probes {
         for (row, pair) in self.rows.iter().zip(&pairs) {
             ensure!(
                 pair.iter().all(|reward| reward.is_finite()),
-                "{}: the weights give this row the rewards {pair:?} (is learning_rate too high?)",
+                "{}: the rewards of this row are not finite: {pair:?} (is learning_rate too high?)",
                 row.place
             );
         }
@@ -165,7 +167,7 @@ impl Chosen {
     }
 }
 
-/// `None` where an image has none.
+/// Number of tiles of a row's images; `None` if an image cannot be read.
 fn tiles(row: &Row<Pair>, preprocessor: &Preprocessor) -> Option<usize> {
     let images = row.sample.chosen_images.iter();
     images.map(|path| preprocessor.tile_count(path).ok()).sum()

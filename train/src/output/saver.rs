@@ -1,4 +1,4 @@
-//! The checkpoints of a run: when which one is written, and which ones are removed.
+//! The schedule of a run's checkpoints: when each is written and removed.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -8,8 +8,9 @@ use anyhow::Result;
 
 use crate::config::{Config, SaveStrategy};
 use crate::output::checkpoint::Checkpoint;
-use crate::output::folder::{self, OutputFolder, Resumed};
+use crate::output::folder::{self, OutputFolder};
 use crate::output::probes::Probes;
+use crate::output::resume::Resumed;
 use crate::output::trainer_state::Progress;
 use crate::report::display::Report;
 use crate::step::best::Best;
@@ -24,46 +25,46 @@ pub(crate) struct Saver<'a> {
     pub(crate) probes: Probes,
     pub(crate) steps_per_epoch: usize,
     pub(crate) total_steps: usize,
-    /// The progress that the newest checkpoint of the output folder holds.
+    /// Progress of the newest checkpoint in the output folder.
     pub(crate) saved: Option<Progress>,
 }
 
-/// What there is to save of a run at one moment, besides what never changes.
+/// The state of a run that a checkpoint saves.
 pub(crate) struct Snapshot<'a> {
     pub(crate) trainer: &'a Trainer,
-    /// Its metrics reach the disk before the checkpoint does.
+    /// The report, whose metrics are synced before the checkpoint is written.
     pub(crate) report: &'a Report,
     /// Numbers of the training rows that were skipped so far.
     pub(crate) skipped_rows: &'a BTreeSet<usize>,
-    /// The measures of the weights on the first evaluation set, if they were evaluated.
+    /// Measures of the weights on the first evaluation set, if they were evaluated.
     pub(crate) measured: Option<&'a Measures>,
     /// The best evaluation so far.
     pub(crate) best: Option<Best>,
 }
 
 impl Saver<'_> {
-    /// The progress that the newest checkpoint of `output` holds, if the run resumes from there.
+    /// Progress of the newest checkpoint in `output`, if the run resumes from it.
     pub(crate) fn saved(output: &OutputFolder, resumed: Option<&Resumed>) -> Option<Progress> {
         let inside = resumed.filter(|resumed| resumed.folder.starts_with(output.path()));
         inside.map(|resumed| resumed.state.progress)
     }
 
-    /// Refuses to train where the disk has no room for a checkpoint.
+    /// Checks that the disk has enough space for a checkpoint.
     ///
     /// # Errors
-    /// Not enough room: bytes needed and available are named.
-    pub(crate) fn require_room(&self, snapshot: &Snapshot) -> Result<()> {
+    /// Not enough disk space; the message has the bytes needed and available.
+    pub(crate) fn require_space(&self, snapshot: &Snapshot) -> Result<()> {
         self.checkpoint(snapshot)
-            .require_room(self.output.path(), folder::LAST)
+            .require_space(self.output.path(), folder::LAST)
     }
 
-    /// Saves what is due: the complete run, or one more checkpoint on the way.
+    /// Saves the checkpoint that is due at this progress, if any.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn save(&mut self, snapshot: &Snapshot, progress: Progress) -> Result<()> {
         if progress.step == self.total_steps {
-            // A run that was cut off after a checkpoint may not have pruned yet.
+            // A run that ended right after a checkpoint may not have pruned yet.
             self.prune()?;
             return self.write(snapshot, folder::LAST, progress);
         }
@@ -83,10 +84,10 @@ impl Saver<'_> {
         Ok(())
     }
 
-    /// Saves the weights that did best, if the run keeps them.
+    /// Saves the weights with the best evaluation, if the config asks for it.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn save_best(&self, snapshot: &Snapshot, progress: Progress) -> Result<()> {
         if !self.config.load_best_model_at_end {
             return Ok(());
@@ -96,11 +97,11 @@ impl Saver<'_> {
             .write(self.output.path(), folder::BEST, progress)
     }
 
-    /// Completes a run that stops early, after `waited` evaluations without a better one. If it was complete before, its
-    /// last checkpoint stays unchanged. Returns a notice.
+    /// Completes a run that stops early after `waited` evaluations without improvement. If the run was complete before,
+    /// its last checkpoint stays unchanged. Returns a notice.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn end_early(
         &mut self,
         snapshot: &Snapshot,
@@ -111,15 +112,15 @@ impl Saver<'_> {
             self.write(snapshot, folder::LAST, progress)?;
         }
         Ok(format!(
-            "stopped early after step {}: {waited} evaluations without a better one",
+            "stopped early after step {}: {waited} evaluations without improvement",
             progress.step
         ))
     }
 
-    /// Saves what is not saved yet of a run that `signal` interrupts. Returns a notice.
+    /// Saves the unsaved progress of a run that `signal` interrupts. Returns a notice.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn interrupt(
         &mut self,
         snapshot: &Snapshot,
@@ -137,7 +138,7 @@ impl Saver<'_> {
             self.config.save_only_model,
             self.config.overwrite_output_dir,
         ) {
-            (true, _) => "the model alone (save_only_model)",
+            (true, _) => "without optimizer state (save_only_model)",
             (false, true) => "rerun the same command with overwrite_output_dir: false to resume",
             (false, false) => "rerun the same command to resume",
         };
@@ -147,15 +148,15 @@ impl Saver<'_> {
         ))
     }
 
-    /// Removes what only a run that is resumed needs.
+    /// Removes files that only a resumed run needs.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn tidy(&self) -> Result<()> {
         self.output.tidy()
     }
 
-    /// The best evaluation of a run that keeps the weights that did best.
+    /// A notice of the best evaluation, if the run saves its weights.
     pub(crate) fn best_notice(&self, best: Option<Best>) -> Option<String> {
         let best = best.filter(|_| self.config.load_best_model_at_end)?;
         let folder = self.output.path().join(folder::BEST);
@@ -175,7 +176,7 @@ impl Saver<'_> {
         snapshot.report.sync()?;
         self.checkpoint(snapshot)
             .write(self.output.path(), name, progress)?;
-        // They may come from the checkpoint that the run resumed from, which is pruned one day.
+        // The previous files may lie in a checkpoint that will be pruned.
         let folder = self.output.path().join(name);
         let moved = |file: &PathBuf| Some(folder.join(file.file_name()?));
         self.tokenizer_files = self.tokenizer_files.iter().filter_map(moved).collect();

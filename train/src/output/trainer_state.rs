@@ -1,4 +1,4 @@
-//! `trainer_state.json`: the progress of a run, and the hashes that distinguish a sound checkpoint from a damaged one.
+//! `trainer_state.json`: the progress of a run, and the hashes that verify a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,28 +14,28 @@ use crate::step::best::Best;
 
 const FILE: &str = "trainer_state.json";
 
-/// How far a run is. A later one is greater.
+/// The progress of a run; later progress is greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
-    /// Steps that the text-only branch has taken alone.
+    /// Warm-up steps of the text-only branch alone.
     pub(crate) warmup: usize,
-    /// Optimizer steps of the run proper.
+    /// Optimizer steps after the warm-up of the text-only branch.
     pub(crate) step: usize,
 }
 
-/// What the trainer knows besides weights and moments.
+/// The trainer's state other than weights and moments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
-    /// How far the run was.
+    /// Progress of the run.
     pub(crate) progress: Progress,
-    /// Updates that each tensor has had.
+    /// Number of updates of each tensor.
     pub(crate) updates: BTreeMap<String, i32>,
-    /// The best evaluation so far, of a run that looks for it.
+    /// The best evaluation so far, if the run tracks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) best: Option<Best>,
-    /// Numbers of the rows that were met so far and skipped.
+    /// Numbers of the training rows that were skipped so far.
     #[serde(
         rename = "left_out",
         default,
@@ -46,7 +46,7 @@ pub struct TrainerState {
     files: BTreeMap<String, String>,
 }
 
-/// The file: the state, and the hash of its text.
+/// The file: the state and the hash of its text.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
@@ -55,7 +55,7 @@ struct Sealed {
 }
 
 impl TrainerState {
-    /// Of a run that has come so far with these updates.
+    /// The state of a run with this progress and these updates.
     pub(crate) fn new(progress: Progress, updates: BTreeMap<String, i32>) -> Self {
         Self {
             progress,
@@ -66,10 +66,10 @@ impl TrainerState {
         }
     }
 
-    /// Completes a checkpoint whose other files are all in `folder`.
+    /// Writes the state, with the hashes of all other files in `folder`, which must be complete.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn write(mut self, folder: &Path) -> Result<()> {
         add_hashes(folder, &mut self.files)?;
         let state = serde_json::value::to_raw_value(&self)?;
@@ -77,38 +77,38 @@ impl TrainerState {
             sha256: hash(state.get()),
             state,
         };
-        // No newline at the end: the seal would not notice that it is gone.
+        // Without a newline at the end, whose loss the hash would not detect.
         Ok(replace_file(
             &folder.join(FILE),
             &serde_json::to_vec(&sealed)?,
         )?)
     }
 
-    /// Whether the checkpoint has this file.
-    pub(crate) fn vouches_for(&self, file: &str) -> bool {
+    /// Whether the checkpoint has a file of this name.
+    pub(crate) fn has_file(&self, file: &str) -> bool {
         self.files.contains_key(file)
     }
 
-    /// Reads the state of a checkpoint whose files are all unchanged since they were written.
+    /// Reads the state of a checkpoint and verifies the hash of each of its files.
     ///
     /// # Errors
-    /// A file that is missing or has changed; it is named.
-    pub fn of_sound(folder: &Path) -> Result<Self> {
+    /// A file is missing or has changed; the message names it.
+    pub fn read_verified(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let place = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(place)?;
         let sealed: Sealed = serde_json::from_str(&text).with_context(place)?;
-        unchanged(&path, &sealed.sha256, &hash(sealed.state.get()))?;
+        require_hash(&path, &sealed.sha256, &hash(sealed.state.get()))?;
         let state: Self = serde_json::from_str(sealed.state.get()).with_context(place)?;
         for (name, expected) in &state.files {
             let path = folder.join(name);
-            unchanged(&path, expected, &file_hash(&path)?)?;
+            require_hash(&path, expected, &file_hash(&path)?)?;
         }
         Ok(state)
     }
 }
 
-fn unchanged(path: &Path, expected: &str, got: &str) -> Result<()> {
+fn require_hash(path: &Path, expected: &str, got: &str) -> Result<()> {
     ensure!(
         got == expected,
         "{}: expected sha256 {expected}, got {got}: the file has changed since it was written",

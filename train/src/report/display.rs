@@ -1,5 +1,5 @@
-//! What the user sees of a run: a progress bar on a terminal, lines elsewhere, `metrics.jsonl` in any case, and
-//! TensorBoard's event files where they are wanted.
+//! The report of a run: a progress bar on a terminal or lines on any other stderr, `metrics.jsonl`, and TensorBoard
+//! event files if the config asks for them.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -19,26 +19,29 @@ use crate::report::metrics::Metrics;
 use crate::report::notices::Notices;
 use crate::step::measures::Measures;
 
-/// A run's display and its metrics files.
+/// The display and the metrics files of a run.
 pub(crate) struct Report {
     bar: ProgressBar,
     metrics: Metrics,
     events: Option<Events>,
     notices: Notices,
+    /// Rows since the last logged step.
     rows: usize,
+    /// Tokens since the last logged step.
     tokens: usize,
+    /// Time of the last logged step.
     since: Instant,
-    /// How long the model waited for rows since the last logged step.
+    /// Time for which the model waited for rows since the last logged step.
     waiting: Duration,
-    /// Whose memory is watched.
+    /// The device whose peak memory is reported.
     device: Device,
 }
 
 impl Report {
-    /// Resumes in `output` after step `step`: the log of later steps is removed.
+    /// Opens the metrics files in the output folder after step `step`; records of later steps are removed.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn open(config: &Config, step: usize, device: Device) -> Result<Self> {
         let output = Path::new(&config.output_dir);
         Ok(Self {
@@ -57,7 +60,7 @@ impl Report {
         })
     }
 
-    /// Starts a phase of `steps` steps, `done` of which were taken before.
+    /// Starts a phase of `steps` steps, of which `done` are complete.
     pub(crate) fn phase(&mut self, name: &'static str, steps: usize, done: usize) {
         self.bar.finish_and_clear();
         let target = if std::io::stderr().is_terminal() {
@@ -74,18 +77,18 @@ impl Report {
         self.restart();
     }
 
-    /// Counts time that the model waited for the loader.
+    /// Adds time for which the model waited for the loader.
     pub(crate) fn waited(&mut self, time: Duration) {
         self.waiting += time;
     }
 
-    /// Counts from here on.
+    /// Resets the counters.
     fn restart(&mut self) {
         (self.rows, self.tokens) = (0, 0);
         (self.since, self.waiting) = (Instant::now(), Duration::ZERO);
     }
 
-    /// Shows one step.
+    /// Displays one step.
     pub(crate) fn step(&mut self, measures: &Measures, rows: usize) {
         self.rows += rows;
         self.tokens += measures.tokens;
@@ -100,12 +103,15 @@ impl Report {
         self.bar.inc(1);
     }
 
-    /// A rate since the last logged step, per second.
+    /// A count since the last logged step, per second.
     fn rate(&self, count: usize) -> f64 {
         count as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// Writes one line of metrics for a step.
+    /// Writes the metrics record of a step.
+    ///
+    /// # Errors
+    /// An I/O error.
     pub(crate) fn log(
         &mut self,
         step: usize,
@@ -133,7 +139,10 @@ impl Report {
         self.write(step, &line, &histograms("train", measures))
     }
 
-    /// Writes one line of metrics for the evaluations of a step, by the names of their sets.
+    /// Writes the metrics record of the evaluations after a step, by set name.
+    ///
+    /// # Errors
+    /// An I/O error.
     pub(crate) fn evaluation(
         &mut self,
         step: usize,
@@ -148,7 +157,10 @@ impl Report {
         )
     }
 
-    /// Waits until everything that was logged is on the disk.
+    /// Waits until all metrics are on the disk.
+    ///
+    /// # Errors
+    /// An I/O error.
     pub(crate) fn sync(&self) -> Result<()> {
         self.metrics.sync()
     }
@@ -179,7 +191,7 @@ impl Report {
     }
 }
 
-/// How values are spread, as a band of a plot shows it: the median and the tenth parts at both ends.
+/// The 10th, 50th and 90th percentile, for the band of a plot.
 fn quantiles(values: &[f64]) -> Vec<(&'static str, f64)> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -192,7 +204,7 @@ fn quantiles(values: &[f64]) -> Vec<(&'static str, f64)> {
     shares.into_iter().filter_map(at).collect()
 }
 
-/// A tag and the values that are spread out under it.
+/// A tag and the values of its histogram.
 type Histogram<'a> = (String, &'a [f64]);
 
 fn histograms<'a>(group: &str, measures: &'a Measures) -> Vec<Histogram<'a>> {
@@ -200,7 +212,8 @@ fn histograms<'a>(group: &str, measures: &'a Measures) -> Vec<Histogram<'a>> {
     measures.distributions.iter().map(tagged).collect()
 }
 
-/// Every number of a record but its step, tagged by its keys; one that stands outside has `group` before it.
+/// Collects the numbers of a record, except its step, under tags of their keys: `eval/SET/KEY` for evaluations and
+/// `group/KEY` for all others.
 fn add_scalars(group: &str, record: &Value, scalars: &mut Vec<(String, f64)>) {
     for (key, value) in record.as_object().into_iter().flatten() {
         match value {
@@ -220,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_values_of_the_step_and_rise() {
+    fn quantiles_are_ascending_values_of_the_step() {
         let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
         assert_eq!(
             quantiles(&values),

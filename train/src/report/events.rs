@@ -1,5 +1,5 @@
 //! TensorBoard event files: TFRecords that hold protocol buffers, with the field numbers of TensorBoard's published
-//! `event.proto`, `summary.proto` and `histogram.proto`. Fields that are not written here are omitted.
+//! `event.proto`, `summary.proto` and `histogram.proto`. Fields that Seeward does not write are omitted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -34,7 +34,7 @@ struct SessionLog {
 }
 
 impl SessionLog {
-    /// Viewers forget what they have read of this step and later ones.
+    /// Makes viewers discard events of this step and of later ones.
     const START: Self = Self { status: 1 };
 }
 
@@ -54,7 +54,7 @@ struct Value {
     histogram: Option<Histogram>,
 }
 
-/// How values are distributed: counts between rising limits.
+/// A histogram: counts between ascending limits.
 #[derive(Clone, PartialEq, Message)]
 struct Histogram {
     #[prost(double, tag = "1")]
@@ -67,7 +67,7 @@ struct Histogram {
     sum: f64,
     #[prost(double, tag = "5")]
     sum_of_squares: f64,
-    /// The right ends of the buckets.
+    /// Upper limits of the buckets.
     #[prost(double, repeated, tag = "6")]
     limits: Vec<f64>,
     #[prost(double, repeated, tag = "7")]
@@ -75,7 +75,7 @@ struct Histogram {
 }
 
 impl Histogram {
-    /// `BUCKETS` buckets of the same width, or one where all values are equal.
+    /// A histogram with [`BUCKETS`] buckets of equal width, or one bucket if all values are equal.
     fn of(values: &[f64]) -> Self {
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -83,7 +83,7 @@ impl Histogram {
         let width = (max - min) / buckets as f64;
         let mut counts = vec![0.0; buckets];
         for value in values {
-            // The greatest value belongs to the last bucket, and rounding may not lead beyond it.
+            // The greatest value belongs to the last bucket; rounding must not exceed it.
             let bucket = ((value - min) / width) as usize;
             counts[bucket.min(buckets - 1)] += 1.0;
         }
@@ -103,18 +103,18 @@ impl Histogram {
     }
 }
 
-/// An event file of this process.
+/// The event file of this process.
 pub(crate) struct Events {
     path: PathBuf,
     file: File,
 }
 
 impl Events {
-    /// Begins a new file in `output` for what follows step `step`. Events of later steps in the folder's earlier files
-    /// are cut off, and viewers that have read them are instructed to drop them.
+    /// Starts a new file in `output` for the steps after `step`. Removes events of later steps from earlier files, and
+    /// makes viewers that have read them discard them.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn open(output: &Path, step: usize) -> Result<Self> {
         for entry in fs::read_dir(output).with_context(|| output.display().to_string())? {
             let entry = entry?;
@@ -122,7 +122,7 @@ impl Events {
                 cut(&entry.path(), step).with_context(|| entry.path().display().to_string())?;
             }
         }
-        // Viewers read the files of a folder in the order of their names: by time.
+        // Viewers read the files of a folder by name, so names sort by time.
         let (seconds, process) = (now(), std::process::id());
         let name = format!("{PREFIX}{:017.6}.{process}.seeward", seconds);
         let path = output.join(name);
@@ -140,10 +140,10 @@ impl Events {
         Ok(events)
     }
 
-    /// Adds what one step measured, by tag.
+    /// Adds the scalars and histograms of one step, by tag.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn add(
         &mut self,
         step: usize,
@@ -186,7 +186,7 @@ impl Event {
 
 const PREFIX: &str = "events.out.tfevents.";
 
-/// Whether a file of the output folder is one of these.
+/// Whether the name is that of an event file.
 pub(crate) fn is_file_name(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
@@ -199,7 +199,7 @@ fn now() -> f64 {
 const LENGTH_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
 
-/// A TFRecord: length, its checksum, content, its checksum.
+/// A TFRecord: length, checksum of the length, content, checksum of the content.
 fn record(content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u64).to_le_bytes();
     let checksums = [&length[..], content].map(|bytes| masked_crc(bytes).to_le_bytes());
@@ -213,7 +213,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
         .wrapping_add(0xa282_ead8)
 }
 
-/// Cuts a file off before the first event after step `step`, or the first record that is not whole.
+/// Truncates a file before the first event after step `step`, or the first incomplete record.
 fn cut(path: &Path, step: usize) -> std::io::Result<()> {
     let bytes = fs::read(path)?;
     let mut kept = 0;
@@ -232,16 +232,16 @@ fn cut(path: &Path, step: usize) -> std::io::Result<()> {
         .set_len(kept as u64)
 }
 
-/// The first event and the length of its record; `None` at the end and where the record is not whole.
+/// The first event and the length of its record; `None` at the end or if the record is incomplete.
 fn next(bytes: &[u8]) -> Option<(Event, usize)> {
     let length = u64::from_le_bytes(bytes.get(..LENGTH_BYTES)?.try_into().ok()?);
     let start = LENGTH_BYTES + CRC_BYTES;
     let end = start.checked_add(usize::try_from(length).ok()?)?;
     let content = bytes.get(start..end)?;
     let whole = end.checked_add(CRC_BYTES)?;
-    let is_sound = *bytes.get(..whole)? == record(content);
+    let is_intact = *bytes.get(..whole)? == record(content);
     let event = Event::decode(content).ok()?;
-    is_sound.then_some((event, whole))
+    is_intact.then_some((event, whole))
 }
 
 #[cfg(test)]
@@ -260,21 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_not_whole_is_cut_off() {
+    fn an_incomplete_record_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let mut events = Events::open(folder.path(), 0).unwrap();
         for step in 1..=3 {
             events.add(step, &[("loss".to_owned(), 0.5)], &[]).unwrap();
         }
         let whole = fs::read(&events.path).unwrap();
-        // Version, start, then the three steps.
+        // File version, session start, then the three steps.
         let lengths = std::iter::successors(Some(0), |at| Some(at + next(&whole[*at..])?.1));
         let third = lengths.take(5).last().unwrap();
-        for (harmed, kept) in [
+        for (damaged, kept) in [
             (whole[..whole.len() - 1].to_vec(), third),
             ([&whole[..], &[7; 9]].concat(), whole.len()),
         ] {
-            fs::write(&events.path, harmed).unwrap();
+            fs::write(&events.path, damaged).unwrap();
             cut(&events.path, 3).unwrap();
             assert_eq!(fs::read(&events.path).unwrap(), &whole[..kept]);
         }

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: one object per logged step. A run that resumes from a checkpoint first removes what was logged
-//! after it, so that no step occurs twice.
+//! `metrics.jsonl`: one object per logged step. A run that resumes from a checkpoint first removes the records after
+//! it, so that no step is recorded twice.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::Value;
 
-/// Its name in the output folder.
+/// Name of the file in the output folder.
 pub(crate) const FILE: &str = "metrics.jsonl";
 
 /// The open file.
@@ -18,10 +18,10 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the file in `output` after the records of step `step`; later ones are cut off.
+    /// Opens the file in `output` after the records of step `step`; later records are removed.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn open(output: &Path, step: usize) -> Result<Self> {
         let path = output.join(FILE);
         let open = || {
@@ -40,17 +40,17 @@ impl Metrics {
     /// Adds a record.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn write(&mut self, record: &Value) -> Result<()> {
         let line = format!("{record}\n");
         let written = self.file.write_all(line.as_bytes());
         written.map_err(|e| at(&self.path, e))
     }
 
-    /// Waits until everything written is on the disk: a checkpoint must not outlive the records before it.
+    /// Waits until all records are on the disk, before a checkpoint that refers to them is written.
     ///
     /// # Errors
-    /// The disk.
+    /// An I/O error.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| at(&self.path, e))
     }
@@ -60,7 +60,7 @@ fn at(path: &Path, error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(path.display().to_string())
 }
 
-/// The length of the whole records up to step `step`. The steps of a file only grow.
+/// Byte length of the complete records up to step `step`. Steps of a file never decrease.
 fn recorded(bytes: &[u8], step: usize) -> u64 {
     let lines = bytes.split_inclusive(|&byte| byte == b'\n');
     let is_kept = |line: &&[u8]| {
@@ -93,7 +93,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let expected = "{\"step\":1}\n{\"step\":2}\n{\"step\":2}\n{\"step\":3}\n";
         assert_eq!(text, expected);
-        // The power went while a record was written.
+        // As after a power failure during a write.
         std::fs::write(&path, &text[..text.len() - 3]).unwrap();
         Metrics::open(folder.path(), 9).unwrap();
         assert_eq!(

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-/// The notices that were logged. A run meets the same row in every epoch and evaluation; it is reported once.
+/// The notices that were logged. A bad row recurs in every epoch and evaluation, but its notice is logged once.
 #[derive(Default)]
 pub(crate) struct Notices(BTreeSet<String>);
 
 impl Notices {
-    /// The notices that are new, in their order.
+    /// Adds notices. Returns the new ones, in order.
     pub(crate) fn add(&mut self, notices: impl IntoIterator<Item = String>) -> Vec<String> {
         let is_new = |notice: &String| self.0.insert(notice.clone());
         notices.into_iter().filter(is_new).collect()

@@ -8,8 +8,8 @@ use tch::{Kind, Tensor, no_grad};
 
 use crate::config::{Algorithm, Config};
 use crate::data::flops::{Costs, Workload, work_saved};
+use crate::data::inputs::Inputs;
 use crate::data::loader::Batch;
-use crate::data::preprocess::Inputs;
 use crate::libtorch::forward_context::ForwardContext;
 use crate::libtorch::parameters::Parameters;
 use crate::model::branch::Model;

@@ -1,4 +1,4 @@
-//! The memory that `--dry-run` expects of activations, against what the process was seen to take.
+//! The activation memory that `--dry-run` estimates, compared with the memory that the process uses.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Run, golden, message};
 
-/// By how much the estimate may be off, either way: kernels have internal buffers, and what is there in any case is
-/// not the same to the byte in both runs. What was seen lies between 0.96 and 1.13.
+/// Tolerated factor between estimate and measurement, either way: kernels have their own buffers, and all other memory
+/// differs slightly between the two runs. Measured factors are 0.96 to 1.13.
 const FACTOR: f64 = 1.3;
-/// Makes seven tiles.
+/// An image of seven tiles.
 const IMAGE: &str = "images/train_2.png";
 /// Rows of the larger batch.
 const ROWS: usize = 8;
 
-/// The golden model with more and wider layers, so that activations outweigh all else.
+/// Writes the golden model with more and wider layers, so that activations dominate.
 fn model(folder: &Path) {
     let small = golden("models/qwen2");
     for entry in fs::read_dir(&small).unwrap() {
@@ -47,7 +47,7 @@ fn model(folder: &Path) {
     write_tensors(&folder.join(WEIGHTS_FILE), data.collect()).unwrap();
 }
 
-/// Rows of the same size, each with its own file of the same image if it has any.
+/// Writes rows of equal size; with `images`, each has a separate copy of the same image.
 fn write_rows(folder: &Path, words: usize, images: bool) {
     let row = |index: usize| {
         let (prompt, long) = ("word ".repeat(words), "other ".repeat(words / 8));
@@ -63,15 +63,15 @@ fn write_rows(folder: &Path, words: usize, images: bool) {
     fs::write(folder.join("rows.jsonl"), rows).unwrap();
 }
 
-/// The expected and the measured bytes of a batch of this many rows.
+/// Estimated and measured bytes for a batch of `rows` rows.
 fn bytes(run: &Run, rows: usize) -> [f64; 2] {
     let batch = format!("per_device_train_batch_size={rows}");
     let set = ["--set", &batch, "--set", "overwrite_output_dir=true"];
     let output = run.train(&[&set[..], &["--dry-run"]].concat());
     let survey: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = survey["memory"]["activations"].as_f64().unwrap();
-    // Blocks get their own pages and give them back, as those of models of real size do; in the heap of so small a model
-    // pieces that nobody uses would count.
+    // Allocates every block in its own pages and returns them, as happens with the large blocks of real models.
+    // Otherwise unused pieces of this small model's heap would count.
     let output = run
         .program()
         .args(set)
@@ -79,24 +79,24 @@ fn bytes(run: &Run, rows: usize) -> [f64; 2] {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", message(&output));
-    // The second step has the optimizer's state from the start.
+    // The second step has the optimizer's state from its start.
     [expected, run.series("peak_memory_bytes")[1]]
 }
 
-/// A larger batch takes as much more as is expected: what is there in any case stays out of it.
-fn is_as_expected(folder: &Path, keys: &str) {
+/// Checks the estimated difference between two batch sizes against the measured one, which excludes constant memory.
+fn check(folder: &Path, keys: &str) {
     let run = Run::new(&format!(
         "max_steps: 2\nshuffle: false\nmodel_name_or_path: {}\ndataset_path: {}\n{keys}",
         folder.display(),
         folder.join("rows.jsonl").display(),
     ));
-    let ([few, seen_few], [many, seen_many]) = (bytes(&run, 1), bytes(&run, ROWS));
-    let (expected, seen) = (many - few, seen_many - seen_few);
-    let ratio = expected / seen;
-    eprintln!("{keys:?}: {:.0} MB, {ratio:.2}", seen / 1e6);
+    let ([few, measured_few], [many, measured_many]) = (bytes(&run, 1), bytes(&run, ROWS));
+    let (expected, measured) = (many - few, measured_many - measured_few);
+    let ratio = expected / measured;
+    eprintln!("{keys:?}: {:.0} MB, {ratio:.2}", measured / 1e6);
     assert!(
         (1.0 / FACTOR..FACTOR).contains(&ratio),
-        "{keys:?}: expected {expected}, seen {seen}: {ratio:.2}"
+        "{keys:?}: expected {expected}, measured {measured}: {ratio:.2}"
     );
 }
 
@@ -115,7 +115,7 @@ fn activations_of_the_language_model() {
         "algorithm: shortcut_aware\nbias_model_path: MODEL",
     ] {
         let keys = keys.replace("MODEL", &folder.path().display().to_string());
-        is_as_expected(folder.path(), &keys);
+        check(folder.path(), &keys);
     }
 }
 
@@ -130,6 +130,6 @@ fn activations_of_the_vision_model() {
         "bf16: true",
         "unfreeze_vit_layers: -2\nfreeze_backbone: true",
     ] {
-        is_as_expected(folder.path(), keys);
+        check(folder.path(), keys);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Run, golden, message, shortcut_aware, weights};
 
-/// Rows that are learned at a rate too high to get better all the time.
+/// A config whose learning rate is too high for a steady improvement.
 fn keys() -> String {
     format!(
         "max_steps: 12\nlearning_rate: 2.0e-2\nlr_scheduler_type: constant\nper_device_train_batch_size: 2\n\
@@ -32,15 +32,21 @@ fn state(checkpoint: &Path) -> Value {
 }
 
 #[test]
-fn the_best_evaluation_is_kept_and_found_again_by_a_run_that_goes_on() {
+fn the_best_evaluation_is_kept_and_restored_when_a_run_resumes() {
     let run = shortcut_aware(&keys());
-    let said = message(&run.train(&[]));
+    let stderr = message(&run.train(&[]));
     let best = run.output().join("checkpoint-best");
     let (step, loss) = lowest(&run);
-    assert!(step < 12, "the last step is the best: nothing is tested");
+    assert!(
+        step < 12,
+        "the last step is the best, so this tests nothing"
+    );
     assert_eq!(state(&best)["progress"]["step"], step);
     let end = format!("after step {step}: {}", best.display());
-    assert!(said.contains("best: ") && said.contains(&end), "{said}");
+    assert!(
+        stderr.contains("best: ") && stderr.contains(&end),
+        "{stderr}"
+    );
     let kept = state(&run.last())["best"].clone();
     assert_eq!(kept["step"], step);
     assert!((kept["value"].as_f64().unwrap() - loss).abs() < 1e-6 * loss);
@@ -57,14 +63,14 @@ fn the_best_evaluation_is_kept_and_found_again_by_a_run_that_goes_on() {
 }
 
 #[test]
-fn a_run_stops_where_nothing_gets_better_and_stays_complete() {
+fn a_run_without_improvement_stops_early_and_stays_complete() {
     let keys = keys().replace("2.0e-2", "0") + "\nearly_stopping_patience: 2";
     let run = Run::new(&keys);
-    let said = message(&run.train(&[]));
-    // The first evaluation is the best; the weights do not move.
+    let stderr = message(&run.train(&[]));
+    // The first evaluation is the best, because the weights do not change.
     assert!(
-        said.contains("stopped early after step 3: 2 evaluations"),
-        "{said}"
+        stderr.contains("stopped early after step 3: 2 evaluations"),
+        "{stderr}"
     );
     assert_eq!(state(&run.last())["progress"]["step"], 3);
     assert_eq!(
@@ -82,15 +88,16 @@ fn a_run_stops_where_nothing_gets_better_and_stays_complete() {
 }
 
 #[test]
-fn what_cannot_be_judged_is_refused() {
-    let said = message(&Run::new("load_best_model_at_end: true").train(&[]));
+fn a_metric_that_is_not_evaluated_is_refused() {
+    let stderr = message(&Run::new("load_best_model_at_end: true").train(&[]));
     assert!(
-        said.contains("load_best_model_at_end: expected evaluations"),
-        "{said}"
+        stderr.contains("load_best_model_at_end: expected evaluations"),
+        "{stderr}"
     );
-    let said = message(&Run::new(&keys()).train(&["--set", "metric_for_best_model=accuracy_text"]));
+    let stderr =
+        message(&Run::new(&keys()).train(&["--set", "metric_for_best_model=accuracy_text"]));
     assert!(
-        said.contains("the evaluation has no accuracy_text"),
-        "{said}"
+        stderr.contains("the evaluation has no accuracy_text"),
+        "{stderr}"
     );
 }

@@ -1,7 +1,9 @@
-//! Checkpoints that have changed since they were written.
+//! Damaged checkpoints.
 
 use std::fs;
 use std::path::Path;
+
+use seeward_train::output::trainer_state::TrainerState;
 
 use crate::support::{Run, message, weights};
 
@@ -39,27 +41,27 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_is_used() {
     let whole = run().succeed();
     let run = run().succeed();
     for (number, file) in FILES.into_iter().enumerate() {
-        let harm = [flip, truncate, remove][number % 3];
-        harm(&run.last().join(file));
+        let damage = [flip, truncate, remove][number % 3];
+        damage(&run.last().join(file));
         let output = run.train(&[]);
-        let said = message(&output);
+        let stderr = message(&output);
         let path = run.last().join(file);
-        assert!(output.status.success(), "{said}");
+        assert!(output.status.success(), "{stderr}");
         assert!(
-            said.contains(&format!("warning: {}: ", path.display())),
-            "{said}"
+            stderr.contains(&format!("warning: {}: ", path.display())),
+            "{stderr}"
         );
-        assert!(said.contains("checkpoint-last.damaged"), "{said}");
+        assert!(stderr.contains("checkpoint-last.damaged"), "{stderr}");
         let before = run.output().join("checkpoint-3");
         let used = format!("resuming from {}\n", before.display());
-        assert!(said.contains(&used), "{said}");
+        assert!(stderr.contains(&used), "{stderr}");
         assert_eq!(run.records(), whole.records(), "{file}");
         assert_eq!(weights(&run.last()), weights(&whole.last()), "{file}");
     }
 }
 
 #[test]
-fn every_file_of_a_checkpoint_is_guarded() {
+fn damage_to_any_file_of_a_checkpoint_is_detected() {
     let run = run().succeed();
     let mut files: Vec<_> = fs::read_dir(run.last())
         .unwrap()
@@ -70,10 +72,9 @@ fn every_file_of_a_checkpoint_is_guarded() {
     assert!(files.len() > FILES.len());
     for path in files {
         let whole = fs::read(&path).unwrap();
-        for harm in [flip, truncate] {
-            harm(&path);
-            let error = seeward_train::output::trainer_state::TrainerState::of_sound(&run.last())
-                .unwrap_err();
+        for damage in [flip, truncate] {
+            damage(&path);
+            let error = TrainerState::read_verified(&run.last()).unwrap_err();
             let message = format!("{error:#}");
             assert!(
                 message.starts_with(&path.display().to_string()),
@@ -82,32 +83,32 @@ fn every_file_of_a_checkpoint_is_guarded() {
             fs::write(&path, &whole).unwrap();
         }
     }
-    seeward_train::output::trainer_state::TrainerState::of_sound(&run.last()).unwrap();
+    TrainerState::read_verified(&run.last()).unwrap();
 }
 
 #[test]
-fn where_no_checkpoint_is_sound_nothing_is_touched() {
+fn without_an_intact_checkpoint_nothing_is_changed() {
     let run = run().succeed();
     let names = run.names("checkpoint");
     for name in &names {
         flip(&run.output().join(name).join("model.safetensors"));
     }
     let records = run.metrics();
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains("no checkpoint to resume from is sound"),
-        "{said}"
+        stderr.contains("no intact checkpoint to resume from"),
+        "{stderr}"
     );
     for name in &names {
         let path = run.output().join(name).join("model.safetensors");
-        assert!(said.contains(&path.display().to_string()), "{said}");
+        assert!(stderr.contains(&path.display().to_string()), "{stderr}");
     }
     assert_eq!(run.names("checkpoint"), names);
     assert_eq!(run.metrics(), records);
 }
 
 #[test]
-fn a_damaged_checkpoint_does_not_push_out_a_sound_one() {
+fn a_damaged_checkpoint_does_not_displace_an_intact_one() {
     let run = Run::new("max_steps: 4\nsave_steps: 1\nsave_total_limit: 1").succeed();
     assert_eq!(run.names("checkpoint"), ["checkpoint-3", "checkpoint-last"]);
     flip(&run.last().join("model.safetensors"));
@@ -122,10 +123,10 @@ fn a_damaged_checkpoint_does_not_push_out_a_sound_one() {
 fn a_run_that_cannot_start_from_scratch_keeps_the_old_one() {
     let run = run().succeed();
     let names = run.names("");
-    let overwrite = ["--set", "overwrite_output_dir=true", "--set"];
-    run.refuse(&[&overwrite[..], &["dataset_path=/nowhere.jsonl"]].concat());
-    let own = format!("model_name_or_path={}", run.last().display());
-    let said = run.refuse(&[&overwrite[..], &[&own]].concat());
-    assert!(said.contains("in its own output_dir"), "{said}");
+    let from_scratch = ["--set", "overwrite_output_dir=true", "--set"];
+    run.refuse(&[&from_scratch[..], &["dataset_path=/nowhere.jsonl"]].concat());
+    let same_folder = format!("model_name_or_path={}", run.last().display());
+    let stderr = run.refuse(&[&from_scratch[..], &[&same_folder]].concat());
+    assert!(stderr.contains("in its own output_dir"), "{stderr}");
     assert_eq!(run.names(""), names);
 }

@@ -1,4 +1,4 @@
-//! A disk without room: what stood keeps standing.
+//! A full disk: existing checkpoints stay intact.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use seeward_train::output::trainer_state::TrainerState;
 
 use crate::support::{Run, message};
 
-/// Trains on a small disk, which is mounted as the output folder and copied to `kept` after the run.
+/// Trains on a small disk that is mounted as the output folder, and copies it to `kept` after the run.
 fn train_on_disk(run: &Run, options: &str, kept: &Path) -> Output {
     fs::create_dir_all(run.output()).unwrap();
     let script = "mount -t tmpfs -o $0 tmpfs $1 || exit 99; from=$1 to=$2; shift 2
@@ -31,7 +31,7 @@ fn train_on_disk(run: &Run, options: &str, kept: &Path) -> Output {
     output
 }
 
-/// Every file and folder below `folder`.
+/// All files and folders below `folder`.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -54,29 +54,29 @@ fn size(folder: &Path) -> u64 {
 }
 
 #[test]
-fn a_full_disk_is_reported_before_an_old_checkpoint_is_touched() {
+fn a_full_disk_is_reported_before_an_old_checkpoint_is_changed() {
     let checkpoint = size(&Run::new("max_steps: 1").succeed().last());
     let run = Run::new("max_steps: 4\nsave_steps: 1\nsave_total_limit: 1");
     let kept = run.folder.path().join("kept");
-    // Room for one checkpoint and for a part of the second, which may not take the first one's place.
+    // Space for one checkpoint and a part of the second one, which must not replace the first.
     let output = train_on_disk(&run, &format!("size={}", checkpoint * 2), &kept);
-    let said = message(&output);
+    let stderr = message(&output);
     let second = run.output().join("checkpoint-2");
     assert!(
-        said.contains(&format!(
-            "error: {}: no room on the disk: ",
+        stderr.contains(&format!(
+            "error: {}: not enough disk space: ",
             second.display()
         )),
-        "{said}"
+        "{stderr}"
     );
     let number = |end: &str| {
-        let before = said.split(end).next().unwrap();
+        let before = stderr.split(end).next().unwrap();
         before.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };
     let (needed, available) = (number(" bytes are needed"), number(" are available"));
-    assert!(needed > checkpoint && needed < checkpoint * 2, "{said}");
-    assert!(available < needed && available > 0, "{said}");
-    TrainerState::of_sound(&kept.join("checkpoint-1")).unwrap();
+    assert!(needed > checkpoint && needed < checkpoint * 2, "{stderr}");
+    assert!(available < needed && available > 0, "{stderr}");
+    TrainerState::read_verified(&kept.join("checkpoint-1")).unwrap();
     assert!(!kept.join("checkpoint-2").exists());
 }
 
@@ -84,10 +84,10 @@ fn a_full_disk_is_reported_before_an_old_checkpoint_is_touched() {
 fn a_disk_that_cannot_hold_the_model_is_reported_before_the_first_step() {
     let run = Run::new("max_steps: 4");
     let kept = run.folder.path().join("kept");
-    let said = message(&train_on_disk(&run, "size=1m", &kept));
+    let stderr = message(&train_on_disk(&run, "size=1m", &kept));
     assert!(
-        said.contains("checkpoint-last: no room on the disk: "),
-        "{said}"
+        stderr.contains("checkpoint-last: not enough disk space: "),
+        "{stderr}"
     );
     assert_eq!(fs::read_to_string(kept.join("metrics.jsonl")).unwrap(), "");
 }
@@ -97,16 +97,16 @@ fn a_disk_that_fills_up_while_a_checkpoint_is_written_keeps_the_one_before() {
     let files = count(&Run::new("max_steps: 1").succeed().last());
     let run = Run::new("max_steps: 4\nsave_steps: 1\nsave_total_limit: 1");
     let kept = run.folder.path().join("kept");
-    // Bytes enough, but no more files than one checkpoint and a half have: nobody can tell beforehand.
+    // Enough bytes, but only 1.5 times as many files as a checkpoint has, which cannot be checked beforehand.
     let output = train_on_disk(&run, &format!("nr_inodes={}", files * 3 / 2), &kept);
-    let said = message(&output);
+    let stderr = message(&output);
     let partial = run.output().join(".checkpoint-2.partial");
     assert!(
-        said.contains(&format!("error: {}/", partial.display())),
-        "{said}"
+        stderr.contains(&format!("error: {}/", partial.display())),
+        "{stderr}"
     );
-    assert!(said.contains("No space left on device"), "{said}");
-    TrainerState::of_sound(&kept.join("checkpoint-1")).unwrap();
+    assert!(stderr.contains("No space left on device"), "{stderr}");
+    TrainerState::read_verified(&kept.join("checkpoint-1")).unwrap();
     let names = fs::read_dir(&kept)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());

@@ -1,4 +1,4 @@
-//! `--dry-run`: what a run would train on, and nothing written.
+//! `--dry-run`: counts, problems and estimates of a run, without writing anything.
 
 use std::fs;
 
@@ -19,10 +19,10 @@ fn survey(run: &Run, arguments: &[&str]) -> (Option<i32>, Value, String) {
 }
 
 #[test]
-fn the_golden_pairs() {
+fn the_survey_of_the_golden_pairs() {
     let run = Run::new("");
-    let (status, survey, said) = survey(&run, &[]);
-    assert_eq!((status, said.as_str()), (Some(0), ""));
+    let (status, survey, stderr) = survey(&run, &[]);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
     // The golden model's tokens are what training reads; max_length cuts none of them.
     let tokens = survey["tokens"].clone();
     let saved = survey["work_saved"].clone();
@@ -56,7 +56,7 @@ fn the_golden_pairs() {
 }
 
 #[test]
-fn tokens_are_those_that_training_reads() {
+fn tokens_are_counted_as_training_reads_them() {
     // One row: its longer side is the maximum. The white image of the text-only ablation has one tile of four tokens.
     let run = Run::new("use_text_only: true");
     let folder = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ fn tokens_are_those_that_training_reads() {
 }
 
 #[test]
-fn rated_completions_are_counted_as_they_are_dropped() {
+fn dropped_pairs_of_rated_completions_are_counted() {
     let path = format!(
         "dataset_path={}",
         golden("train/vlfeedback.jsonl").display()
@@ -108,11 +108,11 @@ fn keys_that_hold_images_are_refused_unless_the_config_carries_them() {
     let row = json!({"prompt": "p", "image_path": "a.png", "chosen": "a", "rejected": "b"});
     fs::write(rows.path(), row.to_string()).unwrap();
     let path = format!("dataset_path={}", rows.path().display());
-    let (status, counts, said) = survey(&Run::new(""), &["--set", &path]);
+    let (status, counts, stderr) = survey(&Run::new(""), &["--set", &path]);
     assert_eq!((status, &counts["unreadable_rows"]), (Some(1), &json!(1)));
     assert!(
-        said.contains("image_path: not read in rows of format pairwise"),
-        "{said}"
+        stderr.contains("image_path: not read in rows of format pairwise"),
+        "{stderr}"
     );
     let carry = ["--set", &path, "--set", "carry=image_path"];
     let (status, counts, _) = survey(&Run::new(""), &carry);
@@ -120,7 +120,7 @@ fn keys_that_hold_images_are_refused_unless_the_config_carries_them() {
 }
 
 #[test]
-fn problems_are_counted_and_reported() {
+fn problems_are_counted_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -128,7 +128,7 @@ fn problems_are_counted_and_reported() {
         path.display().to_string()
     };
     let broken = write("broken.png", b"\x89PNG\r\n\x1a\n");
-    let text = write("text.png", b"no image");
+    let text = write("text.png", b"not an image");
     let row =
         |image: &str| json!({"prompt": "p", "img_path": image, "chosen": "a", "rejected": "b"});
     let good = row(&golden("images/train_0.png").display().to_string());
@@ -145,7 +145,7 @@ fn problems_are_counted_and_reported() {
     ];
     let rows = write("rows.jsonl", lines.join("\n").as_bytes());
     let path = format!("dataset_path={rows}");
-    let (status, survey, said) = survey(&Run::new(""), &["--set", &path]);
+    let (status, survey, stderr) = survey(&Run::new(""), &["--set", &path]);
     assert_eq!(status, Some(1));
     for (key, expected) in [
         ("rows", 8),
@@ -159,14 +159,17 @@ fn problems_are_counted_and_reported() {
         assert_eq!(survey[key], expected, "{key}: {survey}");
     }
     for line in [2, 3, 4, 6, 7, 8] {
-        assert!(said.contains(&format!("{rows}:{line}: ")), "{line}: {said}");
+        assert!(
+            stderr.contains(&format!("{rows}:{line}: ")),
+            "{line}: {stderr}"
+        );
     }
-    assert_eq!(said.lines().count(), 6, "{said}");
+    assert_eq!(stderr.lines().count(), 6, "{stderr}");
 }
 
 #[test]
 fn only_headers_are_read() {
-    // An image whose pixels are missing: training refuses it, its header is enough for a survey.
+    // An image without pixels: training refuses it, but its header suffices for the survey.
     let folder = tempfile::tempdir().unwrap();
     let image = fs::read(golden("images/train_0.png")).unwrap();
     fs::write(folder.path().join("cut.png"), &image[..60]).unwrap();
@@ -174,13 +177,13 @@ fn only_headers_are_read() {
     let rows = folder.path().join("rows.jsonl");
     fs::write(&rows, row.to_string()).unwrap();
     let path = format!("dataset_path={}", rows.display());
-    let (status, survey, said) = survey(&Run::new(""), &["--set", &path]);
+    let (status, survey, stderr) = survey(&Run::new(""), &["--set", &path]);
     assert_eq!(
         (status, &survey["unreadable_images"]),
         (Some(0), &json!(0)),
-        "{said}"
+        "{stderr}"
     );
     let run = Run::new("");
-    let said = run.refuse(&["--set", &path]);
-    assert!(said.contains("cut.png"), "{said}");
+    let stderr = run.refuse(&["--set", &path]);
+    assert!(stderr.contains("cut.png"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! TensorBoard's files, read by an independent reader: TFRecords with checked checksums, protocol buffers field by field.
+//! TensorBoard's files, read by an independent reader: TFRecords with verified checksums, protocol buffers by field.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -126,7 +126,7 @@ struct Board {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,
     /// Steps and (count, sum, counts of the buckets, their limits) by tag.
     histograms: BTreeMap<String, Vec<(u64, Histogram)>>,
-    /// The steps that sessions began before.
+    /// The steps at which sessions start.
     starts: Vec<u64>,
 }
 
@@ -215,7 +215,7 @@ fn run(keys: &str) -> Run {
     ))
 }
 
-/// Every number of `metrics.jsonl`, as a board should have it.
+/// All numbers of `metrics.jsonl`, as the board must have them.
 fn expected(run: &Run) -> BTreeMap<String, Vec<(u64, f32)>> {
     let mut scalars: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for record in run.metrics() {
@@ -251,7 +251,7 @@ fn a_board_has_every_number_of_the_metrics() {
 }
 
 #[test]
-fn histograms_spread_out_what_the_metrics_average() {
+fn histograms_have_the_values_that_the_metrics_average() {
     let run = run("").succeed();
     let board = Board::of(&run);
     for (group, steps, pairs) in [
@@ -278,20 +278,20 @@ fn histograms_spread_out_what_the_metrics_average() {
 }
 
 #[test]
-fn a_run_taken_up_again_has_no_step_twice() {
+fn a_resumed_run_has_no_step_twice() {
     let run = run("").succeed();
-    // As if it had been killed between steps 3 and 4.
+    // As after a kill between steps 3 and 4.
     fs::remove_dir_all(run.last()).unwrap();
     let run = run.succeed();
     assert_eq!(run.names("events").len(), 2);
     let board = Board::of(&run);
     assert_eq!(board.scalars, expected(&run));
-    // Viewers that have read steps 3 and 4 of the first file are instructed to drop them.
+    // Viewers that have read steps 3 and 4 of the first file discard them.
     assert_eq!(board.starts, [1, 3]);
 }
 
 #[test]
-fn no_board_is_written_where_none_is_wanted() {
+fn report_to_none_writes_no_board() {
     let run = Run::new("report_to: none").succeed();
     assert_eq!(run.names("events"), [""; 0]);
     assert_eq!(run.metrics().len(), 4);

@@ -1,4 +1,4 @@
-//! `--format` and `dataset_format`: the format of rows whose keys do not identify it.
+//! `--format` and `dataset_format`: the format of rows whose keys are ambiguous.
 
 use std::fs;
 
@@ -15,8 +15,8 @@ fn a_named_format_is_recorded_and_stays() {
     let run = Run::new(&format!(
         "dataset_path: {path}\neval_data: {{dev: {path}}}\nmax_steps: 1"
     ));
-    let said = run.refuse(&[]);
-    assert!(said.contains("keys of two formats"), "{said}");
+    let stderr = run.refuse(&[]);
+    assert!(stderr.contains("keys of two formats"), "{stderr}");
     let output = run.train(&["--format", "pairwise"]);
     assert!(output.status.success(), "{output:?}");
     let resolved = fs::read_to_string(run.last().join("config.resolved.yaml")).unwrap();
@@ -24,14 +24,14 @@ fn a_named_format_is_recorded_and_stays() {
         resolved.contains("\ndataset_format: pairwise\n"),
         "{resolved}"
     );
-    let said = run.refuse(&["--set", "dataset_format=trl"]);
+    let stderr = run.refuse(&["--set", "dataset_format=trl"]);
     assert!(
-        said.contains("the run was started with another dataset_format"),
-        "{said}"
+        stderr.contains("the run was started with another dataset_format"),
+        "{stderr}"
     );
-    let said = run.refuse(&["--format", "csv"]);
+    let stderr = run.refuse(&["--format", "csv"]);
     assert!(
-        said.contains("pairwise") && said.contains("--format"),
-        "{said}"
+        stderr.contains("pairwise") && stderr.contains("--format"),
+        "{stderr}"
     );
 }

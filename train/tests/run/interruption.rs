@@ -1,4 +1,4 @@
-//! Runs that are killed or interrupted, and resume as if nothing had happened.
+//! Runs that are killed or interrupted, and resume with the same results.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use crate::support::{Run, golden, message, shortcut_aware, weights};
 
 const STEPS: usize = 6;
 
-/// A run with everything that has to be taken up again: warm-up, evaluations, retention.
+/// A run with all that resuming must restore: warm-up, evaluations, retention.
 fn run() -> Run {
     shortcut_aware(&format!(
         "max_steps: {STEPS}\nsave_steps: 2\nsave_total_limit: 2\ntext_branch_warmup_steps: 2\nwarmup_steps: 2\n\
@@ -33,7 +33,7 @@ impl Run {
             .unwrap()
     }
 
-    /// Waits until this many records are written, or the run is over.
+    /// Waits until `count` records are written or the run ends.
     fn wait_for_records(&self, child: &mut Child, count: usize) {
         let metrics = self.output().join("metrics.jsonl");
         let records = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
@@ -42,7 +42,7 @@ impl Run {
         }
     }
 
-    /// Waits until the output folder has something whose name begins so.
+    /// Waits until the output folder has an entry whose name starts with `start`.
     fn wait_for(&self, child: &mut Child, start: &str) {
         while !self.output().exists() || self.names(start).is_empty() {
             assert!(child.try_wait().unwrap().is_none(), "{start} never came");
@@ -51,11 +51,11 @@ impl Run {
     }
 }
 
-/// Waits until the run says that it has taken a step.
+/// Waits until the run logs a step.
 fn wait_for_step(child: &mut Child, step: usize) {
-    let said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     let of_step = format!("{{\"step\":{step},");
-    let mut lines = said.map(Result::unwrap);
+    let mut lines = stderr.map(Result::unwrap);
     assert!(
         lines.any(|line| line.starts_with(&of_step)),
         "step {step} never came"
@@ -66,7 +66,7 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Nothing in the folder shows that the run was ever interrupted.
+/// Checks that the run's folder has no trace of an interruption.
 fn assert_same(run: &Run, whole: &Run) {
     assert_eq!(run.records(), whole.records());
     assert_eq!(weights(&run.last()), weights(&whole.last()));
@@ -80,7 +80,7 @@ fn assert_same(run: &Run, whole: &Run) {
 }
 
 #[test]
-fn killed_at_every_step_and_taken_up_again_it_is_the_same_run() {
+fn a_run_killed_at_every_step_and_resumed_is_the_same_run() {
     let whole = run().succeed();
     let run = run();
     for step in 1..=STEPS {
@@ -89,7 +89,7 @@ fn killed_at_every_step_and_taken_up_again_it_is_the_same_run() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // As if the last kill had come while a checkpoint was written.
+    // As after a kill while a checkpoint was written.
     let partial = run.output().join(".checkpoint-4.partial");
     fs::create_dir_all(&partial).unwrap();
     fs::write(partial.join("model.safetensors"), "half a fi").unwrap();
@@ -97,7 +97,7 @@ fn killed_at_every_step_and_taken_up_again_it_is_the_same_run() {
 }
 
 #[test]
-fn killed_at_random_moments_it_is_the_same_run() {
+fn a_run_killed_at_random_moments_is_the_same_run() {
     let started = Instant::now();
     let whole = run().succeed();
     let lasts = started.elapsed().as_millis() as usize;
@@ -113,8 +113,8 @@ fn killed_at_random_moments_it_is_the_same_run() {
 }
 
 #[test]
-fn a_signal_ends_the_step_saves_it_and_says_how_to_go_on() {
-    // More steps than are taken while the signal is on its way.
+fn a_signal_ends_the_step_saves_it_and_explains_how_to_resume() {
+    // More steps than the run takes before the signal arrives.
     let run = || Run::new("max_steps: 40\nlr_scheduler_type: cosine");
     let whole = run().succeed();
     for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130)] {
@@ -127,13 +127,13 @@ fn a_signal_ends_the_step_saves_it_and_says_how_to_go_on() {
         let step = run.metrics().last().unwrap()["step"].as_u64().unwrap();
         let saved = run.output().join(format!("checkpoint-{step}"));
         assert!(step < 40 && saved.join("model.safetensors").exists());
-        let said = message(&output);
+        let stderr = message(&output);
         assert!(
-            said.contains(&format!(
+            stderr.contains(&format!(
                 "{}: rerun the same command to resume",
                 saved.display()
             )),
-            "{said}"
+            "{stderr}"
         );
         let run = run.succeed();
         assert_eq!(run.records(), whole.records());
@@ -142,7 +142,7 @@ fn a_signal_ends_the_step_saves_it_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_warm_up_is_taken_up_in_its_middle() {
+fn a_warm_up_resumes_in_its_middle() {
     let keys = "max_steps: 2\nwarmup_steps: 1\ntext_branch_warmup_steps: 40\nsave_steps: 3";
     let whole = shortcut_aware(keys).succeed();
     let run = shortcut_aware(keys);
@@ -151,17 +151,17 @@ fn a_warm_up_is_taken_up_in_its_middle() {
     send(&child, Signal::TERM);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{}", message(&output));
-    let said = message(&output);
-    assert!(said.contains("checkpoint-warmup-"), "{said}");
+    let stderr = message(&output);
+    assert!(stderr.contains("checkpoint-warmup-"), "{stderr}");
     assert_eq!(run.metrics().len(), 0);
     let run = run.succeed();
     assert_eq!(run.records(), whole.records());
     assert_eq!(weights(&run.last()), weights(&whole.last()));
 }
 
-/// What the interrupted run has left of its images' features is used, what it has not is computed again: the same bits.
+/// The resumed run uses the cached features of the interrupted run and computes the others, with the same bits.
 #[test]
-fn features_outlast_an_interruption_and_go_with_the_end() {
+fn cached_features_survive_an_interruption_until_the_run_is_complete() {
     let keys = format!("freeze_backbone: true\nmax_steps: {STEPS}\nsave_steps: 2\nwarmup_steps: 1");
     let whole = shortcut_aware(&keys).succeed();
     let run = shortcut_aware(&format!(
@@ -180,7 +180,7 @@ fn features_outlast_an_interruption_and_go_with_the_end() {
 
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
-    // One step over this many rows takes far longer than two signals.
+    // One step over these rows takes far longer than two signals.
     let rows = fs::read_to_string(golden("train/pairwise.jsonl")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let many = folder.path().join("many.jsonl");

@@ -1,4 +1,4 @@
-//! Runs with low-rank additions: the content of their checkpoints, and how they resume.
+//! LoRA runs: their checkpoints, and resuming.
 
 use std::fs;
 use std::path::Path;
@@ -36,13 +36,10 @@ fn a_checkpoint_holds_the_merged_weights_and_an_adapter_for_peft() {
             tensor(&format!("{LAYER}.lora_A.weight")),
             tensor(&format!("{LAYER}.lora_B.weight")),
         );
-        let addition = product(&b, &a, 2);
-        assert!(addition.iter().any(|&x| x != 0.0));
+        let delta = product(&b, &a, 2);
+        assert!(delta.iter().any(|&x| x != 0.0));
         let weight = format!("{LAYER}.weight");
-        let expected = before[&weight]
-            .iter()
-            .zip(addition)
-            .map(|(w, x)| w + 3.0 * x);
+        let expected = before[&weight].iter().zip(delta).map(|(w, x)| w + 3.0 * x);
         for (expected, got) in expected.zip(&after[&format!("{prefix}{weight}")]) {
             // Three roundings of values below 1.
             assert!((expected - got).abs() < 5e-7, "{expected} {got}");
@@ -53,7 +50,7 @@ fn a_checkpoint_holds_the_merged_weights_and_an_adapter_for_peft() {
         );
         is_what_peft_reads(&folder);
     }
-    // What has no addition and is not trained whole stays.
+    // Tensors without LoRA that do not train stay unchanged.
     for name in [
         "language_model.model.norm.weight",
         "language_model.model.embed_tokens.weight",
@@ -80,7 +77,7 @@ fn is_what_peft_reads(folder: &Path) {
 }
 
 #[test]
-fn a_run_with_additions_goes_on_bit_for_bit() {
+fn a_lora_run_resumes_bit_for_bit() {
     for other in [
         "bf16: false",
         "bf16: true",
@@ -102,7 +99,7 @@ fn a_run_with_additions_goes_on_bit_for_bit() {
 }
 
 #[test]
-fn a_run_does_not_go_on_from_another_base() {
+fn a_lora_run_does_not_resume_with_another_base() {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(golden("models/qwen2")).unwrap() {
         let path = entry.unwrap().path();
@@ -117,20 +114,20 @@ fn a_run_does_not_go_on_from_another_base() {
     let mut tensors = weights(folder.path());
     tensors.get_mut(&format!("{LAYER}.weight")).unwrap()[0] += 0.01;
     rewrite(folder.path(), &tensors);
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains(LAYER) && said.contains("the base has changed"),
-        "{said}"
+        stderr.contains(LAYER) && stderr.contains("the base has changed"),
+        "{stderr}"
     );
     fs::remove_dir_all(folder.path()).unwrap();
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains(&folder.path().display().to_string()),
-        "{said}"
+        stderr.contains(&folder.path().display().to_string()),
+        "{stderr}"
     );
 }
 
-/// Writes other values of the same tensors.
+/// Replaces the values of a checkpoint's tensors.
 fn rewrite(folder: &Path, tensors: &std::collections::BTreeMap<String, Vec<f32>>) {
     let shapes = Checkpoint::open(folder).unwrap();
     let tensor = |(name, values)| {
@@ -144,10 +141,10 @@ fn rewrite(folder: &Path, tensors: &std::collections::BTreeMap<String, Vec<f32>>
 }
 
 #[test]
-fn the_rank_is_a_key_of_its_own() {
-    let said = message(&Run::new("use_llm_lora: 16").train(&[]));
+fn the_rank_is_a_separate_key() {
+    let stderr = message(&Run::new("use_llm_lora: 16").train(&[]));
     assert!(
-        said.contains("use_llm_lora: expected true or false, got 16"),
-        "{said}"
+        stderr.contains("use_llm_lora: expected true or false, got 16"),
+        "{stderr}"
     );
 }

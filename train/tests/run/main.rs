@@ -1,4 +1,4 @@
-//! Training through the binary, as a user runs it: its output, resuming, refusals.
+//! Training through the binary: its output, resuming, and errors.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod activations;
@@ -26,7 +26,7 @@ use serde_json::Value;
 use support::{Run, golden, largest_difference, message, shortcut_aware, weights};
 
 #[test]
-fn a_checkpoint_is_a_model_again() {
+fn a_checkpoint_can_be_read_as_a_model() {
     let run = shortcut_aware("").succeed();
     let config = Config::open(&run.last()).unwrap();
     let checkpoint = Checkpoint::open(&run.last()).unwrap();
@@ -90,11 +90,11 @@ fn it_learns_the_pairs() {
 }
 
 #[test]
-fn a_run_goes_on_bit_for_bit_from_its_checkpoint() {
+fn a_run_resumes_bit_for_bit_from_its_checkpoint() {
     let keys = "max_steps: 5\nsave_steps: 2\ntext_branch_warmup_steps: 2\nwarmup_steps: 2\nlr_scheduler_type: cosine\nweight_decay: 0.05";
     let run = shortcut_aware(keys).succeed();
     let (whole, losses) = (weights(&run.last()), run.series("loss"));
-    // As if it had been stopped between steps 4 and 5.
+    // As after an interruption between steps 4 and 5.
     fs::remove_dir_all(run.last()).unwrap();
     let run = run.succeed();
     assert_eq!(whole, weights(&run.last()));
@@ -102,24 +102,24 @@ fn a_run_goes_on_bit_for_bit_from_its_checkpoint() {
 }
 
 #[test]
-fn a_run_does_not_go_on_under_another_config() {
+fn a_run_does_not_resume_under_another_config() {
     let run = Run::new("").succeed();
     let message = run.refuse(&["--set", "learning_rate=2e-3"]);
     assert!(
         message.contains("another learning_rate") && message.contains("overwrite_output_dir"),
         "{message}"
     );
-    let restarted = run.train(&[
+    let from_scratch = run.train(&[
         "--set",
         "learning_rate=2e-3",
         "--set",
         "overwrite_output_dir=true",
     ]);
-    assert!(restarted.status.success());
+    assert!(from_scratch.status.success());
 }
 
 #[test]
-fn only_so_many_checkpoints_are_kept() {
+fn save_total_limit_keeps_the_newest_checkpoints() {
     let run = Run::new("max_steps: 4\nsave_steps: 1\nsave_total_limit: 2").succeed();
     assert_eq!(
         run.names("checkpoint"),
@@ -127,9 +127,9 @@ fn only_so_many_checkpoints_are_kept() {
     );
 }
 
-/// The tokenizer's files, which every checkpoint copies, must not go with it.
+/// The tokenizer's files, which every checkpoint copies, must not be lost with it.
 #[test]
-fn the_checkpoint_that_a_run_goes_on_from_may_be_pruned() {
+fn the_checkpoint_that_a_run_resumes_from_may_be_pruned() {
     let run = Run::new("max_steps: 4\nsave_steps: 1").succeed();
     for later in ["checkpoint-2", "checkpoint-3", "checkpoint-last"] {
         fs::remove_dir_all(run.output().join(later)).unwrap();
@@ -147,8 +147,8 @@ fn accumulation_changes_nothing_but_rounding() {
     let halves =
         Run::new("shuffle: false\nper_device_train_batch_size: 2\ngradient_accumulation_steps: 2")
             .succeed();
-    // Adam divides by the root of the squared gradient, so that rounding of tiny gradients can move a weight by up to
-    // a step of 1e-3; the loss is the tighter measure.
+    // Adam divides by the root of the squared gradient, so rounding of tiny gradients can change a weight by up to the
+    // learning rate, 1e-3; the loss has the tighter tolerance.
     for (a, b) in whole.series("loss").iter().zip(halves.series("loss")) {
         assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
     }
@@ -163,7 +163,7 @@ fn the_text_only_branch_warms_up_alone() {
     .succeed();
     let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
     let text = |name: &str| format!("bias_reward_model.{name}");
-    // The joint ramp's first rate is 0, so only the text-only branch has moved.
+    // The learning rate of the first common step is 0, so only the text-only branch has changed.
     for (name, weight) in &before {
         assert_eq!(*weight, after[name], "{name}");
     }
@@ -173,7 +173,7 @@ fn the_text_only_branch_warms_up_alone() {
 }
 
 #[test]
-fn frozen_parts_stay() {
+fn frozen_parts_stay_unchanged() {
     let run = Run::new("freeze_backbone: true\nfreeze_mlp: true\nfreeze_llm: true").succeed();
     let (before, after) = (weights(&golden("models/qwen2")), weights(&run.last()));
     let moved: Vec<_> = before
@@ -207,12 +207,12 @@ fn an_output_projection_may_train_alone() {
         .filter(|name| before[*name] != after[*name])
         .collect();
     assert_eq!(moved, ["language_model.lm_head.weight"]);
-    let said = message(&Run::new("unfreeze_lm_head: true\nmax_steps: 1").train(&[]));
-    assert!(said.contains("unfreeze_lm_head: not used"), "{said}");
+    let stderr = message(&Run::new("unfreeze_lm_head: true\nmax_steps: 1").train(&[]));
+    assert!(stderr.contains("unfreeze_lm_head: not used"), "{stderr}");
 }
 
 #[test]
-fn evaluations_come_by_steps_or_epochs_or_not_at_all() {
+fn evaluations_run_by_steps_or_epochs_or_not_at_all() {
     let evaluated = |strategy: &str| {
         let run = Run::new(&format!(
             "max_steps: 7\neval_steps: 2\neval_data: {{all: {}}}\n{strategy}",
@@ -264,7 +264,7 @@ fn sft_leaves_a_model_without_a_head_that_rewards_start_from() {
 }
 
 #[test]
-fn what_a_branch_may_see_is_written_down() {
+fn the_input_mode_is_written_to_the_config() {
     for (key, mode) in [
         ("use_text_only", "text_only"),
         ("use_image_only", "image_only"),
@@ -309,7 +309,7 @@ fn bad_input_is_named() {
 }
 
 #[test]
-fn a_missing_cuda_device_is_said() {
+fn a_missing_cuda_device_is_reported() {
     if tch::Cuda::is_available() {
         return;
     }
@@ -327,20 +327,23 @@ fn a_missing_cuda_device_is_said() {
 }
 
 #[test]
-fn a_share_of_unreadable_rows_may_be_left_out() {
+fn a_share_of_unreadable_rows_may_be_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let rows = folder.path().join("rows.jsonl");
     let row = "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n";
     fs::write(&rows, format!("{}{{\n", row.repeat(3))).unwrap();
     let run = Run::new(&format!("dataset_path: {}\nmax_steps: 1", rows.display()));
-    let said = run.refuse(&["--set", "max_bad_fraction=0.2"]);
+    let stderr = run.refuse(&["--set", "max_bad_fraction=0.2"]);
     let place = format!("{}:4: ", rows.display());
     assert!(
-        said.contains(&place) && said.contains("1 of 4 rows are unreadable"),
-        "{said}"
+        stderr.contains(&place) && stderr.contains("1 of 4 rows are unreadable"),
+        "{stderr}"
     );
     let output = run.train(&["--set", "max_bad_fraction=0.25"]);
-    let said = message(&output);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains(&place) && said.contains("skipped"), "{said}");
+    let stderr = message(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr.contains(&place) && stderr.contains("skipped"),
+        "{stderr}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Numbers that are no numbers stop a run before they reach the weights.
+//! Losses and rewards that are not finite stop a run before its weights change.
 
 use std::fs;
 use std::path::Path;
@@ -17,45 +17,45 @@ use crate::support::{Run, golden, weights};
 
 #[test]
 fn the_rows_are_named_and_the_last_checkpoint_remains() {
-    // The first step throws the weights so far off that nothing can be computed with them.
+    // The first step moves the weights so far that every later result is NaN or infinite.
     let run = Run::new(
         "algorithm: sft\nlr_scheduler_type: constant\nlearning_rate: 1.0e+30\nshuffle: false\nsave_steps: 1",
     );
     let rows = golden("train/pairwise.jsonl");
-    let said = run.refuse(&[]);
-    assert!(said.contains("error: step 2: the loss is "), "{said}");
+    let stderr = run.refuse(&[]);
+    assert!(stderr.contains("error: step 2: the loss is "), "{stderr}");
     let places: Vec<_> = (5..=8)
         .map(|line| format!("{}:{line}", rows.display()))
         .collect();
-    assert!(said.contains(&places.join(", ")), "{said}");
+    assert!(stderr.contains(&places.join(", ")), "{stderr}");
     for line in [4, 9] {
         assert!(
-            !said.contains(&format!("{}:{line}", rows.display())),
-            "{said}"
+            !stderr.contains(&format!("{}:{line}", rows.display())),
+            "{stderr}"
         );
     }
     assert_eq!(run.names("checkpoint"), ["checkpoint-1"]);
     assert_eq!(run.metrics().len(), 1);
-    // Taken up again, it is where it was: the weights were not touched.
+    // A resumed run fails at the same step: the weights were not changed.
     let before = weights(&run.output().join("checkpoint-1"));
     assert!(run.refuse(&[]).contains("error: step 2: the loss is "));
     assert_eq!(weights(&run.output().join("checkpoint-1")), before);
 }
 
 #[test]
-fn weights_that_give_no_reward_are_not_saved() {
+fn weights_without_finite_rewards_are_not_saved() {
     let run = Run::new("lr_scheduler_type: constant\nlearning_rate: 1.0e+30\nsave_steps: 1");
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains("the weights give this row the rewards "),
-        "{said}"
+        stderr.contains("the rewards of this row are not finite: "),
+        "{stderr}"
     );
-    assert!(said.contains("pairwise.jsonl:"), "{said}");
+    assert!(stderr.contains("pairwise.jsonl:"), "{stderr}");
     assert_eq!(run.names("checkpoint"), [""; 0]);
     assert_eq!(run.names("."), [""; 0]);
 }
 
-/// The golden model, in which `token` means nothing that can be computed with.
+/// Writes the golden model with NaN in the embeddings of `token`.
 fn poisoned(folder: &Path, token: &str) {
     let model = golden("models/qwen2");
     for entry in fs::read_dir(&model).unwrap() {
@@ -83,7 +83,7 @@ fn poisoned(folder: &Path, token: &str) {
 }
 
 #[test]
-fn only_the_batches_at_fault_are_named() {
+fn only_batches_that_are_not_finite_are_named() {
     let folder = tempfile::tempdir().unwrap();
     poisoned(folder.path(), "~");
     let rows = folder.path().join("rows.jsonl");
@@ -96,17 +96,23 @@ fn only_the_batches_at_fault_are_named() {
         rows.display(),
         folder.path().display(),
     ));
-    let said = run.refuse(&[]);
-    assert!(said.contains("error: step 1: the loss is NaN "), "{said}");
+    let stderr = run.refuse(&[]);
+    assert!(
+        stderr.contains("error: step 1: the loss is NaN "),
+        "{stderr}"
+    );
     let (file, named) = (
         rows.display().to_string(),
-        said.matches("rows.jsonl:").count(),
+        stderr.matches("rows.jsonl:").count(),
     );
-    assert!(said.contains(&format!("{file}:3 ")) && named == 1, "{said}");
+    assert!(
+        stderr.contains(&format!("{file}:3 ")) && named == 1,
+        "{stderr}"
+    );
 }
 
 #[test]
-fn the_weights_are_those_before_the_step() {
+fn a_step_that_fails_leaves_the_weights_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     poisoned(folder.path(), "~");
     let rows = folder.path().join("rows.jsonl");
@@ -137,7 +143,7 @@ fn the_weights_are_those_before_the_step() {
     };
     trainer.step(&batches, rates).unwrap_err();
     assert!(bits(&trainer) == before && trainer.optimizer.steps().is_empty());
-    // The first row alone would have moved them.
+    // The first row alone does change them.
     trainer.step(&batches[..1], rates).unwrap();
     assert!(bits(&trainer) != before);
 }

@@ -1,4 +1,4 @@
-//! A YAML file as the users of the published code have it, unchanged.
+//! A YAML file of the published code, unchanged.
 
 use std::fs;
 
@@ -68,7 +68,7 @@ seed: 42
 ";
 
 #[test]
-fn a_published_yaml_trains_as_it_is() {
+fn a_published_yaml_trains_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let yaml = YAML
@@ -84,16 +84,16 @@ fn a_published_yaml_trains_as_it_is() {
         .args(["--config", &at("published.yaml")])
         .output()
         .unwrap();
-    let said = message(&output);
-    assert!(output.status.success(), "{said}");
+    let stderr = message(&output);
+    assert!(output.status.success(), "{stderr}");
     assert!(
         folder
             .path()
             .join("out/checkpoint-last/model.safetensors")
             .exists()
     );
-    // One notice for what means nothing here.
+    // One notice for all ignored keys.
     let notice = "keys of other frameworks, not used: dataloader_num_workers, ddp_timeout, deepspeed, do_train, \
                   gradient_checkpointing, remove_unused_columns";
-    assert!(said.contains(notice), "{said}");
+    assert!(stderr.contains(notice), "{stderr}");
 }

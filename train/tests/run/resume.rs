@@ -1,4 +1,4 @@
-//! The checkpoint that a run resumes from, if the config asks for it, and refusals.
+//! `resume_from_checkpoint`: checkpoints from which a run resumes, and those it refuses.
 
 use std::fs;
 
@@ -7,50 +7,53 @@ use crate::support::{Run, message, weights};
 const STEPS: &str = "max_steps: 4\nsave_steps: 2";
 
 #[test]
-fn a_checkpoint_elsewhere_is_gone_on_from() {
+fn a_new_run_resumes_from_a_checkpoint_of_another_folder() {
     let whole = Run::new(STEPS).succeed();
     let middle = whole.output().join("checkpoint-2");
     let from = format!("resume_from_checkpoint={}", middle.display());
     let run = Run::new(STEPS);
     let output = run.train(&["--set", &from]);
-    let said = message(&output);
-    assert!(output.status.success(), "{said}");
+    let stderr = message(&output);
+    assert!(output.status.success(), "{stderr}");
     let place = format!("resuming from {}", middle.display());
-    assert!(said.contains(&place), "{said}");
+    assert!(stderr.contains(&place), "{stderr}");
     assert_eq!(weights(&run.last()), weights(&whole.last()));
     let optimizer = |run: &Run| fs::read(run.last().join("optimizer.safetensors")).unwrap();
     assert!(optimizer(&run) == optimizer(&whole));
     assert_eq!(run.records(), whole.records()[2..]);
     assert!(run.output().join("config.resolved.yaml").exists());
-    // From here on the run has its own checkpoints.
-    let said = message(&run.train(&["--set", &from]));
+    // Now the run has its own checkpoints.
+    let stderr = message(&run.train(&["--set", &from]));
     assert!(
-        said.contains("checkpoint-last: the run is complete"),
-        "{said}"
+        stderr.contains("checkpoint-last: the run is complete"),
+        "{stderr}"
     );
-    let said = Run::new(STEPS).refuse(&["--set", &from, "--set", "seed=1"]);
-    assert!(said.contains("started with another seed"), "{said}");
-    let said = Run::new(STEPS).refuse(&["--set", "resume_from_checkpoint=/nowhere"]);
-    assert!(said.contains("resume_from_checkpoint: /nowhere"), "{said}");
+    let stderr = Run::new(STEPS).refuse(&["--set", &from, "--set", "seed=1"]);
+    assert!(stderr.contains("started with another seed"), "{stderr}");
+    let stderr = Run::new(STEPS).refuse(&["--set", "resume_from_checkpoint=/nowhere"]);
+    assert!(
+        stderr.contains("resume_from_checkpoint: /nowhere"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn nothing_newer_is_run_over() {
+fn newer_checkpoints_are_not_overwritten() {
     let run = Run::new(STEPS).succeed();
     let before = weights(&run.last());
     let older = run.output().join("checkpoint-2");
-    let said = run.refuse(&[
+    let stderr = run.refuse(&[
         "--set",
         &format!("resume_from_checkpoint={}", older.display()),
     ]);
-    assert!(said.contains("checkpoint-last is newer"), "{said}");
-    let said = run.refuse(&["--set", "resume_from_checkpoint=false"]);
+    assert!(stderr.contains("checkpoint-last is newer"), "{stderr}");
+    let stderr = run.refuse(&["--set", "resume_from_checkpoint=false"]);
     assert!(
-        said.contains("wants a folder without checkpoints"),
-        "{said}"
+        stderr.contains("needs a folder without checkpoints"),
+        "{stderr}"
     );
     assert_eq!(weights(&run.last()), before);
-    // The newest may be named, too.
+    // The newest checkpoint may be named.
     fs::remove_dir_all(run.last()).unwrap();
     let named = format!("resume_from_checkpoint={}", older.display());
     let output = run.train(&["--set", &named]);
@@ -61,7 +64,7 @@ fn nothing_newer_is_run_over() {
 }
 
 #[test]
-fn the_model_alone_is_saved_and_not_gone_on_from() {
+fn a_checkpoint_without_optimizer_state_is_not_resumed() {
     let whole = Run::new(STEPS).succeed();
     let run = Run::new(&format!("{STEPS}\nsave_only_model: true")).succeed();
     assert_eq!(weights(&run.last()), weights(&whole.last()));
@@ -73,10 +76,10 @@ fn the_model_alone_is_saved_and_not_gone_on_from() {
                 .exists()
         );
     }
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains("checkpoint-last: it holds the model alone"),
-        "{said}"
+        stderr.contains("checkpoint-last: no run can resume from it"),
+        "{stderr}"
     );
     let output = run.train(&["--set", "overwrite_output_dir=true"]);
     assert!(output.status.success(), "{}", message(&output));

@@ -1,4 +1,4 @@
-//! Rows whose images cannot be decoded are skipped, up to a limit, and so alike in every run over the same files.
+//! Rows whose images cannot be decoded are skipped up to a limit, in every run over the same files alike.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Run, golden, message, weights};
 
-/// The golden pairs, some of them changed by their numbers: with two images, none, others for each side, or broken ones.
+/// Writes the golden pairs with changes by row number: two images, none, different ones for each side, or broken ones.
 fn rows(folder: &Path, broken: &[usize]) -> String {
     let text = fs::read_to_string(golden("train/pairwise.jsonl")).unwrap();
     let image = |name: usize| golden(&format!("images/train_{name}.png"));
@@ -45,19 +45,19 @@ fn run(keys: &str, broken: &[usize]) -> Run {
 }
 
 #[test]
-fn a_run_goes_on_without_them_and_is_the_same_when_taken_up_again() {
+fn a_run_skips_them_and_does_so_alike_after_an_interruption() {
     // Steps of two rows in the file's order: the second loses one row, the fifth both.
     let keys = "shuffle: false\nmax_bad_fraction: 0.3";
     let whole = run(keys, &[2, 8, 9]);
     let output = whole.train(&[]);
-    let said = message(&output);
-    assert!(output.status.success(), "{said}");
+    let stderr = message(&output);
+    assert!(output.status.success(), "{stderr}");
     for line in [3, 9, 10] {
         let place = format!("rows.jsonl:{line}: ");
-        let notices = said
+        let notices = stderr
             .lines()
             .filter(|l| l.contains(&place) && l.contains("skipped"));
-        assert_eq!(notices.count(), 1, "{said}");
+        assert_eq!(notices.count(), 1, "{stderr}");
     }
     // A step without rows passes without measures.
     let steps: Vec<u64> = whole
@@ -66,35 +66,35 @@ fn a_run_goes_on_without_them_and_is_the_same_when_taken_up_again() {
         .map(|line| line["step"].as_u64().unwrap())
         .collect();
     assert_eq!(steps, [1, 2, 3, 4, 6]);
-    // As if the run had been interrupted after its second step: the rows skipped by then are remembered.
+    // As after an interruption at step 2: the checkpoint records the rows that were skipped by then.
     let resumed = run(keys, &[2, 8, 9]).succeed();
     for name in ["checkpoint-4", "checkpoint-last"] {
         fs::remove_dir_all(resumed.output().join(name)).unwrap();
     }
-    let said = message(&resumed.train(&[]));
+    let stderr = message(&resumed.train(&[]));
     assert!(
-        !said.contains("rows.jsonl:3: ") && said.contains("rows.jsonl:9: "),
-        "{said}"
+        !stderr.contains("rows.jsonl:3: ") && stderr.contains("rows.jsonl:9: "),
+        "{stderr}"
     );
     assert_eq!(resumed.records(), whole.records());
     assert_eq!(weights(&resumed.last()), weights(&whole.last()));
-    // The same rows are too many for a lower limit, whether the run was interrupted or not.
+    // The same rows exceed a lower limit, whether or not the run was interrupted.
     fs::remove_dir_all(resumed.last()).unwrap();
     fs::remove_dir_all(resumed.output().join("checkpoint-4")).unwrap();
-    let said = resumed.refuse(&["--set", "max_bad_fraction=0.2"]);
+    let stderr = resumed.refuse(&["--set", "max_bad_fraction=0.2"]);
     assert!(
-        said.contains("rows.jsonl:10: ") && said.contains("3 of 12 rows are unreadable"),
-        "{said}"
+        stderr.contains("rows.jsonl:10: ") && stderr.contains("3 of 12 rows are unreadable"),
+        "{stderr}"
     );
 }
 
 #[test]
 fn without_a_limit_the_first_one_ends_the_run() {
     let run = run("shuffle: false", &[2]);
-    let said = run.refuse(&[]);
+    let stderr = run.refuse(&[]);
     assert!(
-        said.contains("step 2: ") && said.contains("rows.jsonl:3: "),
-        "{said}"
+        stderr.contains("step 2: ") && stderr.contains("rows.jsonl:3: "),
+        "{stderr}"
     );
 }
 
@@ -105,19 +105,19 @@ fn evaluation_sets_have_the_same_limit() {
     let path = rows(other.path(), &[4]);
     let set = format!("eval_data={{dev: {path}}}");
     let output = run.train(&["--set", &set]);
-    let said = message(&output);
+    let stderr = message(&output);
     assert!(
-        output.status.success() && said.contains("rows.jsonl:5: "),
-        "{said}"
+        output.status.success() && stderr.contains("rows.jsonl:5: "),
+        "{stderr}"
     );
     let path = rows(other.path(), &[4, 5]);
     let set = format!("eval_data={{dev: {path}}}");
-    let said = run.refuse(&["--set", &set, "--set", "overwrite_output_dir=true"]);
-    assert!(said.contains("2 of 12 rows are unreadable"), "{said}");
+    let stderr = run.refuse(&["--set", &set, "--set", "overwrite_output_dir=true"]);
+    assert!(stderr.contains("2 of 12 rows are unreadable"), "{stderr}");
 }
 
 #[test]
-fn grouped_by_length_it_goes_on_as_it_would_have() {
+fn a_run_grouped_by_length_resumes_with_the_same_rows() {
     let keys = "group_by_length: true";
     let whole = run(keys, &[]).succeed();
     let resumed = run(keys, &[]).succeed();

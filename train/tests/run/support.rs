@@ -48,7 +48,7 @@ impl Run {
         self.output().join("checkpoint-last")
     }
 
-    /// The program, about to train here.
+    /// The command that trains in this folder.
     pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seeward-train"));
         let config = self.folder.path().join("config.yaml");
@@ -79,7 +79,7 @@ impl Run {
         self
     }
 
-    /// The message of a run that must fail.
+    /// The message of a run, which must fail.
     pub(crate) fn refuse(&self, arguments: &[&str]) -> String {
         let output = self.train(arguments);
         assert_eq!(output.status.code(), Some(2));
@@ -93,7 +93,7 @@ impl Run {
             .collect()
     }
 
-    /// What must be equal where a run was interrupted: every record but how fast it went.
+    /// The records without speed and memory: those of an interrupted and an uninterrupted run must be equal.
     pub(crate) fn records(&self) -> Vec<Value> {
         let mut records = self.metrics();
         for record in &mut records {
