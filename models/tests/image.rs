@@ -135,7 +135,7 @@ fn every_file_but_jpeg_decodes_to_pillows_pixels() {
 }
 
 #[test]
-fn every_header_tells_the_size() {
+fn every_header_has_the_size() {
     let golden: Golden = golden("golden.json");
     for image in golden.images {
         let size = dimensions(&read(&format!("images/{}", image.file))).unwrap();

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_tell_images_and_turns_from_identifiers() {
+    fn shapes_distinguish_images_and_turns_from_identifiers() {
         for (row, is_refused) in [
             (r#"{"image":7}"#, false),
             (r#"{"images":[7, 8]}"#, false),

@@ -1,6 +1,6 @@
 //! The keys of one row, with raw values.
 //!
-//! Values stay raw so that carried values (numbers above all) are written byte for byte as they were read.
+//! Values stay raw so that carried values, numbers above all, are written with the same bytes.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Tokenizer files: one of a folder's is damaged, the others are as they were.
+//! Tokenizer files: one of a folder's is damaged, the others are unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
