@@ -15,11 +15,7 @@ use ort::{AsPointer, ortsys};
 /// The session option that [`NodeAssignment::of`] needs.
 pub(crate) const RECORD: &str = "session.record_ep_graph_assignment_info";
 
-<<<<<<< HEAD
-/// The nodes of a graph that one execution provider runs, as assigned before each provider fused its own.
-=======
 /// The nodes of a graph that one execution provider runs, before each provider fuses its own.
->>>>>>> main
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeAssignment {

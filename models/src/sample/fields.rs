@@ -1,10 +1,6 @@
 //! The keys of one row, with raw values.
 //!
-<<<<<<< HEAD
-//! Values stay raw so that carried values (numbers above all) are written byte for byte as read.
-=======
 //! Values stay raw so that carried values, numbers above all, are written with the same bytes.
->>>>>>> main
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! Tokenizer files: one of a folder's is damaged, the others are intact.
-=======
 //! Tokenizer files: one of a folder's is damaged, the others are unchanged.
->>>>>>> main
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -235,11 +235,7 @@ impl Requests {
     }
 }
 
-<<<<<<< HEAD
-/// The index of the first item for which `is_it` holds; pushes `new` if it holds for no item.
-=======
 /// The index of the first item for which `is_it` holds; without one, `new` is pushed.
->>>>>>> main
 fn find_or_push<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl Fn() -> T) -> usize {
     list.iter().position(is_it).unwrap_or_else(|| {
         list.push(new());
