@@ -49,6 +49,12 @@ const IDENTIFIERS: &[(&str, &str)] = &[
     ("left_out", "skipped_rows"),
     ("is_for_the_processor", "is_cpu"),
     ("Pieces", "ChunkedTensor"),
+    ("Apart", "LoraRestore"),
+    ("answering", "inference"),
+    ("gelus", "Value::quantization"),
+    ("has_narrow_attention", "AttentionKind"),
+    ("has_causal_attention", "AttentionKind"),
+    ("heads_are_an_axis", "AttentionKind"),
 ];
 
 /// A line with one of these is exempt: other names, data, and other meanings.
