@@ -4,6 +4,8 @@
 //! other; replacing any one tensor by its neutral value moves rewards by 7e-3 or more. Rows with a JPEG get 0.05,
 //! since decoders differ by a grey level here and there.
 
+mod cases;
+
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_runtime::{Options, Request, RewardModel, Usage};
 use seeward_tests::compare::{Tolerance, assert_close};
-use seeward_tests::golden::{self, number};
+use seeward_tests::golden;
 use seeward_train::config::{Algorithm, Config};
 use seeward_train::data::inputs::Inputs;
 use seeward_train::data::preprocess::Preprocessor;
@@ -27,6 +29,8 @@ use seeward_train::model::branch::Model;
 use seeward_train::model::setup::Start;
 use serde_json::{Map, Value, json};
 use tch::Device;
+
+use cases::{Case, all_cases, cases, neighbours, read_cases};
 
 const MODELS: [&str; 9] = [
     "internlm2",
@@ -46,93 +50,6 @@ const MODES: [(&str, InputMode); 3] = [
     ("text_only", InputMode::TextOnly),
     ("image_only", InputMode::ImageOnly),
 ];
-
-/// One conversation of the golden set, with its reward.
-#[derive(Clone, Debug)]
-struct Case {
-    row: usize,
-    /// Whether the published reward is read at the last token. A literal pad token moves it into the middle of the
-    /// text; ours stays.
-    at_last_token: bool,
-    /// Whether the conversation was cut inside its image tokens.
-    image_cut: bool,
-    prompt: String,
-    image: PathBuf,
-    response: String,
-    reward: f64,
-}
-
-impl Case {
-    fn check(&self, what: &str, got: f64) {
-        let jpeg = self
-            .image
-            .extension()
-            .is_some_and(|extension| extension == "jpg");
-        let tolerance = if jpeg {
-            Tolerance {
-                absolute: 0.05,
-                relative: 0.0,
-            }
-        } else {
-            Tolerance::reward(1e-4, self.reward)
-        };
-        assert_close(
-            &format!("{what}: row {}, {:?}", self.row, self.response),
-            &[got],
-            &[self.reward],
-            tolerance,
-        );
-    }
-}
-
-/// The golden conversations of a model in one input mode that are read where the published code reads them.
-fn cases(model: &str, block: &str, key: &str) -> Vec<Case> {
-    let mut cases = all_cases(model, block, key);
-    cases.retain(|case| case.at_last_token);
-    cases
-}
-
-/// All of them; `key` names the reward.
-fn all_cases(model: &str, block: &str, key: &str) -> Vec<Case> {
-    let golden = golden::json(&format!("forward/{model}/golden.json"));
-    read_cases(model, &golden[block]["results"], key)
-}
-
-fn read_cases(model: &str, results: &Value, key: &str) -> Vec<Case> {
-    let folder = golden::path(&format!("forward/{model}"));
-    let text = fs::read_to_string(folder.join("cases.jsonl")).expect("golden cases");
-    let rows: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
-    let case = |result: &Value| {
-        let index = |key: &str| result[key].as_u64().map(|index| index as usize);
-        let row = index("row").expect("a row");
-        let response = index("response").expect("an index");
-        let text = |value: &Value| value.as_str().expect("a string").to_owned();
-        Case {
-            row,
-            at_last_token: index("pooled_index").is_none_or(|at| Some(at + 1) == index("seq_len")),
-            image_cut: index("num_img_context") < index("num_tiles").map(|tiles| 4 * tiles)
-                && index("num_img_context").is_some(),
-            prompt: text(&rows[row]["prompt"]),
-            image: folder.join(text(&rows[row]["img_path"])),
-            response: text(&rows[row]["responses"][response]),
-            reward: number(&result[key]),
-        }
-    };
-    let results = results.as_array().expect("results");
-    results.iter().map(case).collect()
-}
-
-/// Neighbours in one row, so that each conversation is a branch next to another.
-fn neighbours(cases: &[Case]) -> Vec<[&Case; 2]> {
-    cases
-        .windows(2)
-        .filter(|pair| pair[0].row == pair[1].row)
-        .map(|pair| [&pair[0], &pair[1]])
-        .collect()
-}
 
 /// A model in LibTorch.
 struct LibTorch {
