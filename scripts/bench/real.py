@@ -19,7 +19,6 @@ clear     the same for pairs whose margin in fp32 is above the 10th percentile
 import argparse
 import json
 import math
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -31,10 +30,6 @@ TEXTS = Path(__file__).with_name("real_texts.jsonl")
 PRECISIONS = {"fp32": [], "int8": ["--quantize", "int8"], "int4": ["--quantize", "int4"]}
 PEERS = ["fp32", "bf16"]
 IMAGE_TOKENS = 16
-
-
-def run(program, *arguments):
-    runtime.run(program, *arguments)
 
 
 class Rows:
@@ -74,7 +69,7 @@ def tiles(image, path):
 def score(arguments, folder, precision, rows):
     """Rewards by row."""
     bundle, output = folder / precision, folder / f"{precision}-{rows.name}.jsonl"
-    run(arguments.programs / "seeward-score", "--model", bundle, "--input", rows.write(folder), "--output", output,
+    runtime.run(arguments.programs / "seeward-score", "--model", bundle, "--input", rows.write(folder), "--output", output,
         "--image-root", rows.images, "--threads", arguments.threads, "--no-resume")
     scores = iter([json.loads(line)["score"] for line in output.open()])
     return [[next(scores) for _ in row["responses"]] for row in rows.rows]
@@ -122,12 +117,12 @@ def main():
 
     folder, fixture = arguments.output, arguments.programs / "seeward-fixture"
     folder.mkdir(parents=True, exist_ok=True)
-    run(fixture, "language-model", "--gguf", GGUF, "--output", folder / "language_model")
-    run(fixture, "reward-model", "--language-model", folder / "language_model", "--output", folder / "model", "--seed",
+    runtime.run(fixture, "language-model", "--gguf", GGUF, "--output", folder / "language_model")
+    runtime.run(fixture, "reward-model", "--language-model", folder / "language_model", "--output", folder / "model", "--seed",
         arguments.seed)
-    run(fixture, "demo-data", "--images", ROOT / "third_party/easy_vqa", "--output", folder / "data")
+    runtime.run(fixture, "demo-data", "--images", ROOT / "third_party/easy_vqa", "--output", folder / "data")
     for precision, flags in PRECISIONS.items():
-        run(arguments.programs / "seeward-export", "--checkpoint", folder / "model", "--output", folder / precision,
+        runtime.run(arguments.programs / "seeward-export", "--checkpoint", folder / "model", "--output", folder / precision,
             "--target", "cpu", *flags)
     sets = [Rows("texts", TEXTS, TEXTS.parent, arguments.rows),
             Rows("images", folder / "data/iid.jsonl", folder / "data", arguments.rows)]
@@ -149,4 +144,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
