@@ -54,12 +54,9 @@ impl Reading<'_> {
             return Ok(true);
         }
         let tiles = self.tiles(probe)?;
-        let prompt = match self.input_mode {
-            InputMode::ImageOnly => "",
-            InputMode::Full | InputMode::TextOnly => &probe.prompt,
-        };
+        let prompt = probe.prompt.seen(self.input_mode);
         let is_whole = |response: &String| {
-            let read = self.prompter.conversation(prompt, response, &tiles);
+            let read = self.prompter.conversation(&prompt, response, &tiles);
             // An error: the limit truncates the image tokens.
             read.is_ok_and(|c| !c.truncated && c.ids.len() <= self.trained_length)
         };

@@ -200,7 +200,7 @@ fn the_manifest_repeats_the_settings_of_training() {
 /// Adds two probes, the second with a response of many tokens.
 fn with_probes(checkpoint: &Path) {
     let probe = |responses: [&str; 2]| Probe {
-        prompt: "what is it?".to_owned(),
+        prompt: "what is it?".into(),
         images: vec!["probes/0.png".to_owned()],
         responses: responses.map(str::to_owned).to_vec(),
         rewards: vec![0.0, 1.0],

@@ -92,7 +92,7 @@ fn rows(family: &str, bundle: &Bundle) -> Vec<Row> {
         for (response, reward) in published(&folder, index) {
             let prompt = case["prompt"].as_str().unwrap();
             let response = case["responses"][response].as_str().unwrap();
-            if let Ok(conversation) = prompter.conversation(prompt, response, &[count]) {
+            if let Ok(conversation) = prompter.conversation(&prompt.into(), response, &[count]) {
                 row.conversations.push(conversation);
                 row.rewards.push(reward);
             }

@@ -3,6 +3,7 @@
 
 pub mod atomic;
 pub mod bundle;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod contract;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::replace_file;
+use crate::chat::Prompt;
 use crate::{Error, Result};
 
 /// The folder of the probes' images, in a checkpoint and in a bundle.
@@ -18,8 +19,8 @@ const ROWS_FILE: &str = "probes.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// The user's question.
-    pub prompt: String,
+    /// What the responses answer.
+    pub prompt: Prompt,
     /// Image files, relative to the checkpoint or bundle.
     pub images: Vec<String>,
     /// The responses.

@@ -15,7 +15,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use seeward_runtime::{BatchConfig, Batcher, Error, Options, Request, RewardModel};
+use seeward_runtime::{BatchConfig, Batcher, Error, Options, Prompt, Request, RewardModel};
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of bytes of a request.
@@ -24,7 +24,7 @@ const BODY_LIMIT: usize = 32 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
-    prompt: String,
+    prompt: Prompt,
     /// Files in base64.
     #[serde(default)]
     images: Vec<String>,

@@ -65,5 +65,6 @@ pub use scale::Scale;
 pub use scores::{Scored, Scores, Usage};
 pub use seeward_models as models;
 pub use seeward_models::bundle::Bundle;
+pub use seeward_models::chat::{Message, Prompt, Role};
 pub use seeward_models::image::Rgb;
 pub use seeward_models::kinds::InputMode;

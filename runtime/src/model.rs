@@ -166,12 +166,10 @@ impl Inner {
         if request.responses.is_empty() {
             return Err(Error::NoResponses);
         }
-        let prompt = match self.input {
-            InputMode::ImageOnly => "",
-            InputMode::Full | InputMode::TextOnly => &request.prompt,
-        };
+        let prompt = request.prompt.seen(self.input);
         let tiles: Vec<usize> = images.iter().map(|image| image.tiles).collect();
-        let conversation = |response: &String| self.prompter.conversation(prompt, response, &tiles);
+        let conversation =
+            |response: &String| self.prompter.conversation(&prompt, response, &tiles);
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();
         Ok(Tokenized {
             conversations: conversations.map_err(Error::Prompt)?,

@@ -1,8 +1,9 @@
-//! Requests: a prompt, images and responses.
+//! Requests: a question or a conversation, images and responses.
 
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, ArrayView3};
+use seeward_models::chat::Prompt;
 use seeward_models::image::Rgb;
 
 /// A prompt, its images and the responses to score.
@@ -16,12 +17,28 @@ use seeward_models::image::Rgb;
 ///     .response("It is a circle, I think.");
 /// assert_eq!(request.responses.len(), 2);
 /// ```
+///
+/// A conversation of several turns, with a system message in place of the template's:
+///
+/// ```
+/// use seeward_runtime::{Image, Message, Request};
+///
+/// let messages = vec![
+///     Message::system("Answer in one sentence."),
+///     Message::user("<image>\nwhat shape is this?"),
+///     Message::assistant("A circle."),
+///     Message::user("and its color?"),
+/// ];
+/// let request = Request::new(messages)
+///     .image(Image::path("photos/1.png"))
+///     .responses(["The shape is blue.", "It is a circle, I think."]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The user's message, without the conversation template. A single image comes before it; several take the places of its
-    /// `<image>` tags, or all come first if it has none.
-    pub prompt: String,
+    /// What the responses answer, without the conversation template: a question or messages. [`Prompt`] says where the
+    /// images stand in it.
+    pub prompt: Prompt,
     /// The images, in order; without any the model reads text alone.
     pub images: Vec<Image>,
     /// At least one.
@@ -29,8 +46,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with this prompt, without images and responses.
-    pub fn new(prompt: impl Into<String>) -> Self {
+    /// A request with this question, or these messages, without images and responses.
+    pub fn new(prompt: impl Into<Prompt>) -> Self {
         Self {
             prompt: prompt.into(),
             ..Self::default()

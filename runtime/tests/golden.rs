@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array3, ArrayView3};
 use seeward_runtime::models::{Error as Cause, ImageFault};
 use seeward_runtime::{
-    Device, Error, Image, InputMode, NodeAssignment, Options, Request, RewardModel, Rgb, Scored,
+    Device, Error, Image, InputMode, Message, NodeAssignment, Options, Request, RewardModel, Rgb,
+    Scored,
 };
 use serde_json::Value;
 
@@ -196,7 +197,7 @@ fn a_bad_request_has_its_own_error_and_spoils_no_other() {
         requests[0].clone(),
         bad(|r| r.images = vec![Image::bytes(*b"junk")]),
         bad(|r| r.responses.clear()),
-        bad(|r| r.prompt += "<IMG_CONTEXT>"),
+        bad(|r| r.prompt = "<IMG_CONTEXT>".into()),
         requests[1].clone(),
     ];
     let results = model.score(&all).unwrap().results;
@@ -211,6 +212,39 @@ fn a_bad_request_has_its_own_error_and_spoils_no_other() {
     }
     let good = [1, 5].map(|index| results[index].as_ref().unwrap().rewards.clone());
     assert_close(&good.concat(), &alone, 1e-5);
+}
+
+#[test]
+fn responses_of_a_conversation_share_its_history() {
+    let history = |first: &str| {
+        vec![
+            Message::system("Answer in one word."),
+            Message::user(first),
+            Message::assistant("A circle."),
+            Message::user("And in <image>?"),
+        ]
+    };
+    let request = |first: &str| {
+        let images = ["vqa0", "vqa1"].map(|name| golden(&format!("images/{name}.png")));
+        Request::new(history(first))
+            .images(images)
+            .responses(["Red.", "It is blue.", ""])
+    };
+    let (model, one) = (
+        model(Options::default()),
+        [request("<image>\nWhat is this?")],
+    );
+    let together = model.score(&one).unwrap();
+    let alone = model.score(&separate(&one)).unwrap();
+    assert_close(&rewards(&together), &rewards(&alone), 1e-5);
+    let usage = together.usage;
+    assert_eq!((usage.responses, usage.images_encoded), (3, 2));
+    assert!(usage.tokens < usage.tokens_without_sharing / 2, "{usage:?}");
+    let other = model.score(&[request("<image>\nWhat was this?")]).unwrap();
+    assert_ne!(rewards(&other), rewards(&together));
+    for mode in [InputMode::TextOnly, InputMode::ImageOnly] {
+        assert!(rewards(&seeing(mode).score(&one).unwrap()).len() == 3);
+    }
 }
 
 #[test]
@@ -243,7 +277,7 @@ fn the_cause_of_an_error_can_be_matched() {
     assert!(faults.eq(expected));
 
     let mut tags = request().images([one_image.clone(), one_image.clone()]);
-    tags.prompt = "<image> is this?".to_owned();
+    tags.prompt = "<image> is this?".into();
     let error = results(Options::default(), &[tags]).next().unwrap();
     let Error::Prompt(cause) = &error else {
         panic!("{error}");

@@ -334,7 +334,7 @@ fn lengths(
     arguments: &Arguments,
 ) -> Result<(usize, usize)> {
     let [zero, one, _] = DIGITS;
-    let shortest = preprocessor.conversation(zero, one, tiles)?;
+    let shortest = preprocessor.conversation(&zero.into(), one, tiles)?;
     let (all, own) = (
         shortest.ids.len(),
         shortest.ids.len() - shortest.response_start,
@@ -343,7 +343,8 @@ fn lengths(
     let prompt =
         longer(arguments.prefix, all - own).context("--prefix is too short for the images")?;
     let response = longer(arguments.response, own).context("--response is too short")?;
-    let whole = preprocessor.conversation(&zero.repeat(prompt), &one.repeat(response), tiles)?;
+    let whole =
+        preprocessor.conversation(&zero.repeat(prompt).into(), &one.repeat(response), tiles)?;
     ensure!(
         whole.response_start == arguments.prefix
             && whole.ids.len() == arguments.prefix + arguments.response,

@@ -6,18 +6,17 @@
 
 mod template;
 
-use std::borrow::Cow;
 use std::slice;
 
 use serde::{Deserialize, Serialize};
 
-use template::Role;
+use template::Markup;
 pub use template::Template;
 
+use crate::chat::{IMAGE_TAG, Message, Prompt, Role};
 use crate::tokenizer::{Piece, Tokenizer, Tokens};
 use crate::{Error, Result, Text};
 
-const IMAGE_TAG: &str = "<image>";
 const IMAGE_START: &str = "<img>";
 const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
 const IMAGE_END: &str = "</img>";
@@ -48,12 +47,6 @@ pub struct Conversation {
     pub truncated: bool,
     /// Indices of the image tokens in `ids`, in order of the images, their tiles and the tokens of a tile.
     pub image_tokens: Vec<usize>,
-}
-
-/// One message. A conversation is a list of them.
-struct Turn<'a> {
-    role: Role,
-    text: &'a str,
 }
 
 /// Tokenises prompts and responses as conversations. Threads may share it.
@@ -90,21 +83,20 @@ impl Prompter {
 
     /// The ids of one conversation about images with these numbers of `tiles`.
     ///
-    /// One image comes before the prompt, whatever the prompt says (published). Of several, each takes the place of one
-    /// `<image>` in the prompt, or all come first if it has none. An empty message leaves only the header of its role.
+    /// [`Prompt`] says where the images stand. An empty message leaves only the header of its role.
     ///
     /// # Errors
-    /// `<image>` tags that do not match the images, a literal `<IMG_CONTEXT>` (unless special tokens are literal), or
+    /// `<image>` tags that do not match the images, messages in an order that no template has, a literal `<IMG_CONTEXT>` (unless special tokens are literal), or
     /// image tokens that `max_length` cuts.
     pub fn conversation(
         &self,
-        prompt: &str,
+        prompt: &Prompt,
         response: &str,
         tiles: &[usize],
     ) -> Result<Conversation> {
         let image_tokens = self.count_image_tokens(tiles)?;
-        let message = self.message(prompt, tiles.len())?;
-        let script = self.script(&message, response, tiles);
+        let messages = self.messages(prompt, tiles.len())?;
+        let script = self.script(&messages, response, tiles);
         let tokens = self.encode(&script)?;
         self.cut(&tokens, script.response_byte(), image_tokens)
     }
@@ -113,17 +105,17 @@ impl Prompter {
     ///
     /// # Errors
     /// Those of [`Self::conversation`] that concern the string.
-    pub fn text(&self, prompt: &str, response: &str, tiles: &[usize]) -> Result<String> {
+    pub fn text(&self, prompt: &Prompt, response: &str, tiles: &[usize]) -> Result<String> {
         self.count_image_tokens(tiles)?;
-        let message = self.message(prompt, tiles.len())?;
-        Ok(self.script(&message, response, tiles).text())
+        let messages = self.messages(prompt, tiles.len())?;
+        Ok(self.script(&messages, response, tiles).text())
     }
 
-    fn message<'a>(&self, prompt: &'a str, images: usize) -> Result<Cow<'a, str>> {
+    fn messages(&self, prompt: &Prompt, images: usize) -> Result<Vec<Message>> {
         match (self.settings.tokens_per_tile, images) {
-            (0, 0) => Ok(Cow::Owned(untagged(prompt))),
+            (0, 0) => prompt.untagged(),
             (0, _) => Err(Error::NoVision { images }),
-            _ => user_message(prompt, images),
+            _ => prompt.tagged(images),
         }
     }
 
@@ -147,36 +139,27 @@ impl Prompter {
         }
     }
 
-    fn script<'a>(&self, message: &'a str, response: &'a str, tiles: &'a [usize]) -> Script<'a> {
-        let user = Turn {
-            role: Role::User,
-            text: message,
+    fn script<'a>(
+        &self,
+        messages: &'a [Message],
+        response: &'a str,
+        tiles: &'a [usize],
+    ) -> Script<'a> {
+        let (system, turns) = match messages {
+            [first, turns @ ..] if first.role == Role::System => (&*first.content, turns),
+            turns => ("", turns),
         };
-        let assistant = Turn {
-            role: Role::Assistant,
-            text: response,
-        };
-        self.write(&[user, assistant], tiles)
-    }
-
-    fn write<'a>(&self, turns: &[Turn<'a>], tiles: &'a [usize]) -> Script<'a> {
         let markup = self.settings.template.markup();
         let mut images = self.images(tiles);
-        let mut script = Script::default();
-        script.pieces.extend(markup.opening);
+        let mut script = Script {
+            pieces: markup.system_turn(system),
+            response: 0,
+        };
         for turn in turns {
-            let frame = markup.frame(turn.role);
-            let message = markup.message(turn.text);
-            script.pieces.extend(frame.header);
-            if !message.is_empty() {
-                script.pieces.push(Piece::Text(markup.gap));
-            }
-            script.response = script.pieces.len();
-            if !message.is_empty() {
-                images.write(message, &mut script.pieces);
-                script.pieces.extend(frame.end);
-            }
+            let images = (turn.role == Role::User).then_some(&mut images);
+            script.write(markup, turn.role, &turn.content, images);
         }
+        script.write(markup, Role::Assistant, response, None);
         script
     }
 
@@ -220,14 +203,30 @@ impl Prompter {
 }
 
 /// A conversation in pieces: the template's and the images' tokens, and text.
-#[derive(Default)]
 struct Script<'a> {
     pieces: Vec<Piece<'a>>,
     /// The index of the last message's first piece.
     response: usize,
 }
 
-impl Script<'_> {
+impl<'a> Script<'a> {
+    /// Writes a turn, with the next of `images` for each tag.
+    fn write(&mut self, markup: &Markup, role: Role, text: &'a str, images: Option<&mut Images>) {
+        let (frame, text) = (markup.frame(role), markup.message(text));
+        self.pieces.extend(frame.header);
+        if !text.is_empty() {
+            self.pieces.push(Piece::Text(markup.gap));
+        }
+        self.response = self.pieces.len();
+        if !text.is_empty() {
+            match images {
+                Some(images) => images.write(text, &mut self.pieces),
+                None => self.pieces.push(Piece::Text(text)),
+            }
+            self.pieces.extend(frame.end);
+        }
+    }
+
     fn text(&self) -> String {
         self.pieces.iter().map(Piece::as_str).collect()
     }
@@ -258,25 +257,6 @@ impl Images<'_> {
         }
         pieces.push(Piece::Text(text));
     }
-}
-
-/// The prompt with a tag for every image.
-fn user_message(prompt: &str, images: usize) -> Result<Cow<'_, str>> {
-    let tags = prompt.matches(IMAGE_TAG).count();
-    if images == 1 || tags == 0 {
-        let first = format!("{IMAGE_TAG}\n").repeat(images);
-        return Ok(Cow::Owned(first + prompt));
-    }
-    if tags != images {
-        return Err(Error::ImageTags { tags, images });
-    }
-    Ok(Cow::Borrowed(prompt))
-}
-
-/// The prompt without its image tags, for a model without vision.
-fn untagged(prompt: &str) -> String {
-    let line = format!("{IMAGE_TAG}\n");
-    prompt.replace(&line, "").replace(IMAGE_TAG, "")
 }
 
 fn check_sizes(settings: &PromptSettings) -> Result<()> {

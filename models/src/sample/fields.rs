@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::carried::CarriedKeys;
 use crate::{Error, Result};
 
 /// A row's keys and raw values in the row's order; of two values of one key, the last counts, like in Python.
@@ -22,29 +23,47 @@ struct Field {
     value: Box<RawValue>,
     /// Whether the value has been read.
     is_read: Cell<bool>,
+    /// Whether the user declared it plain data: it counts as absent.
+    is_carried: bool,
 }
 
 impl Fields {
-    /// Reads a row: one JSON object.
-    pub(super) fn parse(row: &str) -> Result<Self> {
-        serde_json::from_str(row).map_err(|e| not_an_object(row, &e))
+    /// Reads a row: one JSON object, in which the keys that are `carried` count as absent.
+    pub(super) fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
+        let mut fields: Self = serde_json::from_str(row).map_err(|e| not_an_object(row, &e))?;
+        for field in &mut fields.0 {
+            field.is_carried = carried.contains(&field.name);
+        }
+        Ok(fields)
     }
 
     /// The raw value of `key`; `null` counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&RawValue> {
-        let field = self.find(key)?;
+        let field = self.named(key)?;
         field.is_read.set(true);
-        Some(&field.value)
+        Some(&*field.value).filter(|value| value.get() != "null")
+    }
+
+    /// The value of `key` as JSON text, without reading it.
+    pub(super) fn peek(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|field| field.value.get())
     }
 
     fn find(&self, key: &str) -> Option<&Field> {
-        let field = self.0.iter().find(|field| field.name == key);
+        let field = self.named(key);
         field.filter(|field| field.value.get() != "null")
     }
 
-    /// The keys whose values have not been read, with their values as JSON text.
+    fn named(&self, key: &str) -> Option<&Field> {
+        let mut fields = self.0.iter();
+        fields.find(|field| field.name == key && !field.is_carried)
+    }
+
+    /// The keys whose values have not been read and are no plain data, with their values as JSON text.
     pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
-        let unread = |field: &&Field| !field.is_read.get() && field.value.get() != "null";
+        let unread = |field: &&Field| {
+            !field.is_read.get() && !field.is_carried && field.value.get() != "null"
+        };
         let fields = self.0.iter().filter(unread);
         fields.map(|field| (field.name.as_str(), field.value.get()))
     }
@@ -103,10 +122,9 @@ impl Fields {
         }
     }
 
-    /// The keys and values that are not `ours`.
-    pub(super) fn without(self, ours: &[&str]) -> Vec<(String, Box<RawValue>)> {
-        let rest = self.0.into_iter();
-        let rest = rest.filter(|field| !ours.contains(&field.name.as_str()));
+    /// The keys that have not been read, with their values.
+    pub(super) fn rest(self) -> Vec<(String, Box<RawValue>)> {
+        let rest = self.0.into_iter().filter(|field| !field.is_read.get());
         rest.map(|field| (field.name, field.value)).collect()
     }
 }
@@ -135,6 +153,7 @@ impl<'de> Visitor<'de> for InOrder {
                     name,
                     value,
                     is_read: Cell::new(false),
+                    is_carried: false,
                 }),
                 Some(index) => {
                     fields[index].value = value;
@@ -200,6 +219,10 @@ fn kind(json: &str) -> &'static str {
 mod tests {
     use super::*;
 
+    fn parse(row: &str) -> Result<Fields> {
+        Fields::parse(row, &CarriedKeys::default())
+    }
+
     fn message<T: fmt::Debug>(result: Result<T>) -> String {
         result.unwrap_err().to_string()
     }
@@ -214,7 +237,7 @@ mod tests {
             ("{'a':1}", "not JSON: column 2: key must be a string"),
             ("{\"a\":NaN}", "not JSON: column 6: expected value"),
         ] {
-            assert_eq!(message(Fields::parse(row)), expected, "{row}");
+            assert_eq!(message(parse(row)), expected, "{row}");
         }
     }
 
@@ -222,7 +245,7 @@ mod tests {
     fn values_are_asked_for_by_type() {
         let row =
             r#"{"s":"a\u00e9","n":5,"z":null,"l":["x",2],"o":{},"e":"","surrogate":"\ud800"}"#;
-        let fields = Fields::parse(row).unwrap();
+        let fields = parse(row).unwrap();
         assert_eq!(fields.string("s").unwrap(), "aé");
         assert_eq!(
             message(fields.string("n")),
@@ -253,16 +276,18 @@ mod tests {
     #[test]
     fn depth_is_carried_but_never_descended_into() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let fields = Fields::parse(&format!("{{\"a\":{deep}}}")).unwrap();
+        let fields = parse(&format!("{{\"a\":{deep}}}")).unwrap();
+        assert_eq!(fields.rest()[0].1.get(), deep);
+        let fields = parse(&format!("{{\"a\":{deep}}}")).unwrap();
         let error = typed::<serde_json::Value>(fields.get("a").unwrap(), "a list");
         assert!(message(error).contains("recursion limit"));
-        assert_eq!(fields.without(&[])[0].1.get(), deep);
     }
 
     #[test]
     fn the_last_of_two_values_counts() {
-        let fields = Fields::parse(r#"{"a":"1","b":"2","a":"3"}"#).unwrap();
+        let fields = parse(r#"{"a":"1","b":"2","a":"3"}"#).unwrap();
         assert_eq!(fields.string("a").unwrap(), "3");
-        assert_eq!(fields.without(&["b"]).len(), 1);
+        // `b`, which has not been read.
+        assert_eq!(fields.rest().len(), 1);
     }
 }

@@ -5,10 +5,14 @@
 //! does not know are ignored in training data and carried through in scoring, unless their name suggests an image,
 //! a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
+mod asked;
 mod carried;
 mod fields;
 mod format;
+mod images;
+mod keys;
 mod lines;
+mod messages;
 mod preference;
 mod rating;
 mod score;

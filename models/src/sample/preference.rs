@@ -1,10 +1,12 @@
 //! Preferences: the common content of the rows of every format.
 
+use crate::chat::Prompt;
+
 /// One prompt, a better and a worse response. Image paths are as written in the row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The user's question, without the conversation template.
-    pub prompt: String,
+    /// What the responses answer.
+    pub prompt: Prompt,
     /// The preferred response.
     pub chosen: String,
     /// The other one.
@@ -20,8 +22,8 @@ pub struct Pair {
 /// The rated responses to one prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidates {
-    /// The user's question.
-    pub prompt: String,
+    /// What the responses answer.
+    pub prompt: Prompt,
     /// The images, in order.
     pub images: Vec<String>,
     /// Responses with their ratings; `None` for a rating that is not a number.

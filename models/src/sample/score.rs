@@ -3,26 +3,30 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::carried::{self, CarriedKeys, Layout};
+use super::asked::Asked;
+use super::carried::CarriedKeys;
 use super::fields::Fields;
+use super::keys::{self, Layout};
+use crate::chat::Prompt;
 use crate::{Error, Result};
 
 /// The keys that an output line adds: a row that already carries one cannot be scored.
 const ADDED: [&str; 3] = ["response", "score", "truncated"];
-/// The keys of a row that are read: the others are carried.
-const READ: [&str; 3] = ["prompt", "img_path", "responses"];
 
-/// A row to score: `{"prompt", "img_path", "responses": […]}` and other keys, which are carried through.
+/// A row to score: `{"prompt", "img_path", "responses": […]}`, or messages in place of the prompt, and other keys, which
+/// are carried through.
 #[derive(Debug)]
 pub struct ScoreRow {
-    /// The user's question, without the conversation template.
-    pub prompt: String,
+    /// What the responses answer.
+    pub prompt: Prompt,
     /// The paths of the images, in order.
     pub images: Vec<String>,
     /// The responses to score: at least one.
     pub responses: Vec<String>,
-    /// The raw `img_path`, if the row has one.
-    img_path: Option<Box<RawValue>>,
+    /// The key of the prompt, and its raw value.
+    asked: (&'static str, Option<Box<RawValue>>),
+    /// The key of the images, and its raw value, if the row has one.
+    shown: (&'static str, Option<Box<RawValue>>),
     /// Every other key, in the row's order, with its raw value.
     carried: Vec<(String, Box<RawValue>)>,
 }
@@ -43,23 +47,22 @@ impl ScoreRow {
     /// Not JSON, a key missing or of the wrong type, no responses, a key that the output has itself, or one that by name
     /// and shape holds an image, a video or turns and is not declared `carried`.
     pub fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
-        let fields = Fields::parse(row)?;
-        let responses = fields.strings("responses")?;
-        if responses.is_empty() {
-            return Err(Error::NoResponses.at("responses"));
-        }
-        let (prompt, images) = (fields.string("prompt")?, fields.images("img_path")?);
+        let fields = Fields::parse(row, carried)?;
+        let asked = Asked::read(&fields)?;
+        let responses = responses(&fields, &asked)?;
         let layout = Layout {
             rows: "scoring rows".to_owned(),
-            images: "img_path",
+            images: "img_path, images or image",
         };
-        carried::check_shapes(&fields, &layout, carried)?;
+        keys::check_shapes(&fields, &layout)?;
+        let images_key = asked.images_key.unwrap_or("img_path");
         let row = Self {
-            prompt,
-            images,
+            asked: (asked.key, fields.get(asked.key).map(ToOwned::to_owned)),
+            shown: (images_key, fields.get(images_key).map(ToOwned::to_owned)),
+            prompt: asked.prompt,
+            images: asked.images,
             responses,
-            img_path: fields.get("img_path").map(ToOwned::to_owned),
-            carried: fields.without(&READ),
+            carried: fields.rest(),
         };
         row.reserve()?;
         Ok(row)
@@ -73,7 +76,7 @@ impl ScoreRow {
     }
 
     /// The output lines of the row, one per response, each with its newline: `{"prompt", "img_path", "response",
-    /// "score", …carried}`, and `"truncated": true` if it is. A score is the shortest decimal that reads back as
+    /// "score", …carried}` with the row's keys of prompt and images, and `"truncated": true` if it is. A score is the shortest decimal that reads back as
     /// the same `f32`.
     ///
     /// # Errors
@@ -132,8 +135,13 @@ struct OutputLine<'a> {
 impl Serialize for OutputLine<'_> {
     fn serialize<S: Serializer>(&self, output: S) -> std::result::Result<S::Ok, S::Error> {
         let mut line = output.serialize_map(None)?;
-        line.serialize_entry("prompt", &self.row.prompt)?;
-        line.serialize_entry("img_path", &self.row.img_path)?;
+        let (key, value) = &self.row.asked;
+        match &self.row.prompt {
+            Prompt::Question(text) => line.serialize_entry(key, text)?,
+            Prompt::Messages(_) => line.serialize_entry(key, value)?,
+        }
+        let (key, value) = &self.row.shown;
+        line.serialize_entry(key, value)?;
         line.serialize_entry("response", self.response)?;
         line.serialize_entry("score", &self.scored.score)?;
         for (name, value) in &self.row.carried {
@@ -146,6 +154,21 @@ impl Serialize for OutputLine<'_> {
     }
 }
 
+/// The responses of the row, or the answer that ends its conversation.
+fn responses(fields: &Fields, asked: &Asked) -> Result<Vec<String>> {
+    let responses = match &asked.answer {
+        Some(answer) if !fields.has("responses") => vec![answer.clone()],
+        _ => {
+            asked.is_open("responses")?;
+            fields.strings("responses")?
+        }
+    };
+    match responses.is_empty() {
+        true => Err(Error::NoResponses.at("responses")),
+        false => Ok(responses),
+    }
+}
+
 /// The line of the errors file for a bad row, with its newline: `{"line", "error"}`.
 pub fn error_line(line: u64, error: &Error) -> String {
     let object = serde_json::json!({ "line": line, "error": error.to_string() });
@@ -155,6 +178,7 @@ pub fn error_line(line: u64, error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Message;
 
     const ROW: &str = r#"{"id": 12345678901234567890123, "prompt": "p\u00e9", "w": 0.30000000000000004, "img_path": ["a.png"], "responses": ["x", ""], "meta": {"b" : 1.0, "a": null}}"#;
 
@@ -191,6 +215,41 @@ mod tests {
             line,
             "{\"prompt\":\"p\",\"img_path\":null,\"response\":\"x\",\"score\":1.0}\n"
         );
+    }
+
+    #[test]
+    fn conversations_and_other_keys_of_images_are_written_as_they_came() {
+        let messages = r#"[{"role":"user","content":"p"},{"role":"assistant","content":"a"}]"#;
+        let answered = format!(r#"{{"id":1,"messages":{messages},"images":["a.png"]}}"#);
+        let asked = r#"{"conversations":[{"from":"human","value":"<image>p"}],"image":"a.png","responses":["a"]}"#;
+        let one_score = [scored(1.0, false)];
+        for (row, first, expected) in [
+            (
+                &*answered,
+                "p",
+                r#"{"messages":MESSAGES,"images":["a.png"],"response":"a","score":1.0,"id":1}"#,
+            ),
+            (
+                asked,
+                "<image>p",
+                r#"{"conversations":[{"from":"human","value":"<image>p"}],"image":"a.png","response":"a","score":1.0}"#,
+            ),
+        ] {
+            let row = ScoreRow::parse(row, &CarriedKeys::default()).unwrap();
+            assert_eq!(row.prompt, vec![Message::user(first)].into());
+            assert_eq!(
+                (&*row.images, &*row.responses),
+                (&["a.png".to_owned()][..], &["a".to_owned()][..])
+            );
+            assert_eq!(
+                row.lines(&one_score).unwrap().trim_end(),
+                expected.replace("MESSAGES", messages)
+            );
+        }
+        // A number names an image elsewhere; it is no path.
+        let row = r#"{"prompt":"p","responses":["x"],"image":7}"#;
+        let row = ScoreRow::parse(row, &CarriedKeys::default()).unwrap();
+        assert!(row.images.is_empty() && row.lines(&one_score).unwrap().contains(r#""image":7"#));
     }
 
     #[test]
@@ -264,9 +323,29 @@ mod tests {
                 "truncated: the output has this key itself: rename it",
             ),
             (
-                r#"{"prompt":"p","responses":["x"],"images":["a.png"]}"#,
-                "images: not read in scoring rows: their images are under img_path (plain data? --carry images, in a \
-                 training config carry: [images])",
+                r#"{"prompt":"p","responses":["x"],"image_path":["a.png"]}"#,
+                "image_path: not read in scoring rows: their images are under img_path, images or image (plain data? \
+                 --carry image_path, in a training config carry: [image_path])",
+            ),
+            (
+                r#"{"prompt":"p","responses":["x"],"images":["a.png"],"img_path":"b.png"}"#,
+                "expected images under one key, got img_path and images",
+            ),
+            (
+                r#"{"prompt":"p","responses":["x"],"messages":[]}"#,
+                "expected one prompt, got prompt and messages",
+            ),
+            (
+                r#"{"responses":["x"],"messages":[]}"#,
+                "messages: expected a last message of role user before the response",
+            ),
+            (
+                r#"{"responses":["x"],"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}"#,
+                "expected responses, or a last message of role assistant, got both",
+            ),
+            (
+                r#"{"responses":["x"],"messages":[{"role":"user","content":"<image>"}]}"#,
+                "messages: expected one <image> in the prompt for each image, or none at all: got 1 for 0 images",
             ),
         ] {
             let error = ScoreRow::parse(row, &CarriedKeys::default()).unwrap_err();

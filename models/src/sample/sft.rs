@@ -1,46 +1,66 @@
 //! Rows of next-token training.
 
 use super::PreferenceRow;
-use super::carried::{self, CarriedKeys, Layout};
+use super::asked::Asked;
+use super::carried::CarriedKeys;
 use super::fields::Fields;
+use super::keys::{self, Layout};
+use crate::chat::Prompt;
 use crate::{Error, Result};
 
 /// A row of next-token training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sft {
-    /// The user's question, without the conversation template.
-    pub prompt: String,
+    /// What the response answers.
+    pub prompt: Prompt,
     /// The answer that the model learns.
     pub response: String,
     /// The images, in order.
     pub images: Vec<String>,
 }
 
-/// Reads a supervised row, `{"prompt", "img_path", "response"}`, or takes the chosen side of a pair of any format.
+/// Reads a supervised row, `{"prompt", "img_path", "response"}` or a conversation that ends with the response, or takes
+/// the chosen side of a pair of any format.
 ///
 /// # Errors
 /// Not JSON, a key missing or of the wrong type, both `response` and `chosen`, rated responses, or a key that by its
 /// name holds an image, a video, turns or a margin, is not read, and is not declared `carried`.
 pub fn sft(row: &str, carried: &CarriedKeys) -> Result<Sft> {
-    let fields = Fields::parse(row)?;
+    let fields = Fields::parse(row, carried)?;
     match (fields.has("response"), fields.has("chosen")) {
         (true, true) => Err(Error::invalid("expected response or chosen, got both")),
-        (true, false) if !fields.is_list("response") => supervised(&fields, carried),
-        _ => chosen_side(PreferenceRow::of(&fields, carried)?),
+        (true, false) if !fields.is_list("response") => supervised(&fields),
+        (false, false) if is_conversation(&fields) => supervised(&fields),
+        _ => chosen_side(PreferenceRow::of(&fields)?),
     }
 }
 
-fn supervised(fields: &Fields, carried: &CarriedKeys) -> Result<Sft> {
+/// Whether the row is a conversation that ends with the answer to learn.
+fn is_conversation(fields: &Fields) -> bool {
+    let has = |key: &&str| fields.has(key);
+    ["messages", "conversations"].iter().any(has)
+        && !["rejected_response", "rejected_messages"].iter().any(has)
+}
+
+fn supervised(fields: &Fields) -> Result<Sft> {
+    let asked = Asked::read(fields)?;
+    let response = match &asked.answer {
+        Some(answer) if !fields.has("response") => answer.clone(),
+        _ => {
+            asked.is_open("response")?;
+            fields.string("response")?
+        }
+    };
     let row = Sft {
-        prompt: fields.string("prompt")?,
-        response: fields.string("response")?,
-        images: fields.images("img_path")?,
+        prompt: asked.prompt,
+        response,
+        images: asked.images,
     };
     let layout = Layout {
         rows: "supervised rows".to_owned(),
-        images: "img_path",
+        images: "img_path, images or image",
     };
-    carried::check(fields, &layout, carried)?;
+    keys::check(fields, &layout)?;
     Ok(row)
 }
 

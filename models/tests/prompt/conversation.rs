@@ -23,7 +23,9 @@ fn the_response_begins_where_it_says() {
     for literal in [false, true] {
         let prompter = hermes(literal);
         for response in RESPONSES {
-            let conversation = prompter.conversation("Why?", response, &[2]).unwrap();
+            let conversation = prompter
+                .conversation(&"Why?".into(), response, &[2])
+                .unwrap();
             let mut expected = prompter
                 .tokenizer()
                 .encode(response, Specials::AsText)
@@ -53,7 +55,11 @@ fn the_response_begins_where_it_says_with_every_tokenizer() {
             };
             let tokenizer = Tokenizer::open(format!("{GOLDEN}/models/{model}").as_ref());
             let prompter = Prompter::new(tokenizer.unwrap(), settings).unwrap();
-            let ids = |response| prompter.conversation("▁Why?", response, &[2]).unwrap();
+            let ids = |response| {
+                prompter
+                    .conversation(&"▁Why?".into(), response, &[2])
+                    .unwrap()
+            };
             let empty = ids("").ids;
             for response in RESPONSES {
                 let Conversation {
@@ -91,7 +97,7 @@ fn a_token_shared_with_the_header_is_not_the_response() {
             ids,
             response_start,
             ..
-        } = prompter.conversation("Why?", "\nx", &[1]).unwrap();
+        } = prompter.conversation(&"Why?".into(), "\nx", &[1]).unwrap();
         assert_eq!(ids[response_start - 1], 759);
         let end = prompter.tokenizer().encode("x<|im_end|>", Specials::Parsed);
         assert_eq!(&ids[response_start..], end.unwrap());
@@ -100,14 +106,18 @@ fn a_token_shared_with_the_header_is_not_the_response() {
 
 #[test]
 fn an_empty_or_cut_response_starts_at_the_end() {
-    let empty = hermes(false).conversation("Why?", "", &[1]).unwrap();
+    let empty = hermes(false)
+        .conversation(&"Why?".into(), "", &[1])
+        .unwrap();
     assert_eq!(empty.response_start, empty.ids.len());
     let settings = PromptSettings {
         max_length: empty.ids.len() - 2,
         ..hermes(false).settings().clone()
     };
     let prompter = Prompter::new(qwen2(), settings).unwrap();
-    let cut = prompter.conversation("Why?", "Because.", &[1]).unwrap();
+    let cut = prompter
+        .conversation(&"Why?".into(), "Because.", &[1])
+        .unwrap();
     assert!(cut.truncated);
     assert_eq!(cut.ids, empty.ids[..empty.ids.len() - 2]);
     assert_eq!(cut.response_start, cut.ids.len());
@@ -118,7 +128,7 @@ fn images_take_the_place_of_their_tags() {
     let prompter = hermes(false);
     let image = |tiles: usize| format!("<img>{}</img>", CONTEXT.repeat(4 * tiles));
     let user = |prompt: &str, tiles: &[usize]| {
-        let text = prompter.text(prompt, "r <image>", tiles).unwrap();
+        let text = prompter.text(&prompt.into(), "r <image>", tiles).unwrap();
         let (_, rest) = text.split_once("<|im_start|>user\n").unwrap();
         rest.strip_suffix("<|im_end|><|im_start|>assistant\nr <image><|im_end|>")
             .unwrap()
@@ -136,7 +146,7 @@ fn images_take_the_place_of_their_tags() {
         format!("a {}{}b", image(2), image(1))
     );
     let conversation = prompter
-        .conversation("a <image> b <image>", "r", &[2, 1])
+        .conversation(&"a <image> b <image>".into(), "r", &[2, 1])
         .unwrap();
     assert_eq!(conversation.image_tokens.len(), 12);
 }
@@ -144,7 +154,7 @@ fn images_take_the_place_of_their_tags() {
 #[test]
 fn images_that_do_not_match_are_refused() {
     let prompter = hermes(false);
-    let problem = |prompt: &str, tiles: &[usize]| error(prompter.text(prompt, "r", tiles));
+    let problem = |prompt: &str, tiles: &[usize]| error(prompter.text(&prompt.into(), "r", tiles));
     assert!(problem("<image>", &[]).contains("got 1 for 0 images"));
     assert!(problem("<image>", &[1, 1]).contains("got 1 for 2 images"));
     assert!(problem("<image><image><image>", &[1, 1]).contains("got 3 for 2 images"));
@@ -156,19 +166,19 @@ fn images_that_do_not_match_are_refused() {
 fn a_literal_placeholder_is_refused_where_it_stands() {
     let prompter = hermes(false);
     for tiles in [&[][..], &[1], &[1, 2]] {
-        let problem = error(prompter.conversation("a <IMG_CONTEXT>", "b", tiles));
+        let problem = error(prompter.conversation(&"a <IMG_CONTEXT>".into(), "b", tiles));
         assert!(
             problem.starts_with("prompt: a literal <IMG_CONTEXT>"),
             "{problem}"
         );
-        let problem = error(prompter.conversation("a", "<IMG_CONTEXT>", tiles));
+        let problem = error(prompter.conversation(&"a".into(), "<IMG_CONTEXT>", tiles));
         assert!(
             problem.starts_with("response: a literal <IMG_CONTEXT>"),
             "{problem}"
         );
         assert!(
             hermes(true)
-                .conversation("<IMG_CONTEXT>", CONTEXT, tiles)
+                .conversation(&"<IMG_CONTEXT>".into(), CONTEXT, tiles)
                 .is_ok()
         );
     }
@@ -185,7 +195,7 @@ fn templates_print_messages_as_published() {
         };
         let prompter = Prompter::new(qwen2(), settings).unwrap();
         let text = prompter
-            .text(prompt, &format!("\u{200b}x{blanks}"), &[])
+            .text(&prompt.into(), &format!("\u{200b}x{blanks}"), &[])
             .unwrap();
         text.split_once("<|im_start|>user\n").unwrap().1.to_owned()
     };
@@ -214,8 +224,8 @@ fn internvl_2_5_breaks_lines() {
     let prompter = Prompter::new(qwen2(), settings).unwrap();
     let expected = "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位\
                     联合开发的多模态大语言模型。<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n x <|im_end|>\n";
-    assert_eq!(prompter.text("Why?", " x ", &[]).unwrap(), expected);
-    let conversation = prompter.conversation("Why?", " x ", &[]).unwrap();
+    assert_eq!(prompter.text(&"Why?".into(), " x ", &[]).unwrap(), expected);
+    let conversation = prompter.conversation(&"Why?".into(), " x ", &[]).unwrap();
     let response = prompter
         .tokenizer()
         .encode(" x <|im_end|>\n", Specials::Parsed);
@@ -285,18 +295,24 @@ fn a_model_without_vision_reads_prompts_without_image_tags() {
         ..hermes(false).settings().clone()
     };
     let prompter = Prompter::new(qwen2(), settings).unwrap();
-    let plain = prompter.conversation("Why?", "Because.", &[]).unwrap();
+    let plain = prompter
+        .conversation(&"Why?".into(), "Because.", &[])
+        .unwrap();
     assert_eq!(
         plain,
-        hermes(false).conversation("Why?", "Because.", &[]).unwrap()
+        hermes(false)
+            .conversation(&"Why?".into(), "Because.", &[])
+            .unwrap()
     );
     for prompt in ["<image>\nWhy?", "Wh<image>y<image>?"] {
-        let tagged = prompter.conversation(prompt, "Because.", &[]).unwrap();
+        let tagged = prompter
+            .conversation(&prompt.into(), "Because.", &[])
+            .unwrap();
         assert_eq!(tagged, plain, "{prompt}");
     }
     let expected = "expected no images for a model without a vision encoder, got 1";
     assert_eq!(
-        error(prompter.conversation("Why?", "Because.", &[1])),
+        error(prompter.conversation(&"Why?".into(), "Because.", &[1])),
         expected
     );
 }
@@ -314,11 +330,11 @@ fn stripping_tokens_swallow_white_space_in_both_ways() {
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         let prompter = Prompter::new(tokenizer, hermes(literal).settings().clone()).unwrap();
         prompter
-            .conversation(" \u{3000}Why? \n", "  Because. ", &[1])
+            .conversation(&" \u{3000}Why? \n".into(), "  Because. ", &[1])
             .unwrap()
     };
     let plain = hermes(false)
-        .conversation("Why?", "  Because.", &[1])
+        .conversation(&"Why?".into(), "  Because.", &[1])
         .unwrap();
     let newline_after_image = plain.image_tokens[3] + 2;
     let mut expected = plain.ids;
@@ -331,7 +347,7 @@ fn stripping_tokens_swallow_white_space_in_both_ways() {
 fn callers_can_match_the_problem_of_a_conversation() {
     let prompter = hermes(false);
     let problem = |prompt: &str, response: &str, tiles: &[usize]| {
-        let result = prompter.conversation(prompt, response, tiles);
+        let result = prompter.conversation(&prompt.into(), response, tiles);
         result.unwrap_err()
     };
     assert!(matches!(

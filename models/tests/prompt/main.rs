@@ -5,6 +5,7 @@ mod conversation;
 mod published;
 mod sentencepiece;
 mod tokenizer;
+mod turns;
 mod vocab_merges;
 
 use std::fs;

@@ -112,7 +112,11 @@ impl Case {
     }
 
     fn conversation(&self, prompter: &Prompter) -> seeward_models::Result<Conversation> {
-        prompter.conversation(&self.prompt, &self.response, &[self.num_tiles])
+        prompter.conversation(
+            &self.prompt.as_str().into(),
+            &self.response,
+            &[self.num_tiles],
+        )
     }
 }
 
@@ -168,7 +172,11 @@ fn check_accepted(
     place: &str,
 ) {
     assert!(!case.literal_context(), "{place}");
-    let text = prompter.text(&case.prompt, &case.response, &[case.num_tiles]);
+    let text = prompter.text(
+        &case.prompt.as_str().into(),
+        &case.response,
+        &[case.num_tiles],
+    );
     assert_eq!(text.unwrap(), case.conversation, "{place}");
     assert_eq!(conversation.ids, case.input_ids, "{place}");
     assert_eq!(conversation.truncated, case.truncated, "{place}");
@@ -275,7 +283,8 @@ fn responses_of_100_kb_equal_the_published_ones() {
         } in long.responses
         {
             let response = unit.repeat(100_000 / unit.len());
-            let conversation = prompter.conversation(&long.prompt, &response, &[long.num_tiles]);
+            let conversation =
+                prompter.conversation(&long.prompt.as_str().into(), &response, &[long.num_tiles]);
             let ids = conversation.unwrap().ids;
             assert_eq!(ids.len(), tokens, "{set}: {unit:?}");
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

@@ -29,7 +29,8 @@ fn hostile_texts_are_tokenised_like_any_other() {
     let (parsed, literal) = (hermes(false), hermes(true));
     for text in &texts {
         let place: String = text.chars().take(12).collect();
-        let ids = |prompter: &Prompter| prompter.conversation(text, text, &[1]).unwrap().ids;
+        let ids =
+            |prompter: &Prompter| prompter.conversation(&text.into(), text, &[1]).unwrap().ids;
         assert_eq!(
             ids(&parsed) == ids(&literal),
             !has_specials(text),

@@ -45,6 +45,32 @@ fn rows_keep_their_order_and_bad_ones_are_reported() {
     );
 }
 
+/// A conversation scores as it is trained, whichever keys hold it.
+#[test]
+fn conversations_are_scored_at_their_last_answer() {
+    let turns = r#"{"role":"user","content":"<image>\np"},{"role":"assistant","content":"a"},{"role":"user","content":"q"}"#;
+    let rows = [
+        format!(r#"{{"messages":[{turns}],"images":["vqa0.png"],"responses":["b","c"]}}"#),
+        format!(r#"{{"messages":[{turns},{{"role":"assistant","content":"c"}}],"img_path":"vqa0.png"}}"#),
+        r#"{"conversations":[{"from":"human","value":"p"},{"from":"gpt","value":"a"}],"image":"vqa0.png"}"#.to_owned(),
+        r#"{"prompt":"p","img_path":"vqa0.png","responses":["a"]}"#.to_owned(),
+        format!(r#"{{"messages":[{turns}],"responses":["b"]}}"#),
+    ];
+    let bench = Bench::new(rows.join("\n"));
+    let run = bench.run("out", &[]);
+    assert_exit(&run, 1, "1 rows failed");
+    let scores: Vec<_> = bench
+        .json_lines("out")
+        .iter()
+        .map(|line| line["score"].as_f64().unwrap())
+        .collect();
+    let close = |a: usize, b: usize| assert!((scores[a] - scores[b]).abs() < 1e-5, "{scores:?}");
+    close(1, 2);
+    close(3, 4);
+    let problem = "messages: expected one <image> in the prompt for each image, or none at all: got 1 for 0 images";
+    assert_eq!(bench.errors("out"), [(5, problem.to_owned())]);
+}
+
 #[test]
 fn stats_have_the_counts_and_rates_of_a_run() {
     let bench = Bench::new(concat!(

@@ -25,18 +25,15 @@ pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u
         match rows.read(chunk)? {
             Samples::Pairs(pairs) => lengths.par_extend(pairs.par_iter().map(|row| {
                 let pair = &row.sample;
-                let text = [&pair.prompt, &pair.chosen, &pair.rejected];
+                let text = pair.prompt.bytes() + pair.chosen.len() + pair.rejected.len();
                 let shared = pair.chosen_images == pair.rejected_images;
                 let rejected: &[String] = if shared { &[] } else { &pair.rejected_images };
-                length(preprocessor, &text, &pair.chosen_images) + images(preprocessor, rejected)
+                length(preprocessor, text, &pair.chosen_images) + images(preprocessor, rejected)
             })),
             Samples::Sft(rows) => lengths.par_extend(rows.par_iter().map(|row| {
                 let sample = &row.sample;
-                length(
-                    preprocessor,
-                    &[&sample.prompt, &sample.response],
-                    &sample.images,
-                )
+                let text = sample.prompt.bytes() + sample.response.len();
+                length(preprocessor, text, &sample.images)
             })),
         }
         bar.at(lengths.len() as u64);
@@ -44,8 +41,7 @@ pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u
     Ok(lengths)
 }
 
-fn length(preprocessor: &Preprocessor, texts: &[&String], paths: &[String]) -> u32 {
-    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+fn length(preprocessor: &Preprocessor, bytes: usize, paths: &[String]) -> u32 {
     (bytes / BYTES_PER_TOKEN) as u32 + images(preprocessor, paths)
 }
 

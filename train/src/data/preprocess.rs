@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
@@ -114,15 +115,12 @@ impl Preprocessor {
     /// As [`Prompter::conversation`].
     pub fn conversation(
         &self,
-        prompt: &str,
+        prompt: &Prompt,
         response: &str,
         tiles: &[usize],
     ) -> Result<Conversation> {
-        let prompt = match self.mode {
-            InputMode::ImageOnly => "",
-            _ => prompt,
-        };
-        self.prompter.conversation(prompt, response, tiles)
+        let prompt = prompt.seen(self.mode);
+        self.prompter.conversation(&prompt, response, tiles)
     }
 
     /// The tile count of an image that this branch sees, from its header.
@@ -199,7 +197,7 @@ impl Preprocessor {
 /// One conversation of a row, with the row's place.
 struct Side<'a> {
     place: String,
-    prompt: &'a str,
+    prompt: &'a Prompt,
     response: &'a str,
     images: &'a [String],
 }

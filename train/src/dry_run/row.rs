@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
 use seeward_models::prompt::Conversation;
 
@@ -45,7 +46,7 @@ impl Measured {
 /// The texts and images of one pair or response.
 pub(super) struct RowTexts<'a> {
     pub(super) place: String,
-    prompt: &'a str,
+    prompt: &'a Prompt,
     /// Responses, each with its images.
     pub(super) sides: Vec<(&'a str, &'a [String])>,
 }
@@ -53,7 +54,7 @@ pub(super) struct RowTexts<'a> {
 impl<'a> RowTexts<'a> {
     pub(super) fn new<T>(
         row: &'a Row<T>,
-        prompt: &'a str,
+        prompt: &'a Prompt,
         sides: Vec<(&'a str, &'a [String])>,
     ) -> Self {
         Self {

@@ -9,12 +9,11 @@ pub(super) const SYSTEM_MESSAGE: &str = "你是由上海人工智能实验室联
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "Hermes-2",
     markup: Markup {
-        opening: &[
-            Token("<|im_start|>"),
-            Text("system\n"),
-            Text(SYSTEM_MESSAGE),
-            Token("<|im_end|>"),
-        ],
+        system_message: Some(SYSTEM_MESSAGE),
+        system: Frame {
+            header: &[Token("<|im_start|>"), Text("system\n")],
+            end: &[Token("<|im_end|>")],
+        },
         user: Frame {
             header: &[Token("<|im_start|>"), Text("user\n")],
             end: &[Token("<|im_end|>")],

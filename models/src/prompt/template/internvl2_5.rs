@@ -8,13 +8,11 @@ const SYSTEM_MESSAGE: &str = "你是书生·万象，英文名是InternVL，是�
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl2_5",
     markup: Markup {
-        opening: &[
-            Token("<|im_start|>"),
-            Text("system\n"),
-            Text(SYSTEM_MESSAGE),
-            Token("<|im_end|>"),
-            Text("\n"),
-        ],
+        system_message: Some(SYSTEM_MESSAGE),
+        system: Frame {
+            header: &[Token("<|im_start|>"), Text("system\n")],
+            end: &[Token("<|im_end|>"), Text("\n")],
+        },
         user: Frame {
             header: &[Token("<|im_start|>"), Text("user\n")],
             end: &[Token("<|im_end|>"), Text("\n")],

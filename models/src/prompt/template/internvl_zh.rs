@@ -6,7 +6,11 @@ use crate::tokenizer::Piece::{Text, Token};
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl_zh",
     markup: Markup {
-        opening: &[Text(" ")],
+        system_message: Some(""),
+        system: Frame {
+            header: &[],
+            end: &[Text(" ")],
+        },
         user: Frame {
             header: &[Text("<human>:")],
             end: &[Text(" ")],

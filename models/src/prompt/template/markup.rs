@@ -1,5 +1,6 @@
 //! A template as data.
 
+use crate::chat::Role;
 use crate::tokenizer::Piece::{self, Text, Token};
 use crate::tokenizer::is_python_space;
 
@@ -11,22 +12,17 @@ pub(in super::super) struct TemplateSpec {
     pub(super) markup: Markup,
 }
 
-/// The author of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Role {
-    User,
-    Assistant,
-}
-
 /// The text and tokens that a template puts around messages.
 pub(in super::super) struct Markup {
-    /// Before the first turn.
-    pub(in super::super) opening: &'static [Piece<'static>],
+    /// The system message of a conversation that has none; `None`: it has no system turn then.
+    pub(super) system_message: Option<&'static str>,
+    /// The frame of the system message, which is complete around an empty one too.
+    pub(super) system: Frame,
     pub(super) user: Frame,
     pub(super) assistant: Frame,
-    /// Between a header and a message that is not empty.
+    /// Between the header of a turn and a message that is not empty.
     pub(in super::super) gap: &'static str,
-    /// Whether messages lose white space at their ends.
+    /// Whether turns lose white space at their ends.
     pub(super) strips: bool,
 }
 
@@ -39,12 +35,23 @@ pub(in super::super) struct Frame {
 impl Markup {
     pub(in super::super) fn frame(&self, role: Role) -> &Frame {
         match role {
+            Role::System => &self.system,
             Role::User => &self.user,
             Role::Assistant => &self.assistant,
         }
     }
 
-    /// The message as the template prints it.
+    /// The system turn: with `message`, unless it is empty.
+    pub(in super::super) fn system_turn<'a>(&self, message: &'a str) -> Vec<Piece<'a>> {
+        let given = Some(message).filter(|message| !message.is_empty());
+        let Some(message) = given.or(self.system_message) else {
+            return Vec::new();
+        };
+        let message = [Text(message)];
+        [self.system.header, &message, self.system.end].concat()
+    }
+
+    /// The message of a turn as the template prints it.
     pub(in super::super) fn message<'a>(&self, text: &'a str) -> &'a str {
         if self.strips {
             text.trim_matches(is_python_space)
@@ -55,12 +62,14 @@ impl Markup {
 
     /// The tokens that the template is made of.
     pub(super) fn tokens(&self) -> impl Iterator<Item = &'static str> {
-        let frames = [&self.user, &self.assistant];
+        let frames = [&self.system, &self.user, &self.assistant];
         let frames = frames.map(|frame| frame.header.iter().chain(frame.end));
-        let pieces = self.opening.iter().chain(frames.into_iter().flatten());
-        pieces.filter_map(|piece| match piece {
-            Token(token) => Some(*token),
-            Text(_) => None,
-        })
+        frames
+            .into_iter()
+            .flatten()
+            .filter_map(|piece| match piece {
+                Token(token) => Some(*token),
+                Text(_) => None,
+            })
     }
 }

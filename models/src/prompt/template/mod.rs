@@ -13,8 +13,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+pub(super) use markup::Markup;
 use markup::TemplateSpec;
-pub(super) use markup::{Markup, Role};
 
 /// Every template.
 static TEMPLATES: [TemplateSpec; 5] = [

@@ -7,12 +7,11 @@ use crate::tokenizer::Piece::{Text, Token};
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "phi3-chat",
     markup: Markup {
-        opening: &[
-            Token("<|system|>"),
-            Text("\n"),
-            Text(SYSTEM_MESSAGE),
-            Token("<|end|>"),
-        ],
+        system_message: Some(SYSTEM_MESSAGE),
+        system: Frame {
+            header: &[Token("<|system|>"), Text("\n")],
+            end: &[Token("<|end|>")],
+        },
         user: Frame {
             header: &[Token("<|user|>"), Text("\n")],
             end: &[Token("<|end|>")],

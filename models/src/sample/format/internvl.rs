@@ -1,10 +1,11 @@
 //! InternVL's `{"image", "question", "chosen", "rejected"}`; `image` is a path or a list of paths.
 
 use super::super::fields::Fields;
+use super::super::images;
 use super::super::{Pair, PreferenceRow};
-use super::images;
 use super::spec::{FormatSpec, Marks};
 use crate::Result;
+use crate::chat::{Message, Prompt};
 
 pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "internvl",
@@ -17,8 +18,10 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
     let images = images::paths(fields, "image")?;
+    let prompt = Prompt::Messages(vec![Message::user(fields.string("question")?)]);
+    prompt.check(images.len()).map_err(|e| e.at("question"))?;
     Ok(PreferenceRow::from(Pair {
-        prompt: images::one_comes_first(&fields.string("question")?, images.len())?,
+        prompt,
         chosen: fields.string("chosen")?,
         rejected: fields.string("rejected")?,
         chosen_images: images.clone(),

@@ -4,9 +4,10 @@
 //! The category is the first of five words that is found in the path.
 
 use super::super::fields::Fields;
+use super::super::images;
 use super::super::{Group, Pair, PreferenceRow};
-use super::images::{self, TAG};
 use super::spec::{FormatSpec, Marks};
+use crate::chat::IMAGE_TAG;
 use crate::{Error, Result};
 
 const CATEGORIES: [&str; 5] = ["mcq", "long", "short", "safety", "video"];
@@ -32,7 +33,11 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
     let images = images::paths(fields, "image")?;
     let category = images.first().and_then(|path| category(path));
     let pair = Pair {
-        prompt: fields.string("prompt")?.replace(TAG, "").trim().to_owned(),
+        prompt: fields
+            .string("prompt")?
+            .replace(IMAGE_TAG, "")
+            .trim()
+            .into(),
         chosen: fields.string("chosen")?,
         rejected: fields.string("rejected")?,
         chosen_images: images.clone(),

@@ -1,7 +1,5 @@
 //! The formats of preference rows: one file each, the table of all, and how the format of a row is recognised.
 
-mod chat;
-mod images;
 mod internvl;
 mod mm_rlhf_rewardbench;
 mod ms_swift;
@@ -17,8 +15,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::carried::{self, CarriedKeys, Layout};
+use super::carried::CarriedKeys;
 use super::fields::Fields;
+use super::keys::{self, Layout};
 use super::{Lines, PreferenceRow};
 use crate::{Error, Result};
 use spec::{FormatSpec, Marks};
@@ -60,13 +59,13 @@ impl Format {
         self.0.overlaps
     }
 
-    fn read(self, fields: &Fields, carried: &CarriedKeys) -> Result<PreferenceRow> {
+    fn read(self, fields: &Fields) -> Result<PreferenceRow> {
         let row = (self.0.read)(fields)?;
         let layout = Layout {
             rows: format!("rows of format {self}"),
             images: self.0.images,
         };
-        carried::check(fields, &layout, carried)?;
+        keys::check(fields, &layout)?;
         Ok(row)
     }
 
@@ -177,7 +176,7 @@ impl PreferenceReader {
         let mut format = None;
         for item in Lines::open(path)? {
             let (_, row) = item.map_err(|e| Error::io(path, e))?;
-            let fields = row.and_then(|row| Fields::parse(&row));
+            let fields = row.and_then(|row| Fields::parse(&row, &carried));
             format = fields.and_then(|fields| Format::of(&fields)).ok();
             if format.is_some() {
                 break;
@@ -201,9 +200,9 @@ impl PreferenceReader {
     /// Not JSON, another format, a key is missing or of the wrong type, or a key that by its name holds an image, a video,
     /// turns or a margin is not read by the format and not declared carried.
     pub fn read(&self, row: &str) -> Result<PreferenceRow> {
-        let fields = Fields::parse(row)?;
+        let fields = Fields::parse(row, &self.carried)?;
         match self.format {
-            Some(format) if !self.recognised => format.read(&fields, &self.carried),
+            Some(format) if !self.recognised => format.read(&fields),
             expected => {
                 let found = Format::of(&fields)?;
                 let expected = expected.unwrap_or(found);
@@ -213,7 +212,7 @@ impl PreferenceReader {
                     );
                     return Err(Error::invalid(problem));
                 }
-                found.read(&fields, &self.carried)
+                found.read(&fields)
             }
         }
     }
@@ -226,11 +225,11 @@ impl PreferenceRow {
     /// Not JSON, keys of no format or of two, a key is missing or of the wrong type, or as [`PreferenceReader::read`] one
     /// that is not read.
     pub fn parse(row: &str) -> Result<Self> {
-        Self::of(&Fields::parse(row)?, &CarriedKeys::default())
+        Self::of(&Fields::parse(row, &CarriedKeys::default())?)
     }
 
-    pub(super) fn of(fields: &Fields, carried: &CarriedKeys) -> Result<Self> {
-        Format::of(fields)?.read(fields, carried)
+    pub(super) fn of(fields: &Fields) -> Result<Self> {
+        Format::of(fields)?.read(fields)
     }
 }
 

@@ -4,9 +4,10 @@
 //! the rest toxicity) and reasoning (`math…` is mathematics, the rest coding) by the start of `ID`.
 
 use super::super::fields::Fields;
+use super::super::images;
 use super::super::{Group, Pair, PreferenceRow};
-use super::images::{self, TAG};
 use super::spec::{FormatSpec, Marks};
+use crate::chat::IMAGE_TAG;
 use crate::{Error, Result};
 
 pub(super) const FORMAT: FormatSpec = FormatSpec {
@@ -30,7 +31,7 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
     };
     let images = images::paths(fields, "Image")?;
     let pair = Pair {
-        prompt: fields.string("Text")?.replace(TAG, ""),
+        prompt: fields.string("Text")?.replace(IMAGE_TAG, "").into(),
         chosen,
         rejected,
         chosen_images: images.clone(),

@@ -17,7 +17,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
 fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen_images, rejected_images) = sides(fields)?;
     Ok(PreferenceRow::from(Pair {
-        prompt: fields.string("prompt")?,
+        prompt: fields.string("prompt")?.into(),
         chosen: fields.string("chosen")?,
         rejected: fields.string("rejected")?,
         chosen_images,

@@ -35,7 +35,7 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
         }
     };
     Ok(PreferenceRow::from(Candidates {
-        prompt: fields.string("prompt")?,
+        prompt: fields.string("prompt")?.into(),
         images: fields.images("img_path")?,
         rated: responses.into_iter().zip(ratings).collect(),
     }))

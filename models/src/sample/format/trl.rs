@@ -5,10 +5,11 @@
 //! common beginning of two strings need not end where the answers begin.
 
 use super::super::fields::Fields;
+use super::super::images;
+use super::super::messages;
 use super::super::{Pair, PreferenceRow};
-use super::chat::Chat;
-use super::images;
 use super::spec::{FormatSpec, Marks};
+use crate::chat::{Message, Prompt};
 use crate::{Error, Result};
 
 pub(super) const FORMAT: FormatSpec = FormatSpec {
@@ -29,59 +30,52 @@ fn is_trl(fields: &Fields) -> bool {
 }
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
-    let (chosen, rejected) = (side(fields, "chosen")?, side(fields, "rejected")?);
-    let questions = [question(fields)?, chosen.question, rejected.question];
+    let prompt = prompt(fields)?;
+    let (before, chosen) = side(fields, "chosen")?;
+    let (also_before, rejected) = side(fields, "rejected")?;
     let images = match fields.has("images") {
         true => images::paths(fields, "images")?,
         false => images::paths(fields, "image")?,
     };
-    let prompt = the_same(questions.into_iter().flatten())?;
+    let prompt = Prompt::Messages(the_same([prompt, before, also_before])?);
+    prompt.check(images.len())?;
     Ok(PreferenceRow::from(Pair {
-        prompt: images::one_comes_first(&prompt, images.len())?,
-        chosen: answer(chosen.answer, "chosen")?,
-        rejected: answer(rejected.answer, "rejected")?,
+        prompt,
+        chosen,
+        rejected,
         chosen_images: images.clone(),
         rejected_images: images,
         margin: fields.number_or("margin", 0.0)?,
     }))
 }
 
-fn side(fields: &Fields, key: &str) -> Result<Chat> {
-    match fields.get(key).filter(|_| fields.is_list(key)) {
-        Some(messages) => Chat::parse(messages).map_err(|e| e.at(key)),
-        None => Ok(Chat {
-            question: None,
-            answer: Some(fields.string(key)?),
-        }),
+/// The messages of a side before its answer, and the answer.
+fn side(fields: &Fields, key: &str) -> Result<(Vec<Message>, String)> {
+    match fields.is_list(key) {
+        true => messages::answered(fields, key),
+        false => Ok((Vec::new(), fields.string(key)?)),
     }
 }
 
-fn question(fields: &Fields) -> Result<Option<String>> {
+/// The messages under `prompt`; none without one.
+fn prompt(fields: &Fields) -> Result<Vec<Message>> {
     match fields.get("prompt") {
-        None => Ok(None),
-        Some(messages) if fields.is_list("prompt") => {
-            let chat = Chat::parse(messages).map_err(|e| e.at("prompt"))?;
-            match chat.answer {
-                None => Ok(chat.question),
-                Some(_) => Err(Error::invalid("expected no answer").at("prompt")),
-            }
-        }
-        Some(_) => fields.string("prompt").map(Some),
+        None => Ok(Vec::new()),
+        Some(list) if fields.is_list("prompt") => messages::read(list).map_err(|e| e.at("prompt")),
+        Some(_) => Ok(vec![Message::user(fields.string("prompt")?)]),
     }
 }
 
-fn the_same(mut questions: impl Iterator<Item = String>) -> Result<String> {
-    let question = questions.next().ok_or_else(|| {
+/// The messages that all lists which have any agree on.
+fn the_same(lists: [Vec<Message>; 3]) -> Result<Vec<Message>> {
+    let mut lists = lists.into_iter().filter(|list| !list.is_empty());
+    let first = lists.next().ok_or_else(|| {
         Error::invalid("prompt: expected a string, a list of messages, or chosen and rejected that begin with them")
     })?;
-    match questions.all(|other| other == question) {
-        true => Ok(question),
+    match lists.all(|other| other == first) {
+        true => Ok(first),
         false => Err(Error::invalid(
             "expected chosen and rejected to answer the same prompt",
         )),
     }
-}
-
-fn answer(answer: Option<String>, key: &str) -> Result<String> {
-    answer.ok_or_else(|| Error::invalid("expected a message of the assistant").at(key))
 }

@@ -5,9 +5,10 @@
 //! over all pairs (overall) and the mean over the three areas (macro).
 
 use super::super::fields::{Fields, missing, typed};
+use super::super::images;
 use super::super::{Group, Pair, PreferenceRow};
-use super::images::{self, TAG};
 use super::spec::{FormatSpec, Marks};
+use crate::chat::IMAGE_TAG;
 use crate::{Error, Result};
 
 /// Folder, start of `id`, area. Ids of the last part begin with the names of VLFeedback's many sources.
@@ -40,7 +41,7 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
         false => image?,
     };
     let pair = Pair {
-        prompt: untagged(&fields.string("query")?),
+        prompt: untagged(&fields.string("query")?).into(),
         chosen,
         rejected,
         chosen_images: images.clone(),
@@ -55,7 +56,9 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
 
 /// As the official script asks: the one image comes first.
 fn untagged(query: &str) -> String {
-    query.replace(&format!("{TAG}\n"), "").replace(TAG, "")
+    query
+        .replace(&format!("{IMAGE_TAG}\n"), "")
+        .replace(IMAGE_TAG, "")
 }
 
 /// The better and the worse response.

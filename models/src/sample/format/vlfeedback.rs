@@ -40,7 +40,7 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
     let value = fields.get("completions");
     let value = value.ok_or_else(|| missing("completions", "an object or a list of objects"))?;
     Ok(PreferenceRow::from(Candidates {
-        prompt: fields.string("prompt")?,
+        prompt: fields.string("prompt")?.into(),
         images: fields.images("img_path")?,
         rated: completions(value).map_err(|e| e.at("completions"))?,
     }))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use seeward_models::atomic::replace_file;
+use seeward_models::chat::Prompt;
 use seeward_models::sample::{Candidates, Group, Lines, Pair, PreferenceReader, PreferenceRow};
 use serde_json::json;
 
@@ -55,7 +56,7 @@ pub(super) struct RatedPlaces {
 
 /// A scoring row that is being built.
 struct Request {
-    prompt: String,
+    prompt: Prompt,
     images: Vec<String>,
     responses: Vec<String>,
 }
@@ -191,12 +192,12 @@ struct Requests {
 
 impl Requests {
     /// The place of a response, which is added if it is new.
-    fn place(&mut self, prompt: &str, images: &[String], response: &str) -> Place {
+    fn place(&mut self, prompt: &Prompt, images: &[String], response: &str) -> Place {
         let row = find_or_push(
             &mut self.requests,
             |request| request.images == images,
             || Request {
-                prompt: prompt.to_owned(),
+                prompt: prompt.clone(),
                 images: images.to_owned(),
                 responses: Vec::new(),
             },
@@ -223,9 +224,13 @@ impl Requests {
 
     fn lines(&self) -> String {
         let line = |(index, request): (usize, &Request)| {
+            let (prompt_key, images_key) = match request.prompt {
+                Prompt::Question(_) => ("prompt", "img_path"),
+                Prompt::Messages(_) => ("messages", "images"),
+            };
             let row = json!({
-                "prompt": request.prompt,
-                "img_path": request.images,
+                prompt_key: request.prompt,
+                images_key: request.images,
                 "responses": request.responses,
                 "row": self.first + index,
             });

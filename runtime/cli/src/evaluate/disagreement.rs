@@ -109,7 +109,7 @@ impl Found {
             line: set.comparisons[self.comparison].line,
             thumbnails: images.iter().map(thumbnail).collect(),
             images,
-            prompt: pair.prompt,
+            prompt: pair.prompt.to_string(),
             chosen: pair.chosen,
             rejected: pair.rejected,
             margin: set.margins[0][self.comparison],

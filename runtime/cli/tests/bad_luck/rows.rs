@@ -42,7 +42,7 @@ fn bad_rows_are_reported_by_line_and_spoil_no_other() {
         ),
         (
             br#"{"prompt":"p","img_path":7,"responses":["a"]}"#,
-            "img_path: expected a string or a list of strings, got a number",
+            "img_path: [0]: expected a path or an object with one, got a number",
         ),
         (
             b"{\"prompt\":\"\xff\",\"responses\":[\"a\"]}",
@@ -76,8 +76,8 @@ fn keys_that_hold_images_or_turns_are_refused_unless_they_are_declared_plain() {
     let row = |extra: &str| format!("{{\"prompt\":\"p\",\"responses\":[\"a\"],{extra}}}\n");
     let bench = Bench::new(
         [
-            row(r#""images":["vqa0.png"]"#),
-            row(r#""image":"vqa0.png""#),
+            row(r#""image_path":["vqa0.png"]"#),
+            row(r#""img_url":"vqa0.png""#),
             row(r#""history":[["q","a"]]"#),
             row(r#""video":{"path":"v.mp4"}"#),
             row(r#""image":12,"margin":0.5"#),
@@ -90,13 +90,13 @@ fn keys_that_hold_images_or_turns_are_refused_unless_they_are_declared_plain() {
     assert_eq!(lines, [1, 2, 3, 4]);
     assert_eq!(
         errors[1].1,
-        "image: not read in scoring rows: their images are under img_path (plain data? --carry image, in a training \
-         config carry: [image])"
+        "img_url: not read in scoring rows: their images are under img_path, images or image (plain data? --carry \
+         img_url, in a training config carry: [img_url])"
     );
-    let carry = ["--carry", "image", "--carry", "images"];
+    let carry = ["--carry", "img_url", "--carry", "image_path"];
     assert_exit(&bench.run("carried", &carry), 1, "2 rows failed: ");
     let carried = bench.json_lines("carried");
-    assert_eq!(carried[0]["images"][0], "vqa0.png");
+    assert_eq!(carried[0]["image_path"][0], "vqa0.png");
     // The declaration decides the bytes, so that a run resumes only with the same one.
     assert_exit(&bench.run("carried", &[]), 2, "carry was");
     assert_exit(&bench.run("out", &carry), 2, "carry was not set");

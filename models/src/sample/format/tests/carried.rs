@@ -56,8 +56,8 @@ fn keys_that_hold_images_turns_or_margins_are_read_or_refused() {
     ] {
         PreferenceRow::parse(&row).unwrap();
     }
-    let supervised = r#"{"prompt":"p","response":"r","images":["i"]}"#;
-    assert!(message(sft(supervised, &CarriedKeys::default())).starts_with("images: not read in"));
+    let supervised = r#"{"prompt":"p","response":"r","image_path":["i"]}"#;
+    assert!(message(sft(supervised, &CarriedKeys::default())).starts_with("image_path: not read"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Rows of every format, good and broken.
 mod carried;
+mod conversations;
 
 use std::io::Write;
 
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::super::{Group, Pair, sft};
 use super::*;
+use crate::chat::{Message, Prompt};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/train/");
 
@@ -66,7 +68,7 @@ fn vlfeedback_expands_as_published() {
     let expected = golden["pairs"].as_array().unwrap();
     assert_eq!(expanded.pairs.len(), expected.len());
     for (pair, expected) in expanded.pairs.iter().zip(expected) {
-        assert_eq!(pair.prompt, expected["prompt"]);
+        assert_eq!(pair.prompt, expected["prompt"].as_str().unwrap().into());
         assert_eq!(pair.chosen, expected["chosen"]);
         assert_eq!(pair.rejected, expected["rejected"]);
         assert_eq!(pair.chosen_images, [expected["img_path"].as_str().unwrap()]);
@@ -174,10 +176,10 @@ fn supervised_rows_have_a_response_or_a_chosen_one() {
 const NO_KEYS: &str = "no format has these keys: expected chosen and rejected, completions, responses, messages and \
                        rejected_response, response and human_ranking, or Output1, Output2 and Better";
 
-fn pair(prompt: &str, chosen: &str, rejected: &str, images: &[&str]) -> Pair {
+fn pair(prompt: impl Into<Prompt>, chosen: &str, rejected: &str, images: &[&str]) -> Pair {
     let images: Vec<String> = images.iter().map(|&image| image.to_owned()).collect();
     Pair {
-        prompt: prompt.to_owned(),
+        prompt: prompt.into(),
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),
         chosen_images: images.clone(),
@@ -222,7 +224,8 @@ fn group(area: &str, part: Option<&str>) -> Option<Group> {
 /// One row of each format, the recognised format, and its pair.
 #[test]
 fn every_format_is_recognised_and_read() {
-    let one = |prompt, images: &[&str]| pair(prompt, "yes", "no", images);
+    let one = |prompt: &str, images: &[&str]| pair(prompt, "yes", "no", images);
+    let turn = |text: &str, images: &[&str]| pair(vec![Message::user(text)], "yes", "no", images);
     for (row, format, expected) in [
         (
             r#"{"prompt":"p","img_path":"a.png","chosen":"yes","rejected":"no"}"#,
@@ -247,32 +250,32 @@ fn every_format_is_recognised_and_read() {
         (
             r#"{"prompt":"p","chosen":"yes","rejected":"no","images":["a.png","b.png"]}"#,
             "trl",
-            one("p", &["a.png", "b.png"]),
+            turn("p", &["a.png", "b.png"]),
         ),
         (
             r#"{"prompt":[{"role":"user","content":[{"type":"image","text":null},{"type":"text","text":"p"}]}],"chosen":[{"role":"assistant","content":[{"type":"text","text":"yes"}]}],"rejected":[{"role":"assistant","content":"no"}],"images":[{"bytes":null,"path":"a.png"}]}"#,
             "trl",
-            one("p", &["a.png"]),
+            turn("<image>\np", &["a.png"]),
         ),
         (
             r#"{"chosen":[{"role":"user","content":"p"},{"role":"assistant","content":"yes"}],"rejected":[{"role":"user","content":"p"},{"role":"assistant","content":"no"}]}"#,
             "trl",
-            one("p", &[]),
+            turn("p", &[]),
         ),
         (
             r#"{"messages":[{"role":"user","content":"<image>p"},{"role":"assistant","content":"yes"}],"rejected_response":"no","images":["a.png"]}"#,
             "ms-swift",
-            one("p", &["a.png"]),
+            turn("<image>p", &["a.png"]),
         ),
         (
             r#"{"messages":[{"role":"user","content":"<image> or <image>?"},{"role":"assistant","content":"yes"}],"rejected_response":"no","images":["a.png","b.png"]}"#,
             "ms-swift",
-            one("<image> or <image>?", &["a.png", "b.png"]),
+            turn("<image> or <image>?", &["a.png", "b.png"]),
         ),
         (
             r#"{"image":"a.png","question":"<image>\np","chosen":"yes","rejected":"no"}"#,
             "internvl",
-            one("p", &["a.png"]),
+            turn("<image>\np", &["a.png"]),
         ),
         (
             r#"{"id":"RLAIF-V-14","image_path":"images/rlaif-v/a.jpg","query":"p","response":["no","yes"],"human_ranking":[1,0]}"#,
@@ -290,7 +293,7 @@ fn every_format_is_recognised_and_read() {
             one("p", &["images/a.jpg"]),
         ),
     ] {
-        let fields = Fields::parse(row).unwrap();
+        let fields = Fields::parse(row, &CarriedKeys::default()).unwrap();
         assert_eq!(Format::of(&fields).unwrap().name(), format, "{row}");
         let pairs = PreferenceRow::parse(row).unwrap().pairs;
         assert_eq!(pairs, [expected], "{row}");
@@ -314,20 +317,24 @@ fn broken_rows_of_other_formats_say_what_is_wrong() {
             "ratings: expected one for each of 2 responses, got 1",
         ),
         (
-            r#"{"chosen":[{"role":"system","content":"s"}],"rejected":[]}"#,
-            "chosen: [0]: expected a message of the user or the assistant, got one of role system (the model's template has its own system message)",
+            r#"{"chosen":[{"role":"tool","content":"s"}],"rejected":[]}"#,
+            "chosen: [0]: expected a message of role system, user or assistant, got one of role tool",
         ),
         (
             r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}],"rejected_response":"x"}"#,
-            "messages: [2]: expected one question and one answer, got a conversation of several turns",
+            "messages: expected a last message of role assistant",
+        ),
+        (
+            r#"{"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"assistant","content":"c"}],"rejected_response":"x"}"#,
+            "messages: [1]: expected a message of role assistant, got one of role user (turns alternate; a system message is the first one)",
         ),
         (
             r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}"#,
-            "rejected_response: expected a string, got nothing",
+            NO_KEYS,
         ),
         (
-            r#"{"messages":[{"role":"user","content":"see <image>?"},{"role":"assistant","content":"b"}],"rejected_response":"x","images":["a"]}"#,
-            "expected the tag <image> of the only image at the start of the prompt",
+            r#"{"messages":[{"role":"user","content":"<image> or <image>?"},{"role":"assistant","content":"b"}],"rejected_response":"x","images":["a"]}"#,
+            "messages: expected one <image> in the prompt for each image, or none at all: got 2 for 1 images",
         ),
         (
             r#"{"prompt":"p","chosen":"c","rejected":"r","images":[{"bytes":"x","path":null}]}"#,
@@ -460,7 +467,10 @@ fn a_file_without_a_known_row_has_no_format() {
 fn a_chosen_answer_of_any_format_can_be_imitated() {
     let row = r#"{"question":"p","chosen":"c","rejected":"r","image":"a.png"}"#;
     let row = sft(row, &CarriedKeys::default()).unwrap();
-    assert_eq!((row.prompt.as_str(), row.response.as_str()), ("p", "c"));
+    assert_eq!(
+        (row.prompt, row.response.as_str()),
+        (vec![Message::user("p")].into(), "c")
+    );
     assert_eq!(row.images, ["a.png"]);
     let rated = r#"{"prompt":"p","responses":["a","b"],"ratings":[1,2]}"#;
     let expected = "expected response, or one chosen, got rated responses";

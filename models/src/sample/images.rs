@@ -1,20 +1,37 @@
-//! The images of rows in common formats, and their places in the prompt.
+//! The images of rows.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::super::fields::{Fields, typed};
+use super::fields::{Fields, typed};
+use super::keys::holds_image;
 use crate::{Error, Result};
-
-/// The tag that stands for an image.
-pub(super) const TAG: &str = "<image>";
 
 /// A file, as the `datasets` library writes one.
 #[derive(Deserialize)]
 struct File {
     path: Option<String>,
     bytes: Option<IgnoredAny>,
+}
+
+/// The keys of images in rows of no other format.
+const KEYS: [&str; 3] = ["img_path", "images", "image"];
+
+/// The key of the row's images, if it has any.
+///
+/// # Errors
+/// Images under two keys.
+pub(super) fn key(fields: &Fields) -> Result<Option<&'static str>> {
+    let holds = |key: &&&str| **key == "img_path" || fields.peek(key).is_some_and(holds_image);
+    let mut keys = KEYS.iter().filter(|key| fields.has(key)).filter(holds);
+    match (keys.next(), keys.next()) {
+        (first, None) => Ok(first.copied()),
+        (first, Some(second)) => Err(Error::invalid(format!(
+            "expected images under one key, got {} and {second}",
+            first.unwrap_or(second)
+        ))),
+    }
 }
 
 /// The paths under `key`: a string, a `{"path": …}`, a list of either, or nothing.
@@ -50,22 +67,5 @@ fn path(value: &RawValue) -> Result<String> {
     match path.is_empty() {
         true => Err(Error::invalid("expected a path, got an empty string")),
         false => Ok(path),
-    }
-}
-
-/// The prompt without the tag of its only image, which comes first in any case.
-///
-/// # Errors
-/// That tag is not at the start.
-pub(super) fn one_comes_first(prompt: &str, images: usize) -> Result<String> {
-    if images != 1 || !prompt.contains(TAG) {
-        return Ok(prompt.to_owned());
-    }
-    let rest = prompt.trim_start().strip_prefix(TAG);
-    match rest.filter(|rest| !rest.contains(TAG)) {
-        Some(rest) => Ok(rest.strip_prefix('\n').unwrap_or(rest).to_owned()),
-        None => Err(Error::invalid(format!(
-            "expected the tag {TAG} of the only image at the start of the prompt"
-        ))),
     }
 }
