@@ -20,7 +20,7 @@ enum Place {
     Outside,
     /// Before an element; the first one may be missing.
     Before { first: bool },
-    /// In an element, in so many brackets.
+    /// In an element, at this depth of brackets.
     Element { depth: usize },
     /// In a string of an element, after a backslash or not.
     Text { depth: usize, escaped: bool },
