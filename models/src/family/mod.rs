@@ -82,7 +82,7 @@ impl TextFamily {
     }
 }
 
-/// Why a family is not supported, if its name tells.
+/// Why a family is not supported, if its name has it.
 fn reason(name: &str) -> &'static str {
     let name = name.to_lowercase().replace('_', "");
     let is = |parts: &[&str]| parts.iter().any(|part| name.contains(part));

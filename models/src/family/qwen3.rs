@@ -1,4 +1,4 @@
-//! Qwen3: Qwen2 without biases, with norms of the heads' queries and keys, and heads of their own width.
+//! Qwen3: Qwen2 without biases, with norms of the heads' queries and keys, and with a separate width of heads.
 
 use super::layout::{Layout, Linear, LinearBias};
 use super::qwen2;
