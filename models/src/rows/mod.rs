@@ -148,7 +148,10 @@ fn input(path: &Path) -> io::Result<(Input, Option<u64>)> {
         return Err(io::Error::other("expected a file of rows, got a folder"));
     }
     let input = BufReader::with_capacity(BUFFER, File::open(path)?);
-    Ok((Box::new(input), metadata.is_file().then_some(metadata.len())))
+    Ok((
+        Box::new(input),
+        metadata.is_file().then_some(metadata.len()),
+    ))
 }
 
 /// What `input` holds, and all of its bytes again.
