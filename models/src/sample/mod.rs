@@ -5,7 +5,6 @@
 //! does not know are ignored in training data and carried through in scoring, unless their name suggests an image,
 //! a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
-mod asked;
 mod carried;
 mod fields;
 mod format;
@@ -15,6 +14,7 @@ mod lines;
 mod messages;
 mod preference;
 mod rating;
+mod row_prompt;
 mod score;
 mod sft;
 

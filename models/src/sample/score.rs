@@ -3,10 +3,10 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::asked::Asked;
 use super::carried::CarriedKeys;
 use super::fields::Fields;
 use super::keys::{self, Layout};
+use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;
 use crate::{Error, Result};
 
@@ -48,7 +48,7 @@ impl ScoreRow {
     /// and shape holds an image, a video or turns and is not declared `carried`.
     pub fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
         let fields = Fields::parse(row, carried)?;
-        let asked = Asked::read(&fields)?;
+        let asked = RowPrompt::read(&fields)?;
         let responses = responses(&fields, &asked)?;
         let layout = Layout {
             rows: "scoring rows".to_owned(),
@@ -155,7 +155,7 @@ impl Serialize for OutputLine<'_> {
 }
 
 /// The responses of the row, or the answer that ends its conversation.
-fn responses(fields: &Fields, asked: &Asked) -> Result<Vec<String>> {
+fn responses(fields: &Fields, asked: &RowPrompt) -> Result<Vec<String>> {
     let responses = match &asked.answer {
         Some(answer) if !fields.has("responses") => vec![answer.clone()],
         _ => {

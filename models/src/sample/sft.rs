@@ -1,10 +1,10 @@
 //! Rows of next-token training.
 
 use super::PreferenceRow;
-use super::asked::Asked;
 use super::carried::CarriedKeys;
 use super::fields::Fields;
 use super::keys::{self, Layout};
+use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ fn is_conversation(fields: &Fields) -> bool {
 }
 
 fn supervised(fields: &Fields) -> Result<Sft> {
-    let asked = Asked::read(fields)?;
+    let asked = RowPrompt::read(fields)?;
     let response = match &asked.answer {
         Some(answer) if !fields.has("response") => answer.clone(),
         _ => {

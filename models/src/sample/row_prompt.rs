@@ -6,7 +6,7 @@ use crate::chat::Prompt;
 use crate::{Error, Result};
 
 /// The question of a row.
-pub(super) struct Asked {
+pub(super) struct RowPrompt {
     /// What is asked.
     pub(super) prompt: Prompt,
     /// Its key.
@@ -19,7 +19,7 @@ pub(super) struct Asked {
     pub(super) images_key: Option<&'static str>,
 }
 
-impl Asked {
+impl RowPrompt {
     /// Reads `prompt`, `messages` or `conversations`, and `img_path`, `images` or `image`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Asked {
     }
 }
 
-impl Asked {
+impl RowPrompt {
     /// Checks that responses under `key` follow a user's message.
     ///
     /// # Errors
