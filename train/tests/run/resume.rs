@@ -201,3 +201,29 @@ fn the_state_of_another_trainer_is_named() {
     .unwrap();
     assert!(run.refuse(&[]).contains(cure));
 }
+
+/// The checkpoint that version 0.1.0 saved after step 2, and its losses of steps 3 and 4.
+#[test]
+fn a_checkpoint_of_the_first_version_resumes_with_a_notice() {
+    let keys = "model_name_or_path: models/qwen2\ndataset_path: train/pairwise.jsonl\nfreeze_llm: true\n\
+                freeze_backbone: true\nbf16: true";
+    let run = Run::new(keys);
+    let from = "resume_from_checkpoint=train/checkpoint_0_1_0";
+    let mut program = run.program();
+    program.args(["--set", from]).current_dir(golden(""));
+    let output = program.output().unwrap();
+    let stderr = message(&output);
+    assert!(output.status.success(), "{stderr}");
+    let notice = "train/checkpoint_0_1_0: saved by version 0.1.0 without a hash of the rows";
+    assert!(
+        stderr.contains(notice) && stderr.contains("resuming from train/"),
+        "{stderr}"
+    );
+    let losses = run.series("loss");
+    let expected = [0.5164, 0.6513];
+    let near = |(got, expected): (&f64, f64)| (got - expected).abs() < 0.02;
+    assert!(
+        losses.len() == 2 && losses.iter().zip(expected).all(near),
+        "{losses:?}"
+    );
+}
