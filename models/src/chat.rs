@@ -11,6 +11,10 @@ use crate::{Error, Result};
 /// The tag that stands for an image in a user's text.
 pub const IMAGE_TAG: &str = "<image>";
 
+/// The notice about rows with [`Prompt::keeps_tag`].
+pub const TAG_NOTICE: &str = "a prompt with one image has an <image> tag, which stays in its text after the image, as in \
+                              the published code; rows with messages have the image in the tag's place";
+
 /// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +91,11 @@ impl Message {
 }
 
 impl Prompt {
+    /// Whether a tag stays in the text, after the only image, which comes first in any case ([`TAG_NOTICE`]).
+    pub fn keeps_tag(&self, images: usize) -> bool {
+        matches!(self, Self::Question(text) if images == 1 && text.contains(IMAGE_TAG))
+    }
+
     /// Length of its texts in bytes.
     pub fn bytes(&self) -> usize {
         match self {

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
+use seeward_models::sample::ImageRef;
 use seeward_train::config::Config;
 use seeward_train::data::inputs::Inputs;
 use seeward_train::data::loader::{self, Batch, Preprocessors};
@@ -315,7 +316,7 @@ fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
     let preprocessor = Preflight::of(config)?.preprocessors.main;
     let rows = arguments.image.iter().map(|image| {
         let path = image.display().to_string();
-        let tiles = [preprocessor.tile_count(&path)?];
+        let tiles = [preprocessor.tile_count(&ImageRef::File(path.clone()))?];
         let (prompt, response) = lengths(&preprocessor, &tiles, arguments)?;
         let [zero, one, two] = DIGITS;
         let row = json!({

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::carried::CarriedKeys;
+use super::python_json;
 use crate::{Error, Result};
 
 /// A row's keys and raw values in the row's order; of two values of one key, the last counts, like in Python.
@@ -28,9 +29,14 @@ struct Field {
 }
 
 impl Fields {
-    /// Reads a row: one JSON object, in which the keys that are `carried` count as absent.
+    /// Reads a row: one JSON object, as Python writes it, in which the keys that are `carried` count as absent.
     pub(super) fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
-        let mut fields: Self = serde_json::from_str(row).map_err(|e| not_an_object(row, &e))?;
+        let mut fields = match serde_json::from_str::<Self>(row) {
+            Ok(fields) => fields,
+            Err(e) => python_json::quoted(row)
+                .and_then(|quoted| serde_json::from_str(&quoted).ok())
+                .ok_or_else(|| not_an_object(row, &e))?,
+        };
         for field in &mut fields.0 {
             field.is_carried = carried.contains(&field.name);
         }
@@ -68,9 +74,19 @@ impl Fields {
         fields.map(|field| (field.name.as_str(), field.value.get()))
     }
 
+    /// The value of `key` as JSON text of Python, `null` without one.
+    pub(super) fn json(&self, key: &str) -> String {
+        python_json::restored(self.peek(key).unwrap_or("null"))
+    }
+
     /// Whether `key` has a value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
+    }
+
+    /// Whether the row names `key`, be it with `null`.
+    pub(super) fn names(&self, key: &str) -> bool {
+        self.named(key).is_some()
     }
 
     /// Whether the value of `key` is a list.
@@ -109,23 +125,12 @@ impl Fields {
         list(value, "a list of strings").map_err(|e| e.at(key))
     }
 
-    /// Image paths: a string, a list of strings, or nothing.
-    pub(super) fn images(&self, key: &str) -> Result<Vec<String>> {
-        let paths = match self.get(key) {
-            None => Vec::new(),
-            Some(value) if value.get().starts_with('"') => vec![self.string(key)?],
-            Some(value) => list(value, "a string or a list of strings").map_err(|e| e.at(key))?,
-        };
-        match paths.iter().any(String::is_empty) {
-            true => Err(Error::invalid("expected a path, got an empty string").at(key)),
-            false => Ok(paths),
-        }
-    }
-
-    /// The keys that have not been read, with their values.
-    pub(super) fn rest(self) -> Vec<(String, Box<RawValue>)> {
-        let rest = self.0.into_iter().filter(|field| !field.is_read.get());
-        rest.map(|field| (field.name, field.value)).collect()
+    /// The keys and values that are not `ours`, values as JSON text of Python.
+    pub(super) fn without(self, ours: &[&str]) -> Vec<(String, String)> {
+        let rest = self.0.into_iter();
+        let rest = rest.filter(|field| !ours.contains(&field.name.as_str()) || field.is_carried);
+        rest.map(|field| (field.name, python_json::restored(field.value.get())))
+            .collect()
     }
 }
 
@@ -205,6 +210,9 @@ fn not_json(e: &serde_json::Error) -> Error {
 
 /// The kind of a JSON text, by its first character.
 fn kind(json: &str) -> &'static str {
+    if python_json::is_marked(json) {
+        return "NaN or an infinity";
+    }
     match json.trim_start().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'{') => "an object",
@@ -235,7 +243,7 @@ mod tests {
             ("{\"a\":1} x", "not JSON: column 9: trailing characters"),
             ("{\"a\":", "not JSON: column 5: EOF while parsing a value"),
             ("{'a':1}", "not JSON: column 2: key must be a string"),
-            ("{\"a\":NaN}", "not JSON: column 6: expected value"),
+            ("{\"a\":NaNs}", "not JSON: column 6: expected value"),
         ] {
             assert_eq!(message(parse(row)), expected, "{row}");
         }
@@ -259,25 +267,25 @@ mod tests {
             message(fields.strings("l")),
             "l: [1]: expected a string, got a number"
         );
-        assert_eq!(fields.images("z").unwrap(), [""; 0]);
-        assert_eq!(fields.images("absent").unwrap(), [""; 0]);
-        assert_eq!(fields.images("s").unwrap(), ["aé"]);
-        assert_eq!(
-            message(fields.images("o")),
-            "o: expected a string or a list of strings, got an object"
-        );
-        assert_eq!(
-            message(fields.images("e")),
-            "e: expected a path, got an empty string"
-        );
         assert!(message(fields.string("surrogate")).starts_with("surrogate: not JSON: "));
+    }
+
+    #[test]
+    fn numbers_of_python_are_carried_and_are_no_numbers() {
+        let fields = parse(r#"{"a":NaN,"b":[1,-Infinity],"margin":NaN}"#).unwrap();
+        assert_eq!(
+            message(fields.number_or("margin", 0.0)),
+            "margin: expected a number, got NaN or an infinity"
+        );
+        let rest = fields.without(&["margin"]);
+        assert_eq!((&*rest[0].1, &*rest[1].1), ("NaN", "[1,-Infinity]"));
     }
 
     #[test]
     fn depth_is_carried_but_never_descended_into() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let fields = parse(&format!("{{\"a\":{deep}}}")).unwrap();
-        assert_eq!(fields.rest()[0].1.get(), deep);
+        assert_eq!(fields.without(&[])[0].1, deep);
         let fields = parse(&format!("{{\"a\":{deep}}}")).unwrap();
         let error = typed::<serde_json::Value>(fields.get("a").unwrap(), "a list");
         assert!(message(error).contains("recursion limit"));
@@ -287,7 +295,6 @@ mod tests {
     fn the_last_of_two_values_counts() {
         let fields = parse(r#"{"a":"1","b":"2","a":"3"}"#).unwrap();
         assert_eq!(fields.string("a").unwrap(), "3");
-        // `b`, which has not been read.
-        assert_eq!(fields.rest().len(), 1);
+        assert_eq!(fields.without(&["b"]).len(), 1);
     }
 }

@@ -1,71 +1,73 @@
 //! The images of rows.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, typed};
-use super::keys::holds_image;
+use super::image_ref::ImageRef;
+use super::keys;
 use crate::{Error, Result};
 
-/// A file, as the `datasets` library writes one.
-#[derive(Deserialize)]
-struct File {
-    path: Option<String>,
-    bytes: Option<IgnoredAny>,
-}
-
 /// The keys of images in rows of no other format.
-const KEYS: [&str; 3] = ["img_path", "images", "image"];
+pub(super) const KEYS: &[&str] = &["img_path", "images", "image"];
 
-/// The key of the row's images, if it has any.
+/// The one of `keys` that holds the row's images, if one does. Under a key of the last two kinds a value that is neither
+/// text nor an object is an identifier.
 ///
 /// # Errors
 /// Images under two keys.
-pub(super) fn key(fields: &Fields) -> Result<Option<&'static str>> {
-    let holds = |key: &&&str| **key == "img_path" || fields.peek(key).is_some_and(holds_image);
-    let mut keys = KEYS.iter().filter(|key| fields.has(key)).filter(holds);
-    match (keys.next(), keys.next()) {
-        (first, None) => Ok(first.copied()),
-        (first, Some(second)) => Err(Error::invalid(format!(
-            "expected images under one key, got {} and {second}",
-            first.unwrap_or(second)
+pub(super) fn key<'k>(fields: &Fields, keys: &[&'k str]) -> Result<Option<&'k str>> {
+    let holds = |key: &&&str| {
+        let value = fields.peek(key).filter(|json| !keys::is_blank(json));
+        let may_be_number = KEYS[1..].iter().any(|other| *other == **key);
+        value.is_some_and(|json| !may_be_number || keys::holds_image(json))
+    };
+    let mut found = keys.iter().filter(holds);
+    match (found.next(), found.next()) {
+        (Some(first), Some(second)) => Err(Error::invalid(format!(
+            "expected images under one key, got {first} and {second}"
         ))),
+        (first, _) => Ok(first.copied()),
     }
 }
 
-/// The paths under `key`: a string, a `{"path": …}`, a list of either, or nothing.
-pub(super) fn paths(fields: &Fields, key: &str) -> Result<Vec<String>> {
+/// The images under the one of `keys` that holds them.
+///
+/// # Errors
+/// Images under two keys, or as [`under`].
+pub(super) fn of(fields: &Fields, keys: &[&str]) -> Result<Vec<ImageRef>> {
+    let key = key(fields, keys)?.or(keys.first().copied());
+    key.map_or(Ok(Vec::new()), |key| under(fields, key))
+}
+
+/// The images under `key`: one, a list of them, or nothing, which an empty string and a list of nothing say too.
+///
+/// # Errors
+/// A value that is no image.
+pub(super) fn under(fields: &Fields, key: &str) -> Result<Vec<ImageRef>> {
     let Some(value) = fields.get(key) else {
         return Ok(Vec::new());
     };
     let items: Vec<&RawValue> = match value.get().starts_with('[') {
-        true => typed(value, "a list")?,
+        true => typed(value, "a list").map_err(|e| e.at(key))?,
         false => vec![value],
     };
-    let path = |(index, item): (usize, &&RawValue)| {
-        path(item).map_err(|e| e.at(format!("[{index}]")).at(key))
-    };
-    items.iter().enumerate().map(path).collect()
-}
-
-fn path(value: &RawValue) -> Result<String> {
-    const EXPECTED: &str = "a path or an object with one";
-    let path = match value.get().starts_with('{') {
-        false => typed(value, EXPECTED)?,
-        true => match typed::<File>(value, EXPECTED)? {
-            File {
-                path: Some(path), ..
-            } => path,
-            File { bytes: Some(_), .. } => {
-                let problem = "expected a path, got the image's bytes (save images as files)";
-                return Err(Error::invalid(problem));
-            }
-            File { .. } => return Err(Error::invalid("path: expected a string, got nothing")),
-        },
-    };
-    match path.is_empty() {
-        true => Err(Error::invalid("expected a path, got an empty string")),
-        false => Ok(path),
+    if items
+        .iter()
+        .all(|item| matches!(item.get(), "null" | "\"\""))
+    {
+        return Ok(Vec::new());
     }
+    let is_list = value.get().starts_with('[');
+    let image = |(index, item): (usize, &&RawValue)| {
+        let image = ImageRef::read(item);
+        let image = image.map_err(|e| {
+            if is_list {
+                e.at(format!("[{index}]"))
+            } else {
+                e
+            }
+        });
+        image.map_err(|e| e.at(key))
+    };
+    items.iter().enumerate().map(image).collect()
 }

@@ -96,14 +96,8 @@ impl Meaning {
 
     /// Whether `json` is an empty value: the row is the same without it.
     fn is_empty(self, json: &str) -> bool {
-        let is_blank = |open, close| {
-            let inside = json
-                .strip_prefix(open)
-                .and_then(|rest| rest.strip_suffix(close));
-            inside.is_some_and(|inside: &str| inside.trim().is_empty())
-        };
         let is_zero = || json.parse::<f64>().is_ok_and(|margin| margin == 0.0);
-        json == "\"\"" || is_blank('[', ']') || is_blank('{', '}') || (self == Margin && is_zero())
+        is_blank(json) || (self == Margin && is_zero())
     }
 
     /// Whether `json` has the shape that the key's name suggests; a number under `image` is an identifier.
@@ -122,11 +116,22 @@ impl Meaning {
             Image => format!("not read in {rows}: their images are under {images}"),
             Video => "videos are not supported".to_owned(),
             Audio => "audio is not supported".to_owned(),
-            System => "system messages are not supported".to_owned(),
-            Turns => format!("earlier turns are not supported, and {rows} do not read this key"),
-            Margin => format!("not read in {rows}: margins are read in rows of pairwise and trl"),
+            System => format!("not read in {rows}: a system message is a text under system"),
+            Turns => format!("not read in {rows}: earlier turns are a list under history"),
+            Margin => format!("not read in {rows}: margins belong to pairs"),
         }
     }
+}
+
+/// Whether `json` is an empty text, list or object.
+pub(super) fn is_blank(json: &str) -> bool {
+    let is_blank = |open, close| {
+        let inside = json
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close));
+        inside.is_some_and(|inside: &str| inside.trim().is_empty())
+    };
+    json == "\"\"" || is_blank('[', ']') || is_blank('{', '}')
 }
 
 /// Whether a value under a key of images has the shape of an image or a list of them, not of an identifier.
@@ -250,6 +255,6 @@ mod tests {
         );
         let fields = Fields::parse(row, &CarriedKeys::from_iter(["image"])).unwrap();
         check(&fields, &layout()).unwrap();
-        assert_eq!((fields.has("image"), fields.rest().len()), (false, 1));
+        assert_eq!((fields.has("image"), fields.without(&[]).len()), (false, 1));
     }
 }

@@ -6,13 +6,16 @@
 //! a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
 mod carried;
+mod context;
 mod fields;
 mod format;
+mod image_ref;
 mod images;
 mod keys;
 mod lines;
 mod messages;
 mod preference;
+mod python_json;
 mod rating;
 mod row_prompt;
 mod score;
@@ -20,6 +23,7 @@ mod sft;
 
 pub use carried::CarriedKeys;
 pub use format::{Format, PreferenceReader};
+pub use image_ref::ImageRef;
 pub use lines::{Line, Lines, MAX_LINE_BYTES};
 pub use preference::{Candidates, Group, Pair, PreferenceRow};
 pub use score::{ScoreRow, Scored, error_line};

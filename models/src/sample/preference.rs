@@ -1,8 +1,9 @@
 //! Preferences: the common content of the rows of every format.
 
+use super::image_ref::ImageRef;
 use crate::chat::Prompt;
 
-/// One prompt, a better and a worse response. Image paths are as written in the row.
+/// One prompt, a better and a worse response. Image paths are those of the row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     /// What the responses answer.
@@ -12,9 +13,9 @@ pub struct Pair {
     /// The other one.
     pub rejected: String,
     /// The images seen with `chosen`, in order; none for a row of text alone.
-    pub chosen_images: Vec<String>,
+    pub chosen_images: Vec<ImageRef>,
     /// The images seen with `rejected`: the same ones, unless the row names others.
-    pub rejected_images: Vec<String>,
+    pub rejected_images: Vec<ImageRef>,
     /// The minimum by which the reward of `chosen` should be higher; 0 unless the row has one.
     pub margin: f64,
 }
@@ -25,7 +26,7 @@ pub struct Candidates {
     /// What the responses answer.
     pub prompt: Prompt,
     /// The images, in order.
-    pub images: Vec<String>,
+    pub images: Vec<ImageRef>,
     /// Responses with their ratings; `None` for a rating that is not a number.
     pub rated: Vec<(String, Option<f64>)>,
 }

@@ -1,9 +1,21 @@
 //! Numbers under the rules of Python's `float()`: annotators' ratings are text.
 
+use serde_json::Value;
+
+use super::python_json;
+
+/// The number of a rating; `None` for one that is not a number.
+pub(super) fn rating(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => python_float(text),
+        other => other.as_f64(),
+    }
+}
+
 /// The number that `text` spells under Python's rules: white space around it, a sign, exponents, `nan`, `inf` and
 /// `infinity` in any case, single underscores between digits. Only ASCII digits count.
 pub(super) fn python_float(text: &str) -> Option<f64> {
-    let text = text.trim_matches(is_python_space);
+    let text = python_json::unmarked(text).trim_matches(is_python_space);
     match text.contains('_') {
         false => text.parse().ok(),
         true if underscores_part_digits(text) => text.replace('_', "").parse().ok(),

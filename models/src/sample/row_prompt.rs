@@ -1,7 +1,10 @@
 //! What a row asks, in rows of no other format: a prompt or messages, with images.
 
+use super::context::Context;
 use super::fields::Fields;
-use super::{images, messages};
+use super::image_ref::ImageRef;
+use super::images;
+use super::messages::Turns;
 use crate::chat::Prompt;
 use crate::{Error, Result};
 
@@ -14,7 +17,7 @@ pub(super) struct RowPrompt {
     /// The assistant's message at the end of the conversation, if there is one.
     pub(super) answer: Option<String>,
     /// The images, in order.
-    pub(super) images: Vec<String>,
+    pub(super) images: Vec<ImageRef>,
     /// Their key, if there are any.
     pub(super) images_key: Option<&'static str>,
 }
@@ -26,30 +29,43 @@ impl RowPrompt {
     /// None of the former, two of either, a wrong type, or a conversation that no template has.
     pub(super) fn read(fields: &Fields) -> Result<Self> {
         let key = key(fields)?;
-        let images_key = images::key(fields)?;
-        let images = images_key.map(|key| images::paths(fields, key));
-        let images = images.transpose()?.unwrap_or_default();
-        let (prompt, answer) = match fields.get(key) {
-            Some(list) if fields.is_list(key) => {
-                let messages = messages::read(list).map_err(|e| e.at(key))?;
-                let (before, answer) = messages::split(messages);
-                let prompt = Prompt::Messages(before);
-                prompt.check(images.len()).map_err(|e| e.at(key))?;
-                (prompt, answer)
-            }
-            _ => (fields.string(key)?.into(), None),
-        };
-        Ok(Self {
-            prompt,
+        let mut asked = Self {
+            prompt: Prompt::default(),
             key,
-            answer,
-            images,
-            images_key,
-        })
+            answer: None,
+            images: Vec::new(),
+            images_key: images::key(fields, images::KEYS)?,
+        };
+        match fields.get(key) {
+            Some(list) if fields.is_list(key) => {
+                let mut turns = Turns::read(list).map_err(|e| e.at(key))?;
+                asked.answer = turns.take_answer();
+                let (messages, images) = turns.with_images(fields, images::KEYS)?;
+                asked.images = images;
+                asked.prompt = Prompt::Messages(messages);
+                asked
+                    .prompt
+                    .check(asked.images.len())
+                    .map_err(|e| e.at(key))?;
+            }
+            _ => {
+                asked.images = images::of(fields, images::KEYS)?;
+                asked.prompt = fields.string(key)?.into();
+            }
+        }
+        Ok(asked)
     }
-}
 
-impl RowPrompt {
+    /// As [`Self::read`], with the row's system message and earlier turns before the prompt.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`] and [`Context`].
+    pub(super) fn in_context(fields: &Fields) -> Result<Self> {
+        let mut asked = Self::read(fields)?;
+        Context::read(fields)?.extend(&mut asked.prompt, &[asked.images.len()])?;
+        Ok(asked)
+    }
+
     /// Checks that responses under `key` follow a user's message.
     ///
     /// # Errors
@@ -66,9 +82,8 @@ impl RowPrompt {
 
 /// The key of the prompt; `prompt` in a row without any.
 fn key(fields: &Fields) -> Result<&'static str> {
-    let mut keys = ["prompt", "messages", "conversations"]
-        .into_iter()
-        .filter(|key| fields.has(key));
+    let keys = ["prompt", "messages", "conversations"];
+    let mut keys = keys.into_iter().filter(|key| fields.has(key));
     match (keys.next(), keys.next()) {
         (first, None) => Ok(first.unwrap_or("prompt")),
         (first, Some(second)) => Err(Error::invalid(format!(

@@ -1,10 +1,10 @@
 //! Scoring rows: responses in, one line per response out.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use super::carried::CarriedKeys;
 use super::fields::Fields;
+use super::image_ref::ImageRef;
 use super::keys::{self, Layout};
 use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;
@@ -19,16 +19,14 @@ const ADDED: [&str; 3] = ["response", "score", "truncated"];
 pub struct ScoreRow {
     /// What the responses answer.
     pub prompt: Prompt,
-    /// The paths of the images, in order.
-    pub images: Vec<String>,
+    /// The images, in order.
+    pub images: Vec<ImageRef>,
     /// The responses to score: at least one.
     pub responses: Vec<String>,
-    /// The key of the prompt, and its raw value.
-    asked: (&'static str, Option<Box<RawValue>>),
-    /// The key of the images, and its raw value, if the row has one.
-    shown: (&'static str, Option<Box<RawValue>>),
-    /// Every other key, in the row's order, with its raw value.
-    carried: Vec<(String, Box<RawValue>)>,
+    /// The keys of prompt and images, with their values as JSON text.
+    asked: [(&'static str, String); 2],
+    /// Every other key, in the row's order, with its value as JSON text.
+    carried: Vec<(String, String)>,
 }
 
 /// The reward of one response.
@@ -48,7 +46,7 @@ impl ScoreRow {
     /// and shape holds an image, a video or turns and is not declared `carried`.
     pub fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
         let fields = Fields::parse(row, carried)?;
-        let asked = RowPrompt::read(&fields)?;
+        let asked = RowPrompt::in_context(&fields)?;
         let responses = responses(&fields, &asked)?;
         let layout = Layout {
             rows: "scoring rows".to_owned(),
@@ -57,12 +55,14 @@ impl ScoreRow {
         keys::check_shapes(&fields, &layout)?;
         let images_key = asked.images_key.unwrap_or("img_path");
         let row = Self {
-            asked: (asked.key, fields.get(asked.key).map(ToOwned::to_owned)),
-            shown: (images_key, fields.get(images_key).map(ToOwned::to_owned)),
+            asked: [
+                (asked.key, prompt_json(&fields, asked.key)?),
+                (images_key, fields.json(images_key)),
+            ],
             prompt: asked.prompt,
             images: asked.images,
             responses,
-            carried: fields.rest(),
+            carried: fields.without(&[asked.key, images_key, "responses"]),
         };
         row.reserve()?;
         Ok(row)
@@ -72,7 +72,7 @@ impl ScoreRow {
     pub fn carried(&self) -> impl Iterator<Item = (&str, &str)> {
         self.carried
             .iter()
-            .map(|(name, value)| (name.as_str(), value.get()))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The output lines of the row, one per response, each with its newline: `{"prompt", "img_path", "response",
@@ -104,12 +104,19 @@ impl ScoreRow {
             let problem = format!("expected a finite score, got {}", scored.score);
             return Err(Error::invalid(problem));
         }
-        let line = OutputLine {
-            row: self,
-            response,
-            scored,
-        };
-        serde_json::to_string(&line).map_err(Error::invalid)
+        let mut line = String::from("{");
+        for (key, value) in &self.asked {
+            add(&mut line, key, value)?;
+        }
+        add(&mut line, "response", &json(response)?)?;
+        add(&mut line, "score", &json(&scored.score)?)?;
+        for (key, value) in &self.carried {
+            add(&mut line, key, value)?;
+        }
+        if scored.truncated {
+            add(&mut line, "truncated", "true")?;
+        }
+        Ok(line + "}")
     }
 
     fn reserve(&self) -> Result<()> {
@@ -126,32 +133,27 @@ impl ScoreRow {
     }
 }
 
-struct OutputLine<'a> {
-    row: &'a ScoreRow,
-    response: &'a str,
-    scored: Scored,
+/// The value of the prompt as JSON text: lists as they came, texts in the shortest form.
+fn prompt_json(fields: &Fields, key: &str) -> Result<String> {
+    match fields.is_list(key) {
+        true => Ok(fields.json(key)),
+        false => json(&fields.string(key)?),
+    }
 }
 
-impl Serialize for OutputLine<'_> {
-    fn serialize<S: Serializer>(&self, output: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut line = output.serialize_map(None)?;
-        let (key, value) = &self.row.asked;
-        match &self.row.prompt {
-            Prompt::Question(text) => line.serialize_entry(key, text)?,
-            Prompt::Messages(_) => line.serialize_entry(key, value)?,
-        }
-        let (key, value) = &self.row.shown;
-        line.serialize_entry(key, value)?;
-        line.serialize_entry("response", self.response)?;
-        line.serialize_entry("score", &self.scored.score)?;
-        for (name, value) in &self.row.carried {
-            line.serialize_entry(name, value)?;
-        }
-        if self.scored.truncated {
-            line.serialize_entry("truncated", &true)?;
-        }
-        line.end()
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(Error::invalid)
+}
+
+/// Adds an entry to the text of an object.
+fn add(line: &mut String, key: &str, value: &str) -> Result<()> {
+    if line.len() > 1 {
+        line.push(',');
     }
+    *line += &json(key)?;
+    line.push(':');
+    *line += value;
+    Ok(())
 }
 
 /// The responses of the row, or the answer that ends its conversation.
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn lines_carry_what_the_row_carried_as_written() {
         let row = ScoreRow::parse(ROW, &CarriedKeys::default()).unwrap();
-        assert_eq!(row.images, ["a.png"]);
+        assert_eq!(row.images, [ImageRef::File("a.png".into())]);
         let carried: Vec<_> = row.carried().map(|(name, _)| name).collect();
         assert_eq!(carried, ["id", "w", "meta"]);
         let lines = row
@@ -238,8 +240,8 @@ mod tests {
             let row = ScoreRow::parse(row, &CarriedKeys::default()).unwrap();
             assert_eq!(row.prompt, vec![Message::user(first)].into());
             assert_eq!(
-                (&*row.images, &*row.responses),
-                (&["a.png".to_owned()][..], &["a".to_owned()][..])
+                (row.images[0].to_string(), &*row.responses[0]),
+                ("a.png".to_owned(), "a")
             );
             assert_eq!(
                 row.lines(&one_score).unwrap().trim_end(),

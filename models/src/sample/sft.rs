@@ -3,6 +3,7 @@
 use super::PreferenceRow;
 use super::carried::CarriedKeys;
 use super::fields::Fields;
+use super::image_ref::ImageRef;
 use super::keys::{self, Layout};
 use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;
@@ -16,7 +17,7 @@ pub struct Sft {
     /// The answer that the model learns.
     pub response: String,
     /// The images, in order.
-    pub images: Vec<String>,
+    pub images: Vec<ImageRef>,
 }
 
 /// Reads a supervised row, `{"prompt", "img_path", "response"}` or a conversation that ends with the response, or takes
@@ -43,7 +44,7 @@ fn is_conversation(fields: &Fields) -> bool {
 }
 
 fn supervised(fields: &Fields) -> Result<Sft> {
-    let asked = RowPrompt::read(fields)?;
+    let asked = RowPrompt::in_context(fields)?;
     let response = match &asked.answer {
         Some(answer) if !fields.has("response") => answer.clone(),
         _ => {

@@ -5,6 +5,7 @@ use seeward_models::forest::{Document, Forest};
 use seeward_models::image::Tiles;
 use seeward_models::prompt::Conversation;
 use seeward_models::rope::RopeSettings;
+use seeward_models::sample::ImageRef;
 
 use crate::data::flops::Workload;
 
@@ -46,8 +47,10 @@ pub(crate) struct Targets {
     pub(crate) ids: Vec<i64>,
 }
 
-/// Path and content hash that stand for the white image; no file path and no hash is empty.
+/// Content hash that stands for the white image; no hash is empty.
 pub(crate) const WHITE: &str = "";
+/// The white image; no path is empty.
+pub(crate) static WHITE_IMAGE: ImageRef = ImageRef::File(String::new());
 
 /// The images of a batch.
 pub(super) struct Images {

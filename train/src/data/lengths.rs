@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rayon::prelude::*;
+use seeward_models::sample::ImageRef;
 
 use crate::data::preprocess::Preprocessor;
 use crate::data::rows::{Rows, Samples};
@@ -27,7 +28,7 @@ pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u
                 let pair = &row.sample;
                 let text = pair.prompt.bytes() + pair.chosen.len() + pair.rejected.len();
                 let shared = pair.chosen_images == pair.rejected_images;
-                let rejected: &[String] = if shared { &[] } else { &pair.rejected_images };
+                let rejected: &[ImageRef] = if shared { &[] } else { &pair.rejected_images };
                 length(preprocessor, text, &pair.chosen_images) + images(preprocessor, rejected)
             })),
             Samples::Sft(rows) => lengths.par_extend(rows.par_iter().map(|row| {
@@ -41,11 +42,11 @@ pub(crate) fn estimate(rows: &Rows, preprocessor: &Preprocessor) -> Result<Vec<u
     Ok(lengths)
 }
 
-fn length(preprocessor: &Preprocessor, bytes: usize, paths: &[String]) -> u32 {
+fn length(preprocessor: &Preprocessor, bytes: usize, paths: &[ImageRef]) -> u32 {
     (bytes / BYTES_PER_TOKEN) as u32 + images(preprocessor, paths)
 }
 
-fn images(preprocessor: &Preprocessor, paths: &[String]) -> u32 {
+fn images(preprocessor: &Preprocessor, paths: &[ImageRef]) -> u32 {
     let per_tile = preprocessor.prompter.settings().tokens_per_tile;
     let tiles = |path| preprocessor.tile_count(path).unwrap_or(0);
     let tiles: usize = preprocessor.seen(paths).into_iter().map(tiles).sum();

@@ -12,11 +12,11 @@ use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::rope::RopeSettings;
-use seeward_models::sample::{Pair, Sft};
+use seeward_models::sample::{ImageRef, Pair, Sft};
 use seeward_models::{Error, Result};
 
 use crate::data::cached::CachedIndex;
-use crate::data::inputs::{Image, Images, Inputs, Targets, WHITE};
+use crate::data::inputs::{Image, Images, Inputs, Targets, WHITE, WHITE_IMAGE};
 use crate::data::rows::Row;
 
 /// The preprocessing of one branch: tokenizer and template, tiling, and input mode.
@@ -101,11 +101,11 @@ impl Preprocessor {
 
     /// The images that this branch sees. A text-only branch sees the white image instead of all others, or no image
     /// without a vision encoder.
-    pub(crate) fn seen<'a>(&self, paths: &'a [String]) -> Vec<&'a str> {
+    pub(crate) fn seen<'a>(&self, images: &'a [ImageRef]) -> Vec<&'a ImageRef> {
         match self.mode {
             InputMode::TextOnly if self.prompter.settings().tokens_per_tile == 0 => Vec::new(),
-            InputMode::TextOnly => vec![WHITE],
-            _ => paths.iter().map(String::as_str).collect(),
+            InputMode::TextOnly => vec![&WHITE_IMAGE],
+            _ => images.iter().collect(),
         }
     }
 
@@ -127,19 +127,22 @@ impl Preprocessor {
     ///
     /// # Errors
     /// The file cannot be read, or its header is one that training refuses.
-    pub fn tile_count(&self, path: &str) -> Result<usize> {
-        if path == WHITE {
+    pub fn tile_count(&self, image: &ImageRef) -> Result<usize> {
+        if *image == WHITE_IMAGE {
             let white = Rgb::white();
             let tiles = self.tiles.one_tile();
             return Ok(image::tile_count(white.width(), white.height(), &tiles));
         }
-        let (width, height) = image::file_dimensions(Path::new(path), DEFAULT_MAX_PIXELS)?;
+        let (width, height) = match image {
+            ImageRef::File(path) => image::file_dimensions(Path::new(path), DEFAULT_MAX_PIXELS)?,
+            ImageRef::Bytes(bytes) => image::dimensions(bytes)?,
+        };
         Ok(image::tile_count(width, height, &self.tiles))
     }
 
     /// Reads the images of all conversations: each distinct image once, in the order of first use, or, without sharing,
     /// once for each use.
-    fn images(&self, seen: &[Vec<&str>]) -> Result<Images> {
+    fn images(&self, seen: &[Vec<&ImageRef>]) -> Result<Images> {
         let (mut index, mut paths) = (HashMap::new(), Vec::new());
         let mut number = |path| {
             let next = paths.len();
@@ -165,16 +168,18 @@ impl Preprocessor {
         ))
     }
 
-    fn image(&self, path: &str) -> Result<Image> {
-        if path == WHITE {
+    fn image(&self, image: &ImageRef) -> Result<Image> {
+        if *image == WHITE_IMAGE {
             return self.unless_cached(WHITE, || {
                 image::tiles(&Rgb::white(), &self.tiles.one_tile())
             });
         }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let bytes = image
+            .content()
+            .map_err(|e| Error::io(image.to_string(), e))?;
         let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
         self.unless_cached(&hash(&bytes), tiles)
-            .map_err(|e| e.at(path))
+            .map_err(|e| e.at(image))
     }
 
     /// The image with this content, split into tiles unless its features are cached.
@@ -199,13 +204,13 @@ struct Side<'a> {
     place: String,
     prompt: &'a Prompt,
     response: &'a str,
-    images: &'a [String],
+    images: &'a [ImageRef],
 }
 
 impl<'a> Side<'a> {
     fn both(row: &'a Row<Pair>) -> [Self; 2] {
         let pair = &row.sample;
-        let side = |response: &'a String, images: &'a Vec<String>| Self {
+        let side = |response: &'a String, images: &'a Vec<ImageRef>| Self {
             place: row.place(),
             prompt: &pair.prompt,
             response,

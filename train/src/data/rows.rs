@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use seeward_models::sample::{
-    self, CarriedKeys, Lines, Pair, PreferenceReader, PreferenceRow, Sft,
+    self, CarriedKeys, ImageRef, Lines, Pair, PreferenceReader, PreferenceRow, Sft,
 };
 
 use crate::data::row_index::{Place, RowIndex};
@@ -191,8 +191,8 @@ impl Resolve for Sft {
     }
 }
 
-fn resolve(root: &Path, images: &mut [String]) {
+fn resolve(root: &Path, images: &mut [ImageRef]) {
     for image in images {
-        *image = root.join(&*image).to_string_lossy().into_owned();
+        image.resolve(root);
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use seeward_models::chat::TAG_NOTICE;
 use seeward_models::hash::HashedReader;
-use seeward_models::sample::{self, CarriedKeys, Line, Lines, PreferenceReader};
+use seeward_models::sample::{self, CarriedKeys, Line, Lines, Pair, PreferenceReader};
 use seeward_models::{Error, rows};
 
 use crate::config::{Algorithm, Config};
 use crate::data::row_index::RowIndex;
 use crate::data::rows::{Kind, Rows};
 use crate::data::skipped_rows;
-use crate::progress::PatientBar;
+use crate::progress::{self, PatientBar};
 
 /// Bytes of lines that are parsed at once.
 const BLOCK: u64 = 8 << 20;
@@ -35,6 +36,8 @@ pub struct Scan {
     pub(crate) non_numeric_dropped: usize,
     /// Errors of the unreadable lines, starting with `file:line`.
     pub(crate) unreadable: Vec<Error>,
+    /// Whether a prompt keeps the tag of its only image.
+    keeps_tag: bool,
 }
 
 impl Rows {
@@ -102,6 +105,7 @@ impl Scan {
             ties_dropped: 0,
             non_numeric_dropped: 0,
             unreadable: Vec::new(),
+            keeps_tag: false,
         };
         let mut read = HashedReader::new(BufReader::with_capacity(BUFFER, File::open(source)?));
         let mut lines = Lines::new(&mut read);
@@ -117,6 +121,9 @@ impl Scan {
         }
         scan.rows.hash = read.hash();
         scan.rows.index.shrink();
+        if scan.keeps_tag {
+            progress::log(format!("notice: {}: {TAG_NOTICE}", place()));
+        }
         scan.rows.unreadable = scan.unreadable.len();
         let nothing = scan.rows.count() == 0 && scan.unreadable.is_empty();
         ensure!(!nothing, "{}: no training rows", place());
@@ -130,6 +137,7 @@ impl Scan {
                 self.rows.index.push(line, found.rows);
                 self.ties_dropped += found.ties_dropped;
                 self.non_numeric_dropped += found.non_numeric_dropped;
+                self.keeps_tag |= found.keeps_tag;
             }
             Err(e) => {
                 let place = format!("{}:{}", self.rows.path.display(), line.number);
@@ -145,6 +153,7 @@ struct Found {
     rows: usize,
     ties_dropped: usize,
     non_numeric_dropped: usize,
+    keeps_tag: bool,
 }
 
 fn count(kind: &Kind, text: &seeward_models::Result<String>) -> seeward_models::Result<Found> {
@@ -152,14 +161,17 @@ fn count(kind: &Kind, text: &seeward_models::Result<String>) -> seeward_models::
     match kind {
         Kind::Pairs(reader) => {
             let row = reader.read(text)?;
+            let keeps_tag = |pair: &Pair| pair.prompt.keeps_tag(pair.chosen_images.len());
             Ok(Found {
                 rows: row.pairs.len(),
+                keeps_tag: row.pairs.iter().any(keeps_tag),
                 ties_dropped: row.ties_dropped,
                 non_numeric_dropped: row.non_numeric_dropped,
             })
         }
-        Kind::Sft(carried) => sample::sft(text, carried).map(|_| Found {
+        Kind::Sft(carried) => sample::sft(text, carried).map(|row| Found {
             rows: 1,
+            keeps_tag: row.prompt.keeps_tag(row.images.len()),
             ..Found::default()
         }),
     }

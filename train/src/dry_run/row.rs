@@ -6,6 +6,7 @@ use std::path::Path;
 use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
 use seeward_models::prompt::Conversation;
+use seeward_models::sample::ImageRef;
 
 use crate::data::flops::Workload;
 use crate::data::preprocess::Preprocessor;
@@ -20,11 +21,15 @@ pub(super) enum Measured {
 }
 
 impl Measured {
-    pub(super) fn of(preprocessor: &Preprocessor, path: &str) -> Self {
-        match preprocessor.tile_count(path) {
+    pub(super) fn of(preprocessor: &Preprocessor, image: &ImageRef) -> Self {
+        let is_missing = |image: &ImageRef| match image {
+            ImageRef::File(path) => !Path::new(path).exists(),
+            ImageRef::Bytes(_) => false,
+        };
+        match preprocessor.tile_count(image) {
             Ok(tiles) => Self::Tiles(tiles),
-            Err(e) if Path::new(path).exists() => Self::Unreadable(e.to_string()),
-            Err(e) => Self::Missing(e.to_string()),
+            Err(e) if is_missing(image) => Self::Missing(e.to_string()),
+            Err(e) => Self::Unreadable(e.to_string()),
         }
     }
 
@@ -48,14 +53,14 @@ pub(super) struct RowTexts<'a> {
     pub(super) place: String,
     prompt: &'a Prompt,
     /// Responses, each with its images.
-    pub(super) sides: Vec<(&'a str, &'a [String])>,
+    pub(super) sides: Vec<(&'a str, &'a [ImageRef])>,
 }
 
 impl<'a> RowTexts<'a> {
     pub(super) fn new<T>(
         row: &'a Row<T>,
         prompt: &'a Prompt,
-        sides: Vec<(&'a str, &'a [String])>,
+        sides: Vec<(&'a str, &'a [ImageRef])>,
     ) -> Self {
         Self {
             place: row.place(),
@@ -70,7 +75,7 @@ impl<'a> RowTexts<'a> {
         preprocessor: &Preprocessor,
         images: &HashMap<String, Measured>,
     ) -> Option<seeward_models::Result<Vec<Conversation>>> {
-        let tiles = |path: &str| images[path].tiles();
+        let tiles = |image: &ImageRef| images[&*image.name()].tiles();
         let sides = self.sides.iter().map(|(response, seen)| {
             let tiles: Option<Vec<_>> = preprocessor.seen(seen).into_iter().map(tiles).collect();
             Some((*response, tiles?))
@@ -86,9 +91,10 @@ impl<'a> RowTexts<'a> {
 impl RowTexts<'_> {
     /// The tile count of each conversation.
     fn tiles(&self, preprocessor: &Preprocessor, images: &HashMap<String, Measured>) -> Vec<usize> {
-        let tiles = |(_, seen): &(&str, &[String])| -> usize {
+        let tiles = |(_, seen): &(&str, &[ImageRef])| -> usize {
             let seen = preprocessor.seen(seen).into_iter();
-            seen.filter_map(|path| images[path].tiles()).sum()
+            seen.filter_map(|image| images[&*image.name()].tiles())
+                .sum()
         };
         self.sides.iter().map(tiles).collect()
     }

@@ -23,7 +23,7 @@ pub(super) struct Surveyor<'a> {
     preprocessor: &'a Preprocessor,
     /// Tokens per tile of the text-only branch, if there is one.
     white: Option<usize>,
-    /// Distinct images by path.
+    /// Distinct images by name.
     images: HashMap<String, Measured>,
     /// Tokens of every conversation.
     lengths: Vec<u32>,
@@ -72,25 +72,23 @@ impl<'a> Surveyor<'a> {
     fn measure(&mut self, texts: &[RowTexts]) {
         let (mut known, mut new) = (HashSet::new(), Vec::new());
         for row in texts {
-            for path in row
-                .sides
-                .iter()
-                .flat_map(|(_, images)| self.preprocessor.seen(images))
-            {
-                if !self.images.contains_key(path) && known.insert(path) {
-                    new.push((path, &row.place));
+            let sides = row.sides.iter();
+            for image in sides.flat_map(|(_, images)| self.preprocessor.seen(images)) {
+                let name = image.name();
+                if !self.images.contains_key(&*name) && known.insert(name) {
+                    new.push((image, &row.place));
                 }
             }
         }
         let measured = new
             .par_iter()
-            .map(|(path, _)| Measured::of(self.preprocessor, path));
+            .map(|(image, _)| Measured::of(self.preprocessor, image));
         let measured: Vec<Measured> = measured.collect();
-        for ((path, place), image) in new.into_iter().zip(measured) {
-            let problem = image.problem();
+        for ((image, place), measured) in new.into_iter().zip(measured) {
+            let problem = measured.problem();
             self.problems
                 .extend(problem.map(|problem| format!("{place}: {problem}")));
-            self.images.insert(path.to_owned(), image);
+            self.images.insert(image.name().into_owned(), measured);
         }
     }
 

@@ -1,12 +1,13 @@
 //! Probes: rows whose rewards every checkpoint holds, so that export and serving can be compared with training.
 
 use std::cmp::Reverse;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use seeward_models::probe::{self, PROBE_FOLDER, Probe};
-use seeward_models::sample::Pair;
+use seeward_models::sample::{ImageRef, Pair};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::data::inputs::Inputs;
@@ -131,13 +132,14 @@ impl Probes {
 impl Chosen {
     fn read(index: usize, row: &Row<Pair>) -> Result<Self> {
         let pair = &row.sample;
-        let image = |(place, path): (usize, &String)| {
-            let bytes = fs::read(path).with_context(|| path.clone())?;
-            let extension = Path::new(path)
-                .extension()
-                .unwrap_or_default()
-                .to_string_lossy();
-            Ok((format!("{index}-{place}.{extension}"), bytes))
+        let image = |(place, image): (usize, &ImageRef)| {
+            let bytes = image.content().with_context(|| image.to_string())?;
+            let extension = match image {
+                ImageRef::File(path) => Path::new(path).extension().unwrap_or_default(),
+                ImageRef::Bytes(_) => OsStr::new("image"),
+            };
+            let name = format!("{index}-{place}.{}", extension.to_string_lossy());
+            Ok((name, bytes.into_owned()))
         };
         let images = pair
             .chosen_images

@@ -11,13 +11,13 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "internvl",
     marks: Marks::Sides(|fields| fields.has("question")),
     keys: None,
-    images: "image",
+    images: "image or images",
     overlaps: None,
     read,
 };
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
-    let images = images::paths(fields, "image")?;
+    let images = images::of(fields, &["image", "images"])?;
     let prompt = Prompt::Messages(vec![Message::user(fields.string("question")?)]);
     prompt.check(images.len()).map_err(|e| e.at("question"))?;
     Ok(PreferenceRow::from(Pair {

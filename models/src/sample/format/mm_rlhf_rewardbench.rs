@@ -5,6 +5,7 @@
 
 use super::super::fields::Fields;
 use super::super::images;
+use super::super::keys;
 use super::super::{Group, Pair, PreferenceRow};
 use super::spec::{FormatSpec, Marks};
 use crate::chat::IMAGE_TAG;
@@ -22,16 +23,24 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
 };
 
 fn is_mm_rlhf(fields: &Fields) -> bool {
-    let keys = ["chosen_reason", "rejected_reason", "video"];
-    !fields.has("question") && keys.iter().any(|key| fields.has(key))
+    let reasons = ["chosen_reason", "rejected_reason"];
+    let has_reasons = reasons.iter().any(|key| fields.has(key));
+    !fields.has("question") && (has_reasons || has_video(fields))
+}
+
+fn has_video(fields: &Fields) -> bool {
+    let video = fields.peek("video");
+    video.is_some_and(|json| !keys::is_blank(json))
 }
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
-    if fields.has("video") {
+    if has_video(fields) {
         return Err(Error::invalid("videos are not supported").at("video"));
     }
-    let images = images::paths(fields, "image")?;
-    let category = images.first().and_then(|path| category(path));
+    let images = images::under(fields, "image")?;
+    let category = images
+        .first()
+        .and_then(|image| category(&image.to_string()));
     let pair = Pair {
         prompt: fields
             .string("prompt")?

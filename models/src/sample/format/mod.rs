@@ -1,6 +1,7 @@
 //! The formats of preference rows: one file each, the table of all, and how the format of a row is recognised.
 
 mod internvl;
+mod llama_factory;
 mod mm_rlhf_rewardbench;
 mod ms_swift;
 mod multimodal_rewardbench;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::carried::CarriedKeys;
+use super::context;
 use super::fields::Fields;
 use super::keys::{self, Layout};
 use super::{Lines, PreferenceRow};
@@ -23,13 +25,14 @@ use crate::{Error, Result};
 use spec::{FormatSpec, Marks};
 
 /// Every format. Of those with `chosen` and `rejected` the last whose test holds is taken.
-static FORMATS: [FormatSpec; 9] = [
+static FORMATS: [FormatSpec; 10] = [
     pairwise::FORMAT,
     vlfeedback::FORMAT,
     responses::FORMAT,
     trl::FORMAT,
     ms_swift::FORMAT,
     internvl::FORMAT,
+    llama_factory::FORMAT,
     vl_rewardbench::FORMAT,
     mm_rlhf_rewardbench::FORMAT,
     multimodal_rewardbench::FORMAT,
@@ -60,13 +63,20 @@ impl Format {
     }
 
     fn read(self, fields: &Fields) -> Result<PreferenceRow> {
-        let row = (self.0.read)(fields)?;
+        let mut row = (self.0.read)(fields)?;
+        context::add(fields, &mut row)?;
         let layout = Layout {
             rows: format!("rows of format {self}"),
             images: self.0.images,
         };
         keys::check(fields, &layout)?;
         Ok(row)
+    }
+
+    /// Whether a row that is recognised as of this format may be of another one too, as it has no images.
+    fn is_of_several(self, fields: &Fields) -> bool {
+        const IMAGES: [&str; 3] = ["img_path", "chosen_img_path", "rejected_img_path"];
+        matches!(self.0.marks, Marks::PlainSides) && !IMAGES.iter().any(|key| fields.names(key))
     }
 
     /// The format whose keys the row has.
@@ -168,22 +178,28 @@ impl PreferenceReader {
         }
     }
 
-    /// A reader of the format of the first row in `path` that has one.
+    /// A reader of the format of the first row in `path` that has one; rows of text alone may be of several.
     ///
     /// # Errors
     /// The file cannot be read. [`Self::read`] reports problems of its rows.
     pub fn recognise(path: &Path, carried: CarriedKeys) -> Result<Self> {
-        let mut format = None;
+        let (mut plain, mut format) = (None, None);
         for item in Lines::open(path)? {
             let (_, row) = item.map_err(|e| Error::io(path, e))?;
             let fields = row.and_then(|row| Fields::parse(&row, &carried));
-            format = fields.and_then(|fields| Format::of(&fields)).ok();
-            if format.is_some() {
-                break;
+            let found = fields.and_then(|fields| Ok((Format::of(&fields)?, fields)));
+            let Ok((found, fields)) = found else { continue };
+            if found.is_of_several(&fields) {
+                plain.get_or_insert((found, fields));
+                continue;
             }
+            let first = plain.take();
+            let others = first.filter(|(_, row)| found.read(row).is_err());
+            format = Some(others.map_or(found, |(format, _)| format));
+            break;
         }
         Ok(Self {
-            format,
+            format: format.or(plain.map(|(format, _)| format)),
             carried,
             recognised: true,
         })
@@ -206,13 +222,18 @@ impl PreferenceReader {
             expected => {
                 let found = Format::of(&fields)?;
                 let expected = expected.unwrap_or(found);
-                if found != expected {
-                    let problem = format!(
+                let another = || {
+                    Error::invalid(format!(
                         "expected a row of format {expected}, as the file's first, got {found}"
-                    );
-                    return Err(Error::invalid(problem));
+                    ))
+                };
+                match found == expected {
+                    true => found.read(&fields),
+                    false if found.is_of_several(&fields) => {
+                        expected.read(&fields).map_err(|_| another())
+                    }
+                    false => Err(another()),
                 }
-                found.read(&fields)
             }
         }
     }

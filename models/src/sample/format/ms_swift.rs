@@ -3,8 +3,9 @@
 //! rejected answer at its end.
 
 use super::super::fields::Fields;
+use super::super::image_ref::ImageRef;
 use super::super::images;
-use super::super::messages;
+use super::super::messages::Turns;
 use super::super::{Pair, PreferenceRow};
 use super::spec::{FormatSpec, Marks};
 use crate::chat::{Message, Prompt};
@@ -14,20 +15,20 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "ms-swift",
     marks: Marks::Keys(&["rejected_response", "rejected_messages"]),
     keys: Some("messages and rejected_response"),
-    images: "images and rejected_images",
+    images: "images or image, and rejected_images",
     overlaps: None,
     read,
 };
 
 fn read(fields: &Fields) -> Result<PreferenceRow> {
-    let (before, chosen) = messages::answered(fields, "messages")?;
-    let rejected = rejected(fields, &before)?;
-    let chosen_images = images::paths(fields, "images")?;
+    let (turns, chosen) = Turns::answered(fields, "messages")?;
+    let (messages, chosen_images) = turns.with_images(fields, &["images", "image"])?;
+    let (rejected, named) = rejected(fields, &messages, &chosen_images)?;
     let rejected_images = match fields.has("rejected_images") {
-        true => images::paths(fields, "rejected_images")?,
-        false => chosen_images.clone(),
+        true => images::under(fields, "rejected_images")?,
+        false => named,
     };
-    let prompt = Prompt::Messages(before);
+    let prompt = Prompt::Messages(messages);
     prompt
         .check(chosen_images.len())
         .map_err(|e| e.at("messages"))?;
@@ -44,13 +45,24 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
     }))
 }
 
-fn rejected(fields: &Fields, before: &[Message]) -> Result<String> {
+/// The rejected answer and its images: those of its messages, else the chosen answer's.
+fn rejected(
+    fields: &Fields,
+    messages: &[Message],
+    images: &[ImageRef],
+) -> Result<(String, Vec<ImageRef>)> {
     if !fields.has("rejected_messages") {
-        return fields.string("rejected_response");
+        return Ok((fields.string("rejected_response")?, images.to_owned()));
     }
-    let (also_before, rejected) = messages::answered(fields, "rejected_messages")?;
-    match also_before == before {
-        true => Ok(rejected),
+    let (turns, rejected) = Turns::answered(fields, "rejected_messages")?;
+    let (also_before, named) = turns.with_images(fields, &[])?;
+    let images = if named.is_empty() {
+        images.to_owned()
+    } else {
+        named
+    };
+    match also_before == messages {
+        true => Ok((rejected, images)),
         false => {
             let problem = "expected the messages under messages, but for the last one";
             Err(Error::invalid(problem).at("rejected_messages"))

@@ -29,7 +29,7 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
             return Err(Error::invalid(problem).at("Better"));
         }
     };
-    let images = images::paths(fields, "Image")?;
+    let images = images::under(fields, "Image")?;
     let pair = Pair {
         prompt: fields.string("Text")?.replace(IMAGE_TAG, "").into(),
         chosen,

@@ -1,6 +1,8 @@
-//! `{"prompt", "img_path", "chosen", "rejected"}`, and maybe a `margin`.
+//! `{"prompt", "img_path", "chosen", "rejected"}`.
 
 use super::super::fields::Fields;
+use super::super::image_ref::ImageRef;
+use super::super::images;
 use super::super::{Pair, PreferenceRow};
 use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
@@ -22,20 +24,19 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
         rejected: fields.string("rejected")?,
         chosen_images,
         rejected_images,
-        margin: fields.number_or("margin", 0.0)?,
+        margin: 0.0,
     }))
 }
 
 /// The images of the chosen and of the rejected side: shared, or one key for each.
-fn sides(fields: &Fields) -> Result<(Vec<String>, Vec<String>)> {
+fn sides(fields: &Fields) -> Result<(Vec<ImageRef>, Vec<ImageRef>)> {
     let (chosen, rejected) = ("chosen_img_path", "rejected_img_path");
     match (fields.has(chosen), fields.has(rejected)) {
-        (false, false) => fields
-            .images("img_path")
-            .map(|images| (images.clone(), images)),
-        (true, true) if !fields.has("img_path") => {
-            Ok((fields.images(chosen)?, fields.images(rejected)?))
-        }
+        (false, false) => images::under(fields, "img_path").map(|images| (images.clone(), images)),
+        (true, true) if !fields.has("img_path") => Ok((
+            images::under(fields, chosen)?,
+            images::under(fields, rejected)?,
+        )),
         _ => Err(Error::invalid(
             "expected img_path, or chosen_img_path and rejected_img_path (an empty list for no image)",
         )),

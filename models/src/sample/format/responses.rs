@@ -1,6 +1,10 @@
 //! Scoring rows that say which response is best (`chosen_index`) or how good each is (`ratings`).
 
+use serde_json::Value;
+
 use super::super::fields::{Fields, typed};
+use super::super::rating::rating;
+use super::super::row_prompt::RowPrompt;
 use super::super::{Candidates, PreferenceRow};
 use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
@@ -9,7 +13,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "responses",
     marks: Marks::Keys(&["responses"]),
     keys: Some("responses"),
-    images: "img_path",
+    images: "img_path, images or image",
     overlaps: None,
     read,
 };
@@ -22,8 +26,9 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
             best(index, responses.len()).map_err(|e| e.at("chosen_index"))?
         }
         (None, Some(ratings)) => {
-            let ratings = typed(ratings, "a list of numbers").map_err(|e| e.at("ratings"))?;
-            one_each(ratings, responses.len()).map_err(|e| e.at("ratings"))?
+            let ratings: Vec<Value> =
+                typed(ratings, "a list of numbers").map_err(|e| e.at("ratings"))?;
+            one_each(&ratings, responses.len()).map_err(|e| e.at("ratings"))?
         }
         (Some(_), Some(_)) => {
             let problem = "expected chosen_index or ratings, got both";
@@ -34,9 +39,11 @@ fn read(fields: &Fields) -> Result<PreferenceRow> {
             return Err(Error::invalid(problem));
         }
     };
+    let asked = RowPrompt::read(fields)?;
+    asked.is_open("responses")?;
     Ok(PreferenceRow::from(Candidates {
-        prompt: fields.string("prompt")?.into(),
-        images: fields.images("img_path")?,
+        prompt: asked.prompt,
+        images: asked.images,
         rated: responses.into_iter().zip(ratings).collect(),
     }))
 }
@@ -51,9 +58,9 @@ fn best(index: usize, count: usize) -> Result<Vec<Option<f64>>> {
     Ok((0..count).map(rating).collect())
 }
 
-fn one_each(ratings: Vec<Option<f64>>, count: usize) -> Result<Vec<Option<f64>>> {
+fn one_each(ratings: &[Value], count: usize) -> Result<Vec<Option<f64>>> {
     match ratings.len() == count {
-        true => Ok(ratings),
+        true => Ok(ratings.iter().map(rating).collect()),
         false => Err(Error::invalid(format!(
             "expected one for each of {count} responses, got {}",
             ratings.len()

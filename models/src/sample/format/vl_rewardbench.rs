@@ -35,9 +35,9 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
 fn read(fields: &Fields) -> Result<PreferenceRow> {
     let (chosen, rejected) = ranked(fields)?;
     // Rows that have both mean one image by them.
-    let (by_path, image) = (fields.has("image_path"), images::paths(fields, "image"));
+    let (by_path, image) = (fields.has("image_path"), images::under(fields, "image"));
     let images = match by_path {
-        true => images::paths(fields, "image_path")?,
+        true => images::under(fields, "image_path")?,
         false => image?,
     };
     let pair = Pair {

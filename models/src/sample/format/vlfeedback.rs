@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::super::fields::{Fields, missing, typed};
-use super::super::rating::python_float;
+use super::super::rating::rating;
+use super::super::row_prompt::RowPrompt;
 use super::super::{Candidates, PreferenceRow};
 use super::spec::{FormatSpec, Marks};
 use crate::{Error, Result};
@@ -31,7 +32,7 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
     name: "vlfeedback",
     marks: Marks::Keys(&["completions"]),
     keys: Some("completions"),
-    images: "img_path",
+    images: "img_path, images or image",
     overlaps: None,
     read,
 };
@@ -39,9 +40,11 @@ pub(super) const FORMAT: FormatSpec = FormatSpec {
 fn read(fields: &Fields) -> Result<PreferenceRow> {
     let value = fields.get("completions");
     let value = value.ok_or_else(|| missing("completions", "an object or a list of objects"))?;
+    let asked = RowPrompt::read(fields)?;
+    asked.is_open("completions")?;
     Ok(PreferenceRow::from(Candidates {
-        prompt: fields.string("prompt")?.into(),
-        images: fields.images("img_path")?,
+        prompt: asked.prompt,
+        images: asked.images,
         rated: completions(value).map_err(|e| e.at("completions"))?,
     }))
 }
@@ -85,21 +88,12 @@ fn rows(columns: Columns) -> Result<Vec<Completion>> {
 }
 
 fn rate(completion: Completion) -> Result<Rated> {
-    let rating = |(aspect, annotation): (&String, &Value)| {
-        let rating = annotation.get("Rating");
-        rating
-            .map(number)
-            .ok_or_else(|| Error::invalid("expected an object with a Rating").at(aspect))
+    let number = |(aspect, annotation): (&String, &Value)| {
+        let number = annotation.get("Rating").map(rating);
+        number.ok_or_else(|| Error::invalid("expected an object with a Rating").at(aspect))
     };
-    let ratings: Result<Vec<_>> = completion.annotations.iter().map(rating).collect();
+    let ratings: Result<Vec<_>> = completion.annotations.iter().map(number).collect();
     Ok((completion.response, mean(&ratings?)))
-}
-
-fn number(rating: &Value) -> Option<f64> {
-    match rating {
-        Value::String(text) => python_float(text),
-        other => other.as_f64(),
-    }
 }
 
 /// The mean, summed from left to right; `None` without ratings.

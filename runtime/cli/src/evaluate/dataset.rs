@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use seeward_models::atomic::replace_file;
 use seeward_models::chat::Prompt;
-use seeward_models::sample::{Candidates, Group, Lines, Pair, PreferenceReader, PreferenceRow};
+use seeward_models::sample::{
+    Candidates, Group, ImageRef, Lines, Pair, PreferenceReader, PreferenceRow,
+};
 use serde_json::json;
 
 use super::arguments::PreferenceFile;
@@ -59,7 +61,7 @@ pub(super) struct RatedPlaces {
 /// A scoring row that is being built.
 struct Request {
     prompt: Prompt,
-    images: Vec<String>,
+    images: Vec<ImageRef>,
     responses: Vec<String>,
 }
 
@@ -201,7 +203,7 @@ struct Requests {
 
 impl Requests {
     /// The place of a response, which is added if it is new.
-    fn place(&mut self, prompt: &Prompt, images: &[String], response: &str) -> Place {
+    fn place(&mut self, prompt: &Prompt, images: &[ImageRef], response: &str) -> Place {
         let row = find_or_push(
             &mut self.requests,
             |request| request.images == images,

@@ -7,7 +7,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::thumbnail;
 use image::{ExtendedColorType, RgbImage};
 use seeward_models::image::decode;
-use seeward_models::sample::Pair;
+use seeward_models::sample::{ImageRef, Pair};
 use serde::Serialize;
 
 use super::arguments::{Job, PreferenceFile};
@@ -103,12 +103,12 @@ impl Found {
         if pair.rejected_images != images {
             images.extend(pair.rejected_images);
         }
-        let thumbnail = |path: &String| small(path, file, job.engine.max_image_pixels);
+        let thumbnail = |image: &ImageRef| small(image, file, job.engine.max_image_pixels);
         Disagreement {
             set: set.set.name.clone(),
             line: set.comparisons[self.comparison].line,
             thumbnails: images.iter().map(thumbnail).collect(),
-            images,
+            images: images.iter().map(ToString::to_string).collect(),
             prompt: pair.prompt.to_string(),
             chosen: pair.chosen,
             rejected: pair.rejected,
@@ -119,9 +119,12 @@ impl Found {
     }
 }
 
-/// A thumbnail of the image at `path` as a JPEG file. A missing image is no error: text-only models need none.
-fn small(path: &str, file: &PreferenceFile, max_pixels: u64) -> Option<Vec<u8>> {
-    let bytes = fs::read(file.images.resolve(path).ok()?).ok()?;
+/// A thumbnail of an image as a JPEG file. A missing image is no error: text-only models need none.
+fn small(image: &ImageRef, file: &PreferenceFile, max_pixels: u64) -> Option<Vec<u8>> {
+    let bytes = match image {
+        ImageRef::File(path) => fs::read(file.images.resolve(path).ok()?).ok()?,
+        ImageRef::Bytes(bytes) => bytes.to_vec(),
+    };
     let image = decode(&bytes, max_pixels).ok()?;
     let (width, height) = (image.width(), image.height());
     let image = RgbImage::from_raw(width, height, image.pixels().to_vec())?;

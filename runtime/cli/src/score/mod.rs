@@ -17,6 +17,7 @@ mod stats;
 mod window;
 
 use std::process::ExitCode;
+use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -104,6 +105,7 @@ pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Resu
         reader: Reader {
             images: &job.images,
             carried: &job.carried,
+            tag_notice: Once::new(),
         },
         stop,
     };

@@ -1,12 +1,17 @@
 //! A window of rows: from text to the lines of the output and the errors file.
 
+use std::sync::Once;
+
 use anyhow::Result;
 use seeward_models::Error;
-use seeward_models::sample::{CarriedKeys, ScoreRow, Scored, error_line};
-use seeward_runtime::{Prepared, Request, RewardModel, Scores, Usage};
+use seeward_models::chat::TAG_NOTICE;
+use seeward_models::sample::{CarriedKeys, ImageRef, ScoreRow, Scored, error_line};
+use seeward_runtime::{Image, Prepared, Request, RewardModel, Scores, Usage};
 
+use super::arguments::PROGRAM;
 use super::input::Row;
 use crate::image_folder::ImageFolder;
+use crate::terminal;
 
 /// Input rows that are scored together. Batches do not cross windows, so this is a part of the run's identity.
 pub(super) const WINDOW_ROWS: usize = 32;
@@ -91,6 +96,8 @@ pub(super) fn score(model: &RewardModel, ready: Ready) -> Result<Window> {
 pub(super) struct Reader<'a> {
     pub(super) images: &'a ImageFolder,
     pub(super) carried: &'a CarriedKeys,
+    /// Gives the notice about tags that stay in the text, once.
+    pub(super) tag_notice: Once,
 }
 
 impl Reader<'_> {
@@ -101,15 +108,22 @@ impl Reader<'_> {
         requests: &mut Vec<Request>,
     ) -> seeward_models::Result<ScoreRow> {
         let row = ScoreRow::parse(&text?, self.carried)?;
+        if row.prompt.keeps_tag(row.images.len()) {
+            let notice = || terminal::log(PROGRAM, format!("notice: {TAG_NOTICE}"));
+            self.tag_notice.call_once(notice);
+        }
         requests.push(request(&row, self.images)?);
         Ok(row)
     }
 }
 
-fn request(row: &ScoreRow, images: &ImageFolder) -> seeward_models::Result<Request> {
-    let paths = row.images.iter().map(|path| images.resolve(path));
-    let paths: Vec<_> = paths.collect::<Result<_, _>>()?;
-    let request = Request::new(&row.prompt).images(paths);
+fn request(row: &ScoreRow, folder: &ImageFolder) -> seeward_models::Result<Request> {
+    let image = |image: &ImageRef| match image {
+        ImageRef::File(path) => folder.resolve(path).map(Image::from),
+        ImageRef::Bytes(bytes) => Ok(Image::bytes(bytes.to_vec())),
+    };
+    let images: Vec<_> = row.images.iter().map(image).collect::<Result<_, _>>()?;
+    let request = Request::new(&row.prompt).images(images);
     Ok(request.responses(&row.responses))
 }
 

@@ -10,20 +10,41 @@ fn keys_that_hold_images_turns_or_margins_are_read_or_refused() {
             r#"{{"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":"c"}}],"rejected_response":"r",{extra}}}"#
         )
     };
-    let internvl =
-        r#"{"image":"i","question":"q","chosen":"c","rejected":"r","margin":2}"#.to_owned();
     let rated =
-        r#"{"prompt":"p","responses":["x","y"],"chosen_index":0,"images":["i"]}"#.to_owned();
+        r#"{"prompt":"p","responses":["x","y"],"chosen_index":0,"images_path":["i"]}"#.to_owned();
     for (row, expected) in [
         (
             pair(r#""image_path":"i""#),
             "image_path: not read in rows of format pairwise: their images are under img_path, or",
         ),
         (pair(r#""img_paths":["i"]"#), "img_paths: not read in"),
-        (pair(r#""system":"s""#), "system: system messages are not"),
         (
-            pair(r#""history":[["q","a"]]"#),
-            "history: earlier turns are not supported",
+            pair(r#""chosen_system":"s""#),
+            "chosen_system: not read in rows of format pairwise: a",
+        ),
+        (
+            pair(r#""system":["s"]"#),
+            "system: not read in rows of format pairwise: a system message",
+        ),
+        (
+            pair(r#""history":"q""#),
+            "history: not read in rows of format pairwise: earlier turns",
+        ),
+        (
+            pair(r#""dialogue":["q"]"#),
+            "dialogue: not read in rows of format pairwise: earlier",
+        ),
+        (
+            pair(r#""history":[["q"]]"#),
+            "history: [0]: expected a question and its answer",
+        ),
+        (
+            pair(r#""system":"s","system_prompt":"s""#),
+            "system_prompt: expected one system message",
+        ),
+        (
+            pair(r#""margin":NaN"#),
+            "margin: expected a number, got NaN or an infinity",
         ),
         (
             pair(r#""videos":["v"]"#),
@@ -38,20 +59,15 @@ fn keys_that_hold_images_turns_or_margins_are_read_or_refused() {
             "videos: videos are not supported",
         ),
         (
-            swift(r#""margin":5"#),
-            "margin: not read in rows of format ms-swift: margins are read in rows of pairwise and trl",
-        ),
-        (internvl, "margin: not read in rows of format internvl"),
-        (
             rated,
-            "images: not read in rows of format responses: their images are under img_path",
+            "images_path: not read in rows of format responses: their images are under img_path",
         ),
     ] {
         let error = message(PreferenceRow::parse(&row));
         assert!(error.starts_with(expected), "{row}: {error}");
     }
     for row in [
-        pair(r#""margin":2"#),
+        pair(r#""margin":2,"image":"","video":"","history":[],"system":"""#),
         swift(r#""videos":[],"margin":0,"system":"""#),
     ] {
         PreferenceRow::parse(&row).unwrap();

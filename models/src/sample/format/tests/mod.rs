@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::super::{Group, Pair, sft};
+use super::super::{Group, ImageRef, Pair, sft};
 use super::*;
 use crate::chat::{Message, Prompt};
 
@@ -71,7 +71,10 @@ fn vlfeedback_expands_as_published() {
         assert_eq!(pair.prompt, expected["prompt"].as_str().unwrap().into());
         assert_eq!(pair.chosen, expected["chosen"]);
         assert_eq!(pair.rejected, expected["rejected"]);
-        assert_eq!(pair.chosen_images, [expected["img_path"].as_str().unwrap()]);
+        assert_eq!(
+            pair.chosen_images,
+            files(&[expected["img_path"].as_str().unwrap()])
+        );
         assert_eq!(pair.rejected_images, pair.chosen_images);
     }
     let dropped = expanded.ties_dropped + expanded.non_numeric_dropped;
@@ -84,25 +87,36 @@ fn golden_pairwise_rows_are_read() {
     let expanded = expand_all(golden_rows("pairwise.jsonl").into_iter());
     assert_eq!(expanded.pairs.len(), 12);
     assert_eq!(expanded.pairs[4].chosen, "答案是 teal。");
-    assert_eq!(expanded.pairs[4].chosen_images, ["../images/train_4.png"]);
+    assert_eq!(
+        expanded.pairs[4].chosen_images,
+        files(&["../images/train_4.png"])
+    );
 }
 
 #[test]
 fn a_pair_may_have_an_image_for_each_side() {
     let row = r#"{"prompt":"p","chosen":"c","rejected":"r","chosen_img_path":"a.png","rejected_img_path":["b.png","d.png"]}"#;
     let pair = PreferenceRow::parse(row).unwrap().pairs.remove(0);
-    assert_eq!(pair.chosen_images, ["a.png"]);
-    assert_eq!(pair.rejected_images, ["b.png", "d.png"]);
-    assert_eq!(sft(row, &CarriedKeys::default()).unwrap().images, ["a.png"]);
+    assert_eq!(pair.chosen_images, files(&["a.png"]));
+    assert_eq!(pair.rejected_images, files(&["b.png", "d.png"]));
+    assert_eq!(
+        sft(row, &CarriedKeys::default()).unwrap().images,
+        files(&["a.png"])
+    );
 }
 
 #[test]
 fn a_pair_may_have_no_image() {
-    for images in ["", r#","img_path":null"#, r#","img_path":[]"#] {
+    for images in ["", "null", "[]", r#""""#, r#"["",null]"#] {
+        let images = if images.is_empty() {
+            String::new()
+        } else {
+            format!(r#","img_path":{images}"#)
+        };
         let row = format!(r#"{{"prompt":"p","chosen":"c","rejected":""{images}}}"#);
         assert_eq!(
             PreferenceRow::parse(&row).unwrap().pairs[0].chosen_images,
-            [""; 0]
+            []
         );
     }
 }
@@ -176,8 +190,13 @@ fn supervised_rows_have_a_response_or_a_chosen_one() {
 const NO_KEYS: &str = "no format has these keys: expected chosen and rejected, completions, responses, messages and \
                        rejected_response, response and human_ranking, or Output1, Output2 and Better";
 
+fn files(paths: &[&str]) -> Vec<ImageRef> {
+    let file = |path: &&str| ImageRef::File((*path).to_owned());
+    paths.iter().map(file).collect()
+}
+
 fn pair(prompt: impl Into<Prompt>, chosen: &str, rejected: &str, images: &[&str]) -> Pair {
-    let images: Vec<String> = images.iter().map(|&image| image.to_owned()).collect();
+    let images = files(images);
     Pair {
         prompt: prompt.into(),
         chosen: chosen.to_owned(),
@@ -338,7 +357,7 @@ fn broken_rows_of_other_formats_say_what_is_wrong() {
         ),
         (
             r#"{"prompt":"p","chosen":"c","rejected":"r","images":[{"bytes":"x","path":null}]}"#,
-            "images: [0]: expected a path, got the image's bytes (save images as files)",
+            "images: [0]: bytes: expected base64: Invalid input length: 1",
         ),
         (
             r#"{"chosen":"pc","rejected":"pr","images":[]}"#,
@@ -471,7 +490,7 @@ fn a_chosen_answer_of_any_format_can_be_imitated() {
         (row.prompt, row.response.as_str()),
         (vec![Message::user("p")].into(), "c")
     );
-    assert_eq!(row.images, ["a.png"]);
+    assert_eq!(row.images, files(&["a.png"]));
     let rated = r#"{"prompt":"p","responses":["a","b"],"ratings":[1,2]}"#;
     let expected = "expected response, or one chosen, got rated responses";
     assert_eq!(message(sft(rated, &CarriedKeys::default())), expected);
