@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use seeward_export::{Options, Progress, Summary, export_with};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
+use seeward_models::prompt::Template;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +44,9 @@ struct Arguments {
     /// Maximum number of tokens of a conversation, including its prompt and images [default: as trained, else 4096]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    /// Conversation template of training, if no file of the checkpoint names a known one
+    #[arg(long, value_name = "NAME", value_parser = templates())]
+    template: Option<Template>,
 }
 
 const TARGETS: [(&str, Target); 4] = [
@@ -70,6 +74,11 @@ fn one_of<T: Copy + Send + Sync + 'static>(
     })
 }
 
+/// A parser of the templates' names; the help lists them.
+fn templates() -> impl TypedValueParser<Value = Template> {
+    PossibleValuesParser::new(Template::names()).try_map(|name| name.parse::<Template>())
+}
+
 impl From<Arguments> for Options {
     fn from(arguments: Arguments) -> Self {
         Self {
@@ -79,6 +88,7 @@ impl From<Arguments> for Options {
             target: arguments.target,
             precision: arguments.quantize.unwrap_or(arguments.dtype),
             max_length: arguments.max_length,
+            template: arguments.template,
         }
     }
 }

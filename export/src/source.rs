@@ -8,8 +8,9 @@ use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
-use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::prompt::{PromptSettings, Prompter, Template};
 use seeward_models::tokenizer::Tokenizer;
+use serde_json::json;
 
 use crate::options::Options;
 use crate::probes::{Probes, Reading};
@@ -32,8 +33,8 @@ impl Source {
     /// A checkpoint that is not a reward model, lacks the branch, or does not fit its configuration.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let folder = &options.checkpoint;
-        let whole = Config::open(folder)?;
-        let mut checkpoint = Checkpoint::open(folder)?;
+        let whole = opened(options)?;
+        let mut checkpoint = net::open(folder, &whole)?;
         check_branch(folder, &checkpoint, &whole, options.branch)?;
         let serving = whole.serving().map_err(|e| e.at(folder.display()))?;
         let (config, input_mode, reward_scale) = match options.branch {
@@ -61,6 +62,15 @@ impl Source {
             input_mode,
             reward_scale,
         })
+    }
+}
+
+/// The configuration, with the template that the options name.
+fn opened(options: &Options) -> Result<Config> {
+    let read = Config::open(&options.checkpoint)?;
+    match options.template {
+        None => Ok(read),
+        Some(template) => Ok(read.with([("template".to_owned(), json!(template))])?),
     }
 }
 
@@ -93,12 +103,15 @@ fn prompter(
     max_length: Option<usize>,
 ) -> Result<Prompter> {
     let Some(template) = config.template else {
+        let names: Vec<_> = Template::names().collect();
         bail!(
-            "{}: config.json names no conversation template; add \"template\": \"…\" with the template of training",
-            folder.display()
+            "{}: config.json names no conversation template, and the folder's chat template is not a known one; name that of \
+             training with --template ({})",
+            folder.display(),
+            names.join(", ")
         );
     };
-    let tokenizer = Tokenizer::open(folder)?;
+    let tokenizer = template.tokenizer(folder)?;
     check_vocabulary(folder, &tokenizer, config)?;
     let settings = PromptSettings {
         template,

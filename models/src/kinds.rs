@@ -53,3 +53,25 @@ pub enum TokenOrder {
     /// Along its columns ("v1").
     ByColumn,
 }
+
+/// The layout of a checkpoint: the class of its `config.json`, and the names of its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// InternVL's published code.
+    InternvlChat,
+    /// InternVL in transformers.
+    Internvl,
+    /// A language model in transformers, with a score head and no vision.
+    Text,
+}
+
+/// What becomes of an image's transparent pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transparency {
+    /// Their own colours appear: alpha is dropped.
+    #[default]
+    Dropped,
+    /// They lie over white.
+    White,
+}

@@ -8,7 +8,6 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use seeward_models::bundle::Bundle;
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
-use seeward_models::tokenizer::Tokenizer;
 
 use crate::prepared::{Prepared, RequestInfo, Tokenized};
 use crate::reward::Reward;
@@ -42,7 +41,8 @@ impl RewardModel {
         let bundle = Bundle::open(folder.as_ref()).map_err(Error::Bundle)?;
         let manifest = bundle.manifest();
         options.check_device(manifest)?;
-        let tokenizer = Tokenizer::open(bundle.folder()).map_err(Error::Bundle)?;
+        let tokenizer = manifest.prompt.template.tokenizer(bundle.folder());
+        let tokenizer = tokenizer.map_err(Error::Bundle)?;
         let prompter = Prompter::new(tokenizer, manifest.prompt.clone()).map_err(Error::Bundle)?;
         Ok(Self(Arc::new(Inner {
             input: options.input_mode(manifest.input_mode)?,

@@ -44,6 +44,7 @@ fn exported(checkpoint: &Path, target: Target, precision: Precision) -> anyhow::
         target,
         precision,
         max_length: None,
+        template: None,
     })?;
     Ok(output)
 }

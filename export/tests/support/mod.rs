@@ -35,6 +35,7 @@ pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Optio
         target: Target::Portable,
         precision: Precision::Fp32,
         max_length: None,
+        template: None,
     }
 }
 

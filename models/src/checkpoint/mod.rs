@@ -3,12 +3,15 @@
 
 mod dtype;
 mod header;
+mod names;
 mod stored;
 mod stream;
 mod write;
 
 pub use dtype::Dtype;
 pub use header::WEIGHTS_FILE;
+pub use names::Names;
+pub(crate) use names::Rename;
 pub use stored::{Checkpoint, Required, TensorInfo};
 pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};
 pub use write::{TensorData, write_tensors};

@@ -234,7 +234,9 @@ fn full_name(layer: &str) -> String {
 }
 
 /// Lists the tensors of the part.
-pub(super) fn parameters(config: &TextConfig, list: &mut Inventory) {
+///
+/// `has_output`: whether a checkpoint must have the output projection.
+pub(super) fn parameters(config: &TextConfig, has_output: bool, list: &mut Inventory) {
     let (layout, table) = (config.family.layout(), [config.vocabulary, config.hidden]);
     list.part(Part::Language);
     let embeddings = format!("{}.weight", layout.embeddings);
@@ -246,7 +248,7 @@ pub(super) fn parameters(config: &TextConfig, list: &mut Inventory) {
     }
     list.rms_norm("model.norm", config.hidden);
     let output = format!("{}.weight", layout.output);
-    if config.tied_embeddings {
+    if config.tied_embeddings || !has_output {
         list.optional(output, Kind::OutputProjection, &table);
     } else {
         list.add(output, Kind::OutputProjection, &table);

@@ -3,6 +3,7 @@
 
 mod branch;
 mod language;
+mod names;
 mod ops;
 mod part;
 mod positions;
@@ -12,6 +13,7 @@ mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
 pub use language::{output_projection, token_embeddings};
+pub use names::{names, names_of, open};
 pub use ops::{Activation, Bias, Ops};
 pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part};
 pub use positions::fit_positions;
@@ -22,6 +24,7 @@ pub use reward::{
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::kinds::Layout;
 use part::Inventory;
 
 /// The score head: one row over the hidden state, no bias.
@@ -34,7 +37,9 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         vision::parameters(vision, &mut list);
         projector::parameters(config, vision, &mut list);
     }
-    language::parameters(&config.text, &mut list);
+    // transformers removes it from a model with a score head.
+    let has_output = config.layout == Layout::InternvlChat;
+    language::parameters(&config.text, has_output, &mut list);
     list.part(Part::Head);
     list.optional("weight", Kind::Score, &[1, config.text.hidden]);
     list.into_parameters()

@@ -12,7 +12,7 @@ use seeward_train::model::setup::Start;
 use tch::Device;
 use tempfile::TempDir;
 
-use crate::golden::{Row, model};
+use crate::golden::{Row, model, template};
 
 /// A model in LibTorch.
 pub(crate) struct LibTorch {
@@ -30,6 +30,7 @@ impl LibTorch {
             use_image_only: mode == InputMode::ImageOnly,
             share_computation: shared,
             max_length: 4096,
+            conv_style: template(family).map(|template| template.name().to_owned()),
             ..Config::default()
         };
         let start = Start::load(&config, None, Device::Cpu).expect("golden model");
@@ -82,6 +83,7 @@ impl Onnx {
             target,
             precision,
             max_length: None,
+            template: template(family),
         };
         export(&options).expect("exported");
         Self {

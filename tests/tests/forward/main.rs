@@ -195,6 +195,7 @@ fn exported_from(
         target: Target::Portable,
         precision: Precision::Fp32,
         max_length,
+        template: None,
     };
     export(&options).expect("exported");
     let options = Options::default().input(mode).threads(1);

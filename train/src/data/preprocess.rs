@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use seeward_models::forest::Document;
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
-use seeward_models::kinds::InputMode;
+use seeward_models::kinds::{InputMode, Transparency};
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::rope::RopeSettings;
 use seeward_models::sample::{Pair, Sft};
@@ -24,6 +24,8 @@ pub struct Preprocessor {
     pub(crate) prompter: Prompter,
     /// Splits images into tiles.
     pub(crate) tiles: TileSettings,
+    /// Transparent pixels of images.
+    pub(crate) transparency: Transparency,
     /// Whether the branch sees images, text or both.
     pub mode: InputMode,
     /// Rotary embedding of the language model; conversations with different scalings share nothing.
@@ -174,7 +176,8 @@ impl Preprocessor {
             });
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
+        let decode = || image::decode_with(&bytes, DEFAULT_MAX_PIXELS, self.transparency);
+        let tiles = || image::tiles(&decode()?, &self.tiles);
         self.unless_cached(&hash(&bytes), tiles)
             .map_err(|e| e.at(path))
     }

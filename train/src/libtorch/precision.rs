@@ -64,9 +64,14 @@ impl Precision {
             Self::Fp32 => "float32",
             Self::Bf16 => "bfloat16",
         };
-        config["torch_dtype"] = json!(name);
-        for part in ["llm_config", "vision_config"] {
-            let dtype = config.pointer_mut(&format!("/{part}/torch_dtype"));
+        // The newer key is transformers 5's.
+        let key = match config.get("dtype") {
+            Some(_) => "dtype",
+            None => "torch_dtype",
+        };
+        config[key] = json!(name);
+        for part in ["llm_config", "text_config", "vision_config"] {
+            let dtype = config.pointer_mut(&format!("/{part}/{key}"));
             if let Some(dtype) = dtype.filter(|dtype| dtype.is_string()) {
                 *dtype = json!(name);
             }

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use seeward_models::checkpoint::Checkpoint;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use seeward_models::config::{Config as ModelConfig, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
-use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::prompt::{PromptSettings, Prompter, Template};
 use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::Device;
@@ -42,13 +41,13 @@ const SAMPLE: &str = "<image>\n Which of the 2 is RIGHT? 图中有几只猫？ n
 impl Branches<BranchSource> {
     /// The main branch's tokenizer, which the text-only branch shares.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer> {
-        let main = Tokenizer::open(&self.main.folder)?;
+        let main = self.main.tokenizer()?;
         if let Some(text) = self
             .text
             .as_ref()
             .filter(|text| text.folder != self.main.folder)
         {
-            let own = Tokenizer::open(&text.folder)?;
+            let own = text.tokenizer()?;
             let ids = |tokenizer: &Tokenizer| tokenizer.encode(SAMPLE, Specials::Parsed);
             ensure!(
                 own.vocabulary() == main.vocabulary() && ids(&own)? == ids(&main)?,
@@ -77,7 +76,7 @@ pub(crate) fn sources(
         None => hub::resolve(&config.model_name_or_path)?,
     };
     let main = BranchSource::open(config, &folder, Branch::Main, Branch::Main)?;
-    let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
+    let stored = net::branches(&net::open(&folder, &main.config)?, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
     if config.algorithm != Algorithm::ShortcutAware {
         let unused =
@@ -125,7 +124,7 @@ impl BranchSource {
 
     /// Reads the weights and fits position embeddings to the run's tile size; the configuration follows.
     pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
-        let mut checkpoint = Checkpoint::open(&self.folder)?;
+        let mut checkpoint = net::open(&self.folder, &self.whole)?;
         if self.stored == Branch::Main {
             net::branches(&checkpoint, &self.whole)?;
         }
@@ -134,6 +133,18 @@ impl BranchSource {
         let names = (self.stored.prefix(), self.branch.prefix());
         let wanted = net::parameters(&self.config, self.stored);
         Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(self.template()?.tokenizer(&self.folder)?)
+    }
+
+    fn template(&self) -> Result<Template> {
+        let none = || {
+            let place = self.folder.display();
+            anyhow!("{place}: its config.json names no template; set conv_style")
+        };
+        self.config.template.ok_or_else(none)
     }
 
     /// Resizes the embeddings to the tokenizer's vocabulary.
@@ -164,14 +175,8 @@ impl BranchSource {
     }
 
     fn preprocessor(&self, config: &Config, tokenizer: Tokenizer) -> Result<Preprocessor> {
-        let Some(template) = self.config.template else {
-            bail!(
-                "{}: its config.json names no template; set conv_style",
-                self.folder.display()
-            );
-        };
         let settings = PromptSettings {
-            template,
+            template: self.template()?,
             tokens_per_tile: self.config.tokens_per_tile(),
             max_length: config.max_length,
             literal_special_tokens: config.literal_special_tokens,
@@ -185,6 +190,7 @@ impl BranchSource {
         Ok(Preprocessor {
             prompter,
             tiles: self.config.tiles,
+            transparency: self.config.transparency,
             mode,
             rope: self.config.text.rope.clone(),
             shared: config.share_computation,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Result;
+use seeward_models::config::OTHER_FILES;
+use seeward_models::kinds::Layout;
 use seeward_models::net::{Part, SCORE_HEAD};
 use tch::{Device, Kind, Tensor};
 
@@ -29,7 +31,7 @@ pub struct Start {
     pub preprocessors: Branches<Preprocessor>,
     /// The weights of all branches, by their names in the checkpoint.
     pub parameters: Rc<Parameters>,
-    /// The tokenizer's files, which are copied into checkpoints.
+    /// The files of the tokenizer and of image settings, which are copied into checkpoints.
     pub(crate) tokenizer_files: Vec<PathBuf>,
     /// Notices for the user.
     pub(crate) notices: Vec<String>,
@@ -59,7 +61,8 @@ impl Start {
         let trained = trained(config, &sources);
         parameters.train_where(|name| lora::is_addition(name) || trained.contains(name));
         let parameters = Rc::new(parameters);
-        let tokenizer_files = tokenizer.files().to_vec();
+        let mut tokenizer_files = tokenizer.files().to_vec();
+        tokenizer_files.extend(other_files(&sources.main));
         let preprocessors = sources.preprocessors(config)?;
         let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
         fit_to(&preprocessors, &mut models, config);
@@ -71,6 +74,16 @@ impl Start {
             notices,
         })
     }
+}
+
+/// The folder's further files in the layouts of transformers, which its programs need.
+fn other_files(main: &BranchSource) -> Vec<PathBuf> {
+    let files = match main.config.layout {
+        Layout::InternvlChat => &[][..],
+        Layout::Internvl | Layout::Text => &OTHER_FILES[..],
+    };
+    let files = files.iter().map(|name| main.folder.join(name));
+    files.filter(|file| file.is_file()).collect()
 }
 
 /// Sets how each branch obtains image features and where it computes rewards.
