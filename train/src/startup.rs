@@ -52,19 +52,21 @@ impl<'a> Run<'a> {
     pub(crate) fn open(config: &'a Config, device: Device) -> Result<(Self, Progress)> {
         let output = OutputFolder::open(Path::new(&config.output_dir))?;
         let resumed = output.resume(config)?;
-        let loaded = Loaded::read(config, resumed.as_ref(), device)?;
+        let loaded = Loaded::read(config, &output, resumed.as_ref(), device)?;
         let probes = loaded.probes(config)?;
         let mut notices = loaded.notices;
         notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
         // After the probes, which need the pixels of images whose features an earlier run has cached.
         cache_on_disk(config, &loaded.trainer, &output)?;
-        notices.extend(resumed.as_ref().map(|r| resume_notice(r, &loaded.sampler)));
+        let total_steps = loaded.sampler.total_steps;
+        notices.extend(resumed.as_ref().map(|r| r.notice(total_steps)));
         let saver = Saver {
             config,
             tokenizer_files: loaded.tokenizer_files,
             probes,
+            rows: loaded.rows.hash().to_owned(),
             steps_per_epoch: loaded.sampler.steps_per_epoch,
-            total_steps: loaded.sampler.total_steps,
+            total_steps,
             saved: Saver::saved(&output, resumed.as_ref()),
             output,
         };
@@ -74,7 +76,7 @@ impl<'a> Run<'a> {
         report.notices(notices);
         let mut run = Self {
             config,
-            schedule: Schedule::new(config, loaded.sampler.total_steps),
+            schedule: Schedule::new(config, total_steps),
             warmup_steps: warmup_steps(config, &loaded.preprocessors),
             skipped: SkippedRows::new(&loaded.rows, config.max_bad_fraction, state.skipped_rows),
             evaluator: Evaluator::new(config, loaded.sets, state.best)?,
@@ -126,7 +128,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Everything that is read before the output folder changes.
+/// Everything that is read before the output folder changes, except that rows are unpacked there.
 struct Loaded {
     rows: Rows,
     /// Evaluation sets by name.
@@ -139,20 +141,38 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn read(config: &Config, resumed: Option<&Resumed>, device: Device) -> Result<Self> {
+    fn read(
+        config: &Config,
+        output: &OutputFolder,
+        resumed: Option<&Resumed>,
+        device: Device,
+    ) -> Result<Self> {
         let mut notices = Vec::new();
-        let rows = read_rows(config, &config.dataset_path, &mut notices)?;
-        let set = |(name, path): (&String, &String)| {
-            Ok((name.clone(), read_rows(config, path, &mut notices)?))
+        let mut read = |path: &str, index: usize| {
+            let unpacked = output
+                .path()
+                .join(folder::ROWS)
+                .join(format!("{index}.jsonl"));
+            let scan = Scan::open(config, Path::new(path), &unpacked)?;
+            let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
+            notices.extend(unreadable.iter().map(skipped_rows::notice));
+            anyhow::Ok(rows)
         };
-        let sets = config.eval_data.iter().map(set).collect::<Result<_>>()?;
+        let rows = read(&config.dataset_path, 0)?;
+        let sets = config.eval_data.iter().zip(1..);
+        let sets = sets.map(|((name, path), index)| Ok((name.clone(), read(path, index)?)));
+        let sets = sets.collect::<Result<_>>()?;
+        let mut sampler = Sampler::new(config, rows.count())?;
+        if let Some(resumed) = resumed {
+            resumed.check_extension(sampler.total_steps)?;
+            notices.extend(resumed.check_rows(&config.dataset_path, rows.hash())?);
+        }
         let start = Start::load(config, resumed.map(|resumed| &*resumed.folder), device)?;
         notices.extend(start.notices);
         let mut trainer = Trainer::new(config, start.models, start.parameters);
         if let Some(resumed) = resumed {
             checkpoint::restore(&mut trainer, resumed)?;
         }
-        let mut sampler = Sampler::new(config, rows.count())?;
         if config.group_by_length {
             sampler = sampler.grouped(lengths::estimate(&rows, &start.preprocessors.main)?);
         }
@@ -183,23 +203,8 @@ fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usiz
     preprocessors.text.as_ref().map_or(0, |_| steps)
 }
 
-fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
-    let scan = Scan::open(config, Path::new(path))?;
-    let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
-    notices.extend(unreadable.iter().map(skipped_rows::notice));
-    Ok(rows)
-}
-
 fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> Result<()> {
     let folder = output.path().join(folder::FEATURES);
     let mut models = trainer.models.each();
     models.try_for_each(|model| Ok(model.cache_on_disk(&folder, config.vision_cache_disk)?))
-}
-
-fn resume_notice(resumed: &Resumed, sampler: &Sampler) -> String {
-    let folder = resumed.folder.display();
-    match resumed.state.progress.step == sampler.total_steps {
-        true => format!("{folder}: the run is complete"),
-        false => format!("resuming from {folder}"),
-    }
 }

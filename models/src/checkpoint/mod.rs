@@ -2,6 +2,7 @@
 //! ranges, so that memory never grows with the model and a truncated file is an error rather than a fault.
 
 mod dtype;
+mod folder;
 mod header;
 mod names;
 mod stored;
@@ -9,6 +10,7 @@ mod stream;
 mod write;
 
 pub use dtype::Dtype;
+pub(crate) use folder::{LFS_POINTER, diagnose};
 pub use header::WEIGHTS_FILE;
 pub use names::Names;
 pub(crate) use names::Rename;

@@ -11,13 +11,16 @@ use crate::prompt::Template;
 use crate::{Error, Result};
 
 /// Where transformers keeps the settings of images, newest first.
-const PROCESSORS: [&str; 2] = ["processor_config.json", "preprocessor_config.json"];
+const IMAGE_FILES: [&str; 2] = ["processor_config.json", "preprocessor_config.json"];
 /// Where it keeps the conversation template, newest first.
 const TEMPLATES: [&str; 3] = [
     "chat_template.jinja",
     "chat_template.json",
     "tokenizer_config.json",
 ];
+
+/// The section of the newer file.
+const IMAGES: &str = "image_processor";
 
 /// Every file that a folder may have besides weights, tokenizer and `config.json`.
 pub const OTHER_FILES: [&str; 4] = [
@@ -43,9 +46,9 @@ pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
         config["template"] = json!(template);
     }
     if config["model_type"] == internvl::TYPE && config["force_image_size"].is_null() {
-        let path = PROCESSORS.map(|name| folder.join(name));
+        let path = IMAGE_FILES.map(|name| folder.join(name));
         let path = path.iter().find(|path| path.is_file()).ok_or_else(|| {
-            let problem = format!("neither {}", PROCESSORS.join(" nor "));
+            let problem = format!("neither {}", IMAGE_FILES.join(" nor "));
             Error::invalid(problem).at(folder.display())
         })?;
         let settings = json(path)?;
@@ -73,11 +76,11 @@ fn template(folder: &Path) -> Result<Option<Template>> {
     Ok(None)
 }
 
-/// Adds the settings of a processor: it always cuts images into tiles, whatever its image processor would do alone.
-fn image_settings(config: &mut Value, processor: &Fields) -> Result<()> {
-    let images = match processor.get("image_processor") {
-        Some(_) => processor.section("image_processor")?,
-        None => Fields(processor.0),
+/// Adds the settings of images. InternVL's class always cuts images into tiles, whatever the file says.
+fn image_settings(config: &mut Value, file: &Fields) -> Result<()> {
+    let images = match file.get(IMAGES) {
+        Some(_) => file.section(IMAGES)?,
+        None => Fields(file.0),
     };
     images.absent_or("resample", 3)?;
     for always in ["do_resize", "do_rescale", "do_normalize"] {

@@ -20,7 +20,7 @@ use crate::family;
 use crate::image::{Normalization, TileSettings};
 use crate::kinds::{InputMode, Layout, TokenOrder, Transparency};
 use crate::prompt::Template;
-use crate::{Error, Result};
+use crate::{Error, Result, checkpoint};
 
 pub use crate::family::TextFamily;
 use fields::{Fields, divides};
@@ -95,12 +95,15 @@ impl Default for Serving {
 }
 
 impl Config {
-    /// Reads and checks `folder/config.json`. What it leaves to other files of the folder is read there, and becomes part
-    /// of [`Self::json`]: the conversation template, and the settings of image tiling.
+    /// Reads and checks `folder/config.json`, the first file that is read of a checkpoint. What it leaves to other files of
+    /// the folder is read there, and becomes part of [`Self::json`]: the conversation template, and the settings of image
+    /// tiling.
     ///
     /// # Errors
-    /// A file that cannot be read, or as [`Self::parse`].
+    /// A folder that holds something else than a checkpoint (the message has the cure), a file that cannot be read, or as
+    /// [`Self::parse`].
     pub fn open(folder: &Path) -> Result<Self> {
+        checkpoint::diagnose(folder)?;
         let path = folder.join("config.json");
         let mut raw = folder::json(&path)?;
         folder::complete(&mut raw, folder)?;

@@ -224,7 +224,7 @@ pub fn token_embeddings(config: &TextConfig) -> String {
     full_name(config.family.layout().embeddings)
 }
 
-/// The name of the output projection's tensor [vocabulary, width]; a tied model may lack it.
+/// The name of the output projection's tensor [vocabulary, width]; a checkpoint may lack it.
 pub fn output_projection(config: &TextConfig) -> String {
     full_name(config.family.layout().output)
 }
@@ -234,9 +234,7 @@ fn full_name(layer: &str) -> String {
 }
 
 /// Lists the tensors of the part.
-///
-/// `has_output`: whether a checkpoint must have the output projection.
-pub(super) fn parameters(config: &TextConfig, has_output: bool, list: &mut Inventory) {
+pub(super) fn parameters(config: &TextConfig, list: &mut Inventory) {
     let (layout, table) = (config.family.layout(), [config.vocabulary, config.hidden]);
     list.part(Part::Language);
     let embeddings = format!("{}.weight", layout.embeddings);
@@ -248,11 +246,8 @@ pub(super) fn parameters(config: &TextConfig, has_output: bool, list: &mut Inven
     }
     list.rms_norm("model.norm", config.hidden);
     let output = format!("{}.weight", layout.output);
-    if config.tied_embeddings || !has_output {
-        list.optional(output, Kind::OutputProjection, &table);
-    } else {
-        list.add(output, Kind::OutputProjection, &table);
-    }
+    // No reward passes it; training on next tokens asks for it.
+    list.optional(output, Kind::OutputProjection, &table);
 }
 
 fn block_parameters(config: &TextConfig, list: &mut Inventory) {

@@ -9,22 +9,23 @@ mod part;
 mod positions;
 mod projector;
 mod reward;
+mod stored;
 mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
 pub use language::{output_projection, token_embeddings};
-pub use names::{names, names_of, open};
+pub use names::names_of;
 pub use ops::{Activation, Bias, Ops};
 pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part};
 pub use positions::fit_positions;
 pub use reward::{
     RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
 };
+pub use stored::open;
 
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::kinds::Layout;
 use part::Inventory;
 
 /// The score head: one row over the hidden state, no bias.
@@ -37,9 +38,7 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         vision::parameters(vision, &mut list);
         projector::parameters(config, vision, &mut list);
     }
-    // transformers removes it from a model with a score head.
-    let has_output = config.layout == Layout::InternvlChat;
-    language::parameters(&config.text, has_output, &mut list);
+    language::parameters(&config.text, &mut list);
     list.part(Part::Head);
     list.optional("weight", Kind::Score, &[1, config.text.hidden]);
     list.into_parameters()

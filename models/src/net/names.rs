@@ -1,10 +1,8 @@
 //! The names of tensors in other layouts than InternVL's, which the network has.
 
-use std::path::Path;
-
 use super::branch::Branch;
 use crate::Result;
-use crate::checkpoint::{Checkpoint, Names, Rename};
+use crate::checkpoint::{Names, Rename};
 use crate::config::Config;
 use crate::kinds::Layout;
 
@@ -95,7 +93,7 @@ impl Layout {
 ///
 /// # Errors
 /// A configuration of the text-only branch that is not supported.
-pub fn names(config: &Config) -> Result<Names> {
+pub(super) fn names(config: &Config) -> Result<Names> {
     let text_only = config.text_only_branch()?;
     Ok(names_of(config.layout, text_only.layout))
 }
@@ -105,12 +103,4 @@ pub fn names_of(main: Layout, text_only: Layout) -> Names {
     Names::default()
         .with(Branch::TextOnly.prefix(), text_only.renames())
         .with(Branch::Main.prefix(), main.renames())
-}
-
-/// Opens a folder's weights under the names of the network.
-///
-/// # Errors
-/// As [`Checkpoint::open`], and a tensor that a file holds in parts of which one is missing.
-pub fn open(folder: &Path, config: &Config) -> Result<Checkpoint> {
-    Checkpoint::open(folder)?.renamed(names(config)?)
 }

@@ -33,7 +33,8 @@ pub(crate) fn model(family: &str) -> PathBuf {
 pub(crate) fn template(family: &str) -> Option<Template> {
     let name = match family {
         "internvl3_5_hf" => "internvl-hf",
-        "qwen3" => "chatml",
+        "qwen2" | "qwen3" => "chatml",
+        "llama" => "llama3",
         _ => return None,
     };
     Some(name.parse().expect("a template"))

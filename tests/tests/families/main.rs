@@ -18,7 +18,14 @@ use seeward_models::kinds::{InputMode, Precision, Target};
 use engines::{LibTorch, Onnx};
 use golden::{is_jpeg, model, rows};
 
-const FAMILIES: [&str; 4] = ["internvl3", "internvl3_5", "internvl3_5_hf", "qwen3"];
+const FAMILIES: [&str; 6] = [
+    "internvl3",
+    "internvl3_5",
+    "internvl3_5_hf",
+    "qwen2",
+    "qwen3",
+    "llama",
+];
 const MODES: [InputMode; 3] = [InputMode::Full, InputMode::TextOnly, InputMode::ImageOnly];
 const TOLERANCE: f64 = 1e-4;
 

@@ -57,7 +57,7 @@ keys! {
     model_name_or_path: String = "OpenGVLab/InternVL2-8B".into();
     /// Checkpoint folder or hub id that the text-only branch starts from; `None` uses that of the main branch.
     bias_model_path: Option<String> = None;
-    /// Training rows: a JSONL file. Required.
+    /// Training rows: JSON lines or a JSON array, plain or compressed by gzip or zstd. Required.
     dataset_path: String = String::new();
     /// Format of the training rows and of every set of `eval_data`, whatever other keys their rows have; `None` recognises
     /// the format of each file by its keys.
@@ -230,6 +230,9 @@ keys! {
     vision_cache_disk: usize = 0;
     /// Starts from scratch in an output folder that is not empty.
     overwrite_output_dir: bool = false;
+    /// Takes the steps that `max_steps` or `num_train_epochs` adds to those of the run so far, complete or not: from the
+    /// newest checkpoint, by the schedule of the new number of steps.
+    extend: bool = false;
     /// CPU threads of LibTorch; `None` uses LibTorch's default.
     threads: Option<usize> = None;
 }

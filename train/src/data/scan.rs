@@ -1,14 +1,15 @@
 //! The scan of a JSONL file: parses every line once to find its rows and its problems.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use seeward_models::Error;
+use seeward_models::hash::HashedReader;
 use seeward_models::sample::{self, CarriedKeys, Line, Lines, PreferenceReader};
+use seeward_models::{Error, rows};
 
 use crate::config::{Algorithm, Config};
 use crate::data::row_index::RowIndex;
@@ -18,6 +19,8 @@ use crate::progress::PatientBar;
 
 /// Bytes of lines that are parsed at once.
 const BLOCK: u64 = 8 << 20;
+/// Bytes read at once.
+const BUFFER: usize = 1 << 16;
 
 /// The result of scanning a JSONL file.
 #[derive(Debug)]
@@ -35,35 +38,37 @@ pub struct Scan {
 }
 
 impl Rows {
-    /// Opens the preference pairs of a JSONL file, in file order. Relative image paths start from `image_root`, or from
+    /// Opens the preference pairs of a plain JSONL file, in file order. Relative image paths start from `image_root`, or from
     /// the file's folder.
     ///
     /// # Errors
     /// The file or one of its lines cannot be read.
     pub fn pairs(path: &Path, image_root: Option<&Path>) -> Result<Self> {
         let kind = Kind::Pairs(PreferenceReader::recognise(path, CarriedKeys::default())?);
-        let read = Scan::read(path, root(path, image_root), kind)?;
+        let read = Scan::read(path, path, root(path, image_root), kind)?;
         Ok(read.within(0.0)?.0)
     }
 }
 
 impl Scan {
     /// Scans a file of rows for the algorithm of `config`, in file order. Their format is `dataset_format`, or is
-    /// recognised by their keys. Relative image paths start from `image_root`, or from the file's folder.
+    /// recognised by their keys. Relative image paths start from `image_root`, or from the file's folder. Rows that are
+    /// compressed, an array or from a pipe are written to `unpacked` first, since training seeks.
     ///
     /// # Errors
     /// The file cannot be read, or has no rows. Errors of single lines are collected in the result.
-    pub fn open(config: &Config, path: &Path) -> Result<Self> {
+    pub fn open(config: &Config, path: &Path, unpacked: &Path) -> Result<Self> {
+        let source = rows::seekable(path, unpacked)?;
         let root = root(path, config.image_root.as_deref().map(Path::new));
         let carried = config.carry.iter().collect();
         let kind = match config.algorithm {
             Algorithm::Sft => Kind::Sft(carried),
             _ => Kind::Pairs(match config.dataset_format {
                 Some(format) => PreferenceReader::named(format, carried),
-                None => PreferenceReader::recognise(path, carried)?,
+                None => PreferenceReader::recognise(source, carried)?,
             }),
         };
-        Self::read(path, root, kind)
+        Self::read(path, source, root, kind)
     }
 
     /// The rows, and the errors of the unreadable lines.
@@ -78,9 +83,10 @@ impl Scan {
         Ok((self.rows, self.unreadable))
     }
 
-    fn read(path: &Path, root: &Path, kind: Kind) -> Result<Self> {
+    /// Scans the JSON lines in `source`, which messages call `path`.
+    fn read(path: &Path, source: &Path, root: &Path, kind: Kind) -> Result<Self> {
         let place = || path.display().to_string();
-        let file = File::open(path).with_context(place)?;
+        let file = File::open(source).with_context(place)?;
         let bar = PatientBar::new("rows", file.metadata().with_context(place)?.len());
         let mut scan = Self {
             rows: Rows {
@@ -89,6 +95,7 @@ impl Scan {
                 kind,
                 file,
                 index: RowIndex::default(),
+                hash: String::new(),
                 unreadable: 0,
             },
             lines: 0,
@@ -96,7 +103,8 @@ impl Scan {
             non_numeric_dropped: 0,
             unreadable: Vec::new(),
         };
-        let mut lines = Lines::open(path)?;
+        let mut read = HashedReader::new(BufReader::with_capacity(BUFFER, File::open(source)?));
+        let mut lines = Lines::new(&mut read);
         while let Some(block) = block(&mut lines).with_context(place)? {
             let kind = &scan.rows.kind;
             let found = block.par_iter().map(|(_, text)| count(kind, text));
@@ -107,6 +115,7 @@ impl Scan {
             }
             bar.at(last);
         }
+        scan.rows.hash = read.hash();
         scan.rows.index.shrink();
         scan.rows.unreadable = scan.unreadable.len();
         let nothing = scan.rows.count() == 0 && scan.unreadable.is_empty();
@@ -159,7 +168,7 @@ fn count(kind: &Kind, text: &seeward_models::Result<String>) -> seeward_models::
 type Text = (Line, seeward_models::Result<String>);
 
 /// The next lines, of at least [`BLOCK`] bytes unless the file ends; `None` at the end.
-fn block(lines: &mut Lines<BufReader<File>>) -> io::Result<Option<Vec<Text>>> {
+fn block(lines: &mut Lines<impl BufRead>) -> io::Result<Option<Vec<Text>>> {
     let (mut block, mut bytes) = (Vec::new(), 0);
     while bytes < BLOCK {
         let Some(item) = lines.next() else { break };
@@ -171,7 +180,7 @@ fn block(lines: &mut Lines<BufReader<File>>) -> io::Result<Option<Vec<Text>>> {
 }
 
 fn root<'a>(path: &'a Path, image_root: Option<&'a Path>) -> &'a Path {
-    image_root.unwrap_or_else(|| path.parent().unwrap_or(Path::new("")))
+    image_root.unwrap_or_else(|| rows::image_folder(path))
 }
 
 #[cfg(test)]
@@ -213,7 +222,11 @@ mod tests {
             r#"{"prompt":"p","chosen":"c","rejected":"r","rejected_response":"of another format"}"#;
         let file = file(row);
         let mut config = Config::default();
-        let rows = |config: &Config| Scan::open(config, file.path()).unwrap().within(0.0);
+        let rows = |config: &Config| {
+            Scan::open(config, file.path(), file.path())
+                .unwrap()
+                .within(0.0)
+        };
         let problem = rows(&config).unwrap_err().to_string();
         assert!(problem.contains("keys of two formats"), "{problem}");
         config.dataset_format = Some("pairwise".parse().unwrap());

@@ -127,7 +127,7 @@ impl LoraRestore<'_> {
     pub(crate) fn restore(&self, parameters: &mut Parameters) -> Result<()> {
         let base =
             ModelConfig::open(self.base.0).and_then(|config| net::open(self.base.0, &config));
-        let base = base.with_context(|| {
+        let (base, _) = base.with_context(|| {
             let base = self.base.0.display();
             format!("resuming a LoRA run needs its original base model at {base}")
         })?;

@@ -76,7 +76,9 @@ pub(crate) fn sources(
         None => hub::resolve(&config.model_name_or_path)?,
     };
     let main = BranchSource::open(config, &folder, Branch::Main, Branch::Main)?;
-    let stored = net::branches(&net::open(&folder, &main.config)?, &main.config)?;
+    let (checkpoint, notice) = net::open(&folder, &main.config)?;
+    notices.extend(notice);
+    let stored = net::branches(&checkpoint, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
     if config.algorithm != Algorithm::ShortcutAware {
         let unused =
@@ -124,7 +126,7 @@ impl BranchSource {
 
     /// Reads the weights and fits position embeddings to the run's tile size; the configuration follows.
     pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
-        let mut checkpoint = net::open(&self.folder, &self.whole)?;
+        let (mut checkpoint, _) = net::open(&self.folder, &self.whole)?;
         if self.stored == Branch::Main {
             net::branches(&checkpoint, &self.whole)?;
         }
