@@ -113,6 +113,7 @@ def heads(model):
     last = lambda x: x[-1]  # noqa: E731
     layers = lambda f: lambda x, t: (f(last(x) @ up.T + bias) @ down.T)[0]  # noqa: E731
     score = model.score.weight
+    at = lambda token: lambda x, t: (x[max(i for i, id in enumerate(t) if id == token)] @ score.T)[0]  # noqa: E731
     return {
         "output 1 of 3": lambda x, t: (last(x) @ outputs.T)[1],
         "value head": lambda x, t: (last(x) @ value.T + value_bias)[0],
@@ -120,7 +121,8 @@ def heads(model):
         "layers with silu": layers(torch.nn.functional.silu),
         "layers with gelu": layers(torch.nn.functional.gelu),
         "layers with tanh": layers(torch.tanh),
-        "at <|im_start|>": lambda x, t: (x[max(i for i, id in enumerate(t) if id == 561)] @ score.T)[0],
+        "at <|im_start|>": at(561),
+        "at <|im_end|>": at(562),
         "mean": lambda x, t: (x @ score.T)[:, 0].mean(),
     }
 

@@ -7,9 +7,11 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_export::{Options, Progress, Summary, export_with};
-use seeward_models::kinds::{Precision, Target};
+use seeward_models::config::HeadChoices;
+use seeward_models::kinds::{HeadActivation, Precision, Target};
 use seeward_models::net::Branch;
 use seeward_models::prompt::Template;
+use seeward_models::reading::RewardAt;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +49,15 @@ struct Arguments {
     /// Conversation template of training, if no file of the checkpoint names a known one
     #[arg(long, value_name = "NAME", value_parser = templates())]
     template: Option<Template>,
+    /// Nonlinearity between the layers of the score head, if it has several
+    #[arg(long, value_parser = one_of(&HeadActivation::NAMED))]
+    head_activation: Option<HeadActivation>,
+    /// Output of the score head that is the reward, counted from 0, if it has several
+    #[arg(long, value_name = "N")]
+    head_output: Option<usize>,
+    /// Place of the reward: last, mean (over all tokens), or the last of this special token [default: as trained, else last]
+    #[arg(long, value_name = "TOKEN")]
+    reward_at: Option<String>,
 }
 
 const TARGETS: [(&str, Target); 4] = [
@@ -89,6 +100,11 @@ impl From<Arguments> for Options {
             precision: arguments.quantize.unwrap_or(arguments.dtype),
             max_length: arguments.max_length,
             template: arguments.template,
+            head: HeadChoices {
+                activation: arguments.head_activation,
+                output: arguments.head_output,
+                at: arguments.reward_at.as_deref().map(RewardAt::named),
+            },
         }
     }
 }

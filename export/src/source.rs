@@ -9,6 +9,7 @@ use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
+use seeward_models::reading::Reading;
 use seeward_models::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -67,13 +68,15 @@ impl Source {
     }
 }
 
-/// The configuration, with the template that the options name.
+/// The configuration, with what the options say about it.
 fn opened(options: &Options) -> Result<Config> {
     let read = Config::open(&options.checkpoint)?;
-    match options.template {
-        None => Ok(read),
-        Some(template) => Ok(read.with([("template".to_owned(), json!(template))])?),
-    }
+    let named = match options.template {
+        None => read,
+        Some(template) => read.with([("template".to_owned(), json!(template))])?,
+    };
+    let head = named.with_head(&options.head);
+    Ok(head.map_err(|e| e.at(options.checkpoint.display()))?)
 }
 
 fn check_branch(
@@ -88,7 +91,7 @@ fn check_branch(
             "{place}: no text-only branch (no tensor {prefix}*); checkpoints of shortcut-aware training have one"
         );
     }
-    if !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
+    if config.head.is_drawn() && !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
         bail!(
             "{place}: no tensor {prefix}{}: this checkpoint has no reward head; train it as a reward model first",
             net::SCORE_HEAD
@@ -115,6 +118,7 @@ fn prompter(
     };
     let tokenizer = template.tokenizer(folder)?;
     check_vocabulary(folder, &tokenizer, config)?;
+    Reading::of(&config.head.at, &tokenizer).map_err(|e| e.at(folder.display()))?;
     let settings = PromptSettings {
         template,
         tokens_per_tile: config.tokens_per_tile(),

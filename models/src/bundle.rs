@@ -13,6 +13,7 @@ use crate::image::TileSettings;
 use crate::kinds::{InputMode, Precision, Target, Transparency};
 use crate::probe::Probe;
 use crate::prompt::PromptSettings;
+use crate::reading::RewardAt;
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
 
@@ -54,6 +55,9 @@ pub struct Manifest {
     /// What becomes of transparent pixels; bundles older than this field drop alpha.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transparency: Transparency,
+    /// Where a reward is read; bundles older than this field read it at the last token.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reward_at: RewardAt,
     /// The parts of a request that the model sees.
     pub input_mode: InputMode,
     /// Mean reward over the trainer's evaluation set, when it measured one.

@@ -11,7 +11,7 @@ mod write;
 
 pub use dtype::Dtype;
 pub(crate) use folder::{LFS_POINTER, diagnose};
-pub use header::WEIGHTS_FILE;
+pub use header::{VALUE_HEAD_FILE, WEIGHTS_FILE, is_value_head};
 pub use names::Names;
 pub(crate) use names::Rename;
 pub use stored::{Checkpoint, Required, TensorInfo};

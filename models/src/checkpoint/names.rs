@@ -9,7 +9,7 @@ pub(crate) struct Rename {
 
 /// The names of a folder's tensors: those of the network, but for the renamed ones of each prefix.
 #[derive(Clone, Default)]
-pub struct Names(Vec<(String, &'static [Rename])>);
+pub struct Names(Vec<(String, Vec<&'static [Rename]>)>);
 
 /// The place of a stored tensor in the network.
 pub(super) struct Part {
@@ -21,15 +21,15 @@ pub(super) struct Part {
 
 impl Names {
     /// The same with these names for tensors that begin with `prefix`; an earlier prefix comes first.
-    pub(crate) fn with(mut self, prefix: String, renames: &'static [Rename]) -> Self {
+    pub(crate) fn with(mut self, prefix: String, renames: Vec<&'static [Rename]>) -> Self {
         self.0.push((prefix, renames));
         self
     }
 
     /// The names in a file of the network's tensor `ours`: several if a file holds it in parts.
     pub fn stored(&self, ours: &str) -> Vec<String> {
-        let (prefix, local, renames) = self.split(ours);
-        let found = renames.iter().find_map(|rename| {
+        let (prefix, local, tables) = self.split(ours);
+        let found = tables.iter().copied().flatten().find_map(|rename| {
             let theirs = rename.theirs.iter();
             let names = theirs.map(|theirs| renamed(local, rename.ours, theirs));
             names.collect::<Option<Vec<_>>>()
@@ -39,8 +39,8 @@ impl Names {
     }
 
     pub(super) fn part(&self, stored: &str) -> Part {
-        let (prefix, local, renames) = self.split(stored);
-        let found = renames.iter().find_map(|rename| {
+        let (prefix, local, tables) = self.split(stored);
+        let found = tables.iter().copied().flatten().find_map(|rename| {
             let mut theirs = rename.theirs.iter().enumerate();
             theirs.find_map(|(index, theirs)| {
                 let ours = renamed(local, theirs, rename.ours)?;
@@ -54,11 +54,11 @@ impl Names {
         }
     }
 
-    /// The prefix, the rest of the name, and the table for it.
-    fn split<'a>(&self, name: &'a str) -> (&'a str, &'a str, &'static [Rename]) {
+    /// The prefix, the rest of the name, and the tables for it.
+    fn split<'a>(&self, name: &'a str) -> (&'a str, &'a str, &[&'static [Rename]]) {
         let found = self.0.iter().find_map(|(prefix, renames)| {
             let local = name.strip_prefix(prefix.as_str())?;
-            Some((&name[..prefix.len()], local, *renames))
+            Some((&name[..prefix.len()], local, renames.as_slice()))
         });
         found.unwrap_or(("", name, &[]))
     }
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn names_are_found_in_both_directions() {
         let names = Names::default()
-            .with("twin.".to_owned(), &[])
-            .with(String::new(), &RENAMES);
+            .with("twin.".to_owned(), Vec::new())
+            .with(String::new(), vec![&RENAMES]);
         for (ours, stored) in [
             ("a.7.qkv.bias", &["b.7.q.bias", "b.7.k.bias"][..]),
             ("a.7.norm", &["c.d.7.norm"]),

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
-use super::{internvl, internvl_chat};
+use super::{head, internvl, internvl_chat};
 use crate::image::Normalization;
 use crate::prompt::Template;
 use crate::{Error, Result};
@@ -35,8 +35,13 @@ pub(super) fn json(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).map_err(|e| Error::invalid(e).at(path.display()))
 }
 
-/// Adds the template and the settings of images to a `config.json` that has none.
+/// Adds the score head, the template and the settings of images to a `config.json` that has none.
 pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
+    if config[head::HEAD].is_null()
+        && let Some(head) = head::stored(folder)
+    {
+        config[head::HEAD] = head;
+    }
     if config["model_type"] == internvl_chat::TYPE {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 
 mod fields;
 mod folder;
+mod head;
 mod internvl;
 mod internvl_chat;
 mod own;
@@ -18,13 +19,14 @@ use serde_json::{Value, json};
 
 use crate::family;
 use crate::image::{Normalization, TileSettings};
-use crate::kinds::{InputMode, Layout, TokenOrder, Transparency};
+use crate::kinds::{HeadNames, InputMode, Layout, TokenOrder, Transparency};
 use crate::prompt::Template;
 use crate::{Error, Result, checkpoint};
 
 pub use crate::family::TextFamily;
 use fields::{Fields, divides};
 pub use folder::OTHER_FILES;
+pub use head::{HeadChoices, HeadConfig, HeadLayer};
 use own::{Own, VISION};
 pub use text::TextConfig;
 pub use vision::{VisionConfig, VisionNorm};
@@ -38,6 +40,8 @@ pub struct Config {
     pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
+    /// The score head.
+    pub head: HeadConfig,
     /// The settings of image tiling.
     pub tiles: TileSettings,
     /// The normalisation of pixels. The published code does not store it; the default is ImageNet's (`normalize_type`).
@@ -133,6 +137,7 @@ impl Config {
             layout: own.layout,
             vision: own.vision,
             text: own.text,
+            head: HeadConfig::parse(&root)?,
             tiles,
             normalization,
             transparency: own.transparency,
@@ -235,7 +240,19 @@ impl Config {
         }
     }
 
-    /// The keys that name a model with a score head in this layout.
+    /// The same model with these choices about its score head.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn with_head(&self, choices: &HeadChoices) -> Result<Self> {
+        if *choices == HeadChoices::default() {
+            return Ok(self.clone());
+        }
+        let head = self.head.clone().with(choices);
+        self.with([(head::HEAD.to_owned(), json!(head))])
+    }
+
+    /// The keys that name a model with a score head in this layout; none for a head that its class does not have.
     pub fn reward_class(&self) -> Vec<(&'static str, Value)> {
         let class = match self.layout {
             Layout::InternvlChat => "InternVLRewardModel".to_owned(),
@@ -246,11 +263,15 @@ impl Config {
             }
         };
         let mut keys = vec![("architectures", json!([class]))];
-        if self.layout != Layout::InternvlChat {
-            // transformers takes the number of outputs from these.
-            keys.push(("id2label", json!({"0": "LABEL_0"})));
-            keys.push(("label2id", json!({"LABEL_0": 0})));
+        if self.layout == Layout::InternvlChat {
+            return keys;
         }
+        if !self.head.is_drawn() || self.head.names != HeadNames::Score {
+            return Vec::new();
+        }
+        // transformers takes the number of outputs from these.
+        keys.push(("id2label", json!({"0": "LABEL_0"})));
+        keys.push(("label2id", json!({"LABEL_0": 0})));
         keys
     }
 

@@ -4,7 +4,7 @@ use super::branch::Branch;
 use crate::Result;
 use crate::checkpoint::{Names, Rename};
 use crate::config::Config;
-use crate::kinds::Layout;
+use crate::kinds::{HeadNames, Layout};
 
 /// As transformers saves InternVL.
 const INTERNVL: [Rename; 16] = [
@@ -89,18 +89,29 @@ impl Layout {
     }
 }
 
+const VALUE_HEAD: [Rename; 1] = [rename("score", &["v_head.summary"])];
+const RM_HEAD: [Rename; 1] = [rename("score", &["rm_head"])];
+
+fn renames(config: &Config) -> Vec<&'static [Rename]> {
+    let head: &[Rename] = match config.head.names {
+        HeadNames::Score => &[],
+        HeadNames::ValueHead => &VALUE_HEAD,
+        HeadNames::RmHead => &RM_HEAD,
+    };
+    vec![config.layout.renames(), head]
+}
+
 /// The names of a checkpoint's tensors in its files.
 ///
 /// # Errors
 /// A configuration of the text-only branch that is not supported.
 pub(super) fn names(config: &Config) -> Result<Names> {
-    let text_only = config.text_only_branch()?;
-    Ok(names_of(config.layout, text_only.layout))
+    Ok(names_of(config, &config.text_only_branch()?))
 }
 
-/// The same for a checkpoint whose branches have these layouts.
-pub fn names_of(main: Layout, text_only: Layout) -> Names {
+/// The same for a checkpoint of these branches.
+pub fn names_of(main: &Config, text_only: &Config) -> Names {
     Names::default()
-        .with(Branch::TextOnly.prefix(), text_only.renames())
-        .with(Branch::Main.prefix(), main.renames())
+        .with(Branch::TextOnly.prefix(), renames(text_only))
+        .with(Branch::Main.prefix(), renames(main))
 }

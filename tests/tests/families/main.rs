@@ -8,6 +8,7 @@
 
 mod engines;
 mod golden;
+mod heads;
 mod training;
 
 use seeward_models::config::Config;

@@ -10,6 +10,7 @@ use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
 use seeward_models::kinds::{InputMode, Transparency};
 use seeward_models::prompt::{Conversation, Prompter};
+use seeward_models::reading::Reading;
 use seeward_models::rope::RopeSettings;
 use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
@@ -24,6 +25,8 @@ pub struct Preprocessor {
     pub(crate) prompter: Prompter,
     /// Splits images into tiles.
     pub(crate) tiles: TileSettings,
+    /// Where rewards are read.
+    pub(crate) reading: Reading,
     /// Transparent pixels of images.
     pub(crate) transparency: Transparency,
     /// Whether the branch sees images, text or both.
@@ -124,7 +127,8 @@ impl Preprocessor {
             InputMode::ImageOnly => "",
             _ => prompt,
         };
-        self.prompter.conversation(prompt, response, tiles)
+        let read = self.prompter.conversation(prompt, response, tiles)?;
+        self.reading.check(&read.ids).map(|()| read)
     }
 
     /// The tile count of an image that this branch sees, from its header.

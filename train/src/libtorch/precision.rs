@@ -10,7 +10,7 @@
 //! run's precision; probes are measured in fp32 on the saved weights.
 
 use seeward_models::checkpoint::Dtype;
-use seeward_models::net::SCORE_HEAD;
+use seeward_models::net;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -51,7 +51,7 @@ impl Precision {
 
     /// The element type in which the weight `name` is used.
     pub(crate) fn kind_of(self, name: &str) -> Kind {
-        if name.ends_with(SCORE_HEAD) {
+        if net::is_of_head(name) {
             Kind::Float
         } else {
             self.kind()

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use seeward_models::config::{Config as ModelConfig, Serving};
+use seeward_models::config::{Config as ModelConfig, HeadChoices, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
+use seeward_models::reading::{Reading, RewardAt};
 use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::Device;
@@ -111,6 +112,7 @@ impl BranchSource {
         };
         let place = |e: seeward_models::Error| e.at(folder.display());
         let whole = own.with(overrides(config, &own)).map_err(place)?;
+        let whole = whole.with_head(&head_choices(config)).map_err(place)?;
         let changed = match branch {
             Branch::Main => whole.clone(),
             Branch::TextOnly => reduced(config, &whole).map_err(place)?,
@@ -173,6 +175,7 @@ impl BranchSource {
             parameters: parameters.clone(),
             vision: Vision::Trains,
             every_token: false,
+            reading: Reading::default(),
         }
     }
 
@@ -188,8 +191,10 @@ impl BranchSource {
         } else {
             input_mode(config)
         };
+        let reading = Reading::of(&self.config.head.at, &tokenizer)?;
         let prompter = Prompter::new(tokenizer, settings)?;
         Ok(Preprocessor {
+            reading,
             prompter,
             tiles: self.config.tiles,
             transparency: self.config.transparency,
@@ -210,6 +215,15 @@ fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<Model
     match config.text_branch_layers {
         Some(layers) => seeing.with_layers(layers),
         None => Ok(seeing),
+    }
+}
+
+/// What the run says about its score heads.
+fn head_choices(config: &Config) -> HeadChoices {
+    HeadChoices {
+        activation: config.head_activation,
+        output: config.head_output,
+        at: config.reward_at.as_ref().map(|at| RewardAt::named(at)),
     }
 }
 

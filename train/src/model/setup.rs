@@ -91,6 +91,7 @@ fn fit_to(preprocessors: &Branches<Preprocessor>, models: &mut Branches<Model>, 
     for (model, preprocessor) in models.each_mut().zip(preprocessors.each()) {
         model.vision = vision(config, model, preprocessor);
         model.every_token = !preprocessor.shared;
+        model.reading = preprocessor.reading;
     }
 }
 
@@ -106,8 +107,12 @@ fn prepare_head(
     let name = format!("{}{SCORE_HEAD}", source.branch.prefix());
     if config.algorithm == Algorithm::Sft {
         require_output_projection(parameters, source)?;
-        parameters.remove(&name);
-    } else if !parameters.contains(&name) {
+        for parameter in net::parameters(&source.config, source.branch) {
+            if parameter.part == Part::Head {
+                parameters.remove(&parameter.name);
+            }
+        }
+    } else if source.config.head.is_drawn() && !parameters.contains(&name) {
         let hidden = source.config.text.hidden as i64;
         let stream = Stream::new(config.seed as u64, &name, 0);
         let drawn = stream.torch(|| Tensor::f_randn([1, hidden], (Kind::Float, Device::Cpu)))?;

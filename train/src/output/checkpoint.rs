@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use seeward_models::atomic::{replace_file, replace_folder};
-use seeward_models::checkpoint::{self, Names, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::checkpoint::{self, Names, TensorData, VALUE_HEAD_FILE, WEIGHTS_FILE};
+use seeward_models::checkpoint::{is_value_head, write_tensors};
 use seeward_models::config::Config as ModelConfig;
 use seeward_models::kinds::Layout;
 use seeward_models::net;
@@ -120,7 +121,11 @@ impl Checkpoint<'_> {
         }
         let (tensors, names) = (self.trainer.parameters.data(), self.names());
         let stored = tensors.into_iter().flat_map(|data| data.stored(&names));
-        Ok(write_tensors(&folder.join(WEIGHTS_FILE), stored.collect())?)
+        let (head, model): (Vec<_>, Vec<_>) = stored.partition(|data| is_value_head(&data.name));
+        if !head.is_empty() {
+            write_tensors(&folder.join(VALUE_HEAD_FILE), head)?;
+        }
+        Ok(write_tensors(&folder.join(WEIGHTS_FILE), model)?)
     }
 
     /// The keys that name the model; one without score head keeps those that it has.
@@ -134,9 +139,8 @@ impl Checkpoint<'_> {
     /// The names of the tensors in the layout that the branches came in.
     fn names(&self) -> Names {
         let models = &self.trainer.models;
-        let main = models.main.config.layout;
-        let text = models.text.as_ref();
-        net::names_of(main, text.map_or(main, |text| text.config.layout))
+        let main = &models.main.config;
+        net::names_of(main, models.text.as_ref().map_or(main, |text| &text.config))
     }
 
     /// The content of `config.json`.
