@@ -39,7 +39,7 @@ LLAMA3 = (
 
 
 def tokenizer(folder, template):
-    """Qwen3's, and for Llama its tokens and a post-processor that begins every text with the first of them."""
+    """Qwen3's, and for Llama its tokens, the first of which the file adds to every text."""
     base = tokenizers.Tokenizer.from_file(str(FAMILIES / "qwen3/model/tokenizer.json"))
     known = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     if template is LLAMA3:

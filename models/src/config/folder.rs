@@ -37,6 +37,9 @@ pub(super) fn json(path: &Path) -> Result<Value> {
 
 /// Adds the score head, the template and the settings of images to a `config.json` that has none.
 pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
+    if !config.is_object() {
+        return Ok(());
+    }
     if config[head::HEAD].is_null()
         && let Some(head) = head::stored(folder)
     {
