@@ -261,6 +261,7 @@ fn model(model: &Model, way: Way) -> Model {
             Way::Kept => kept(u64::MAX),
         },
         every_token: way == Way::Plain,
+        reading: Reading::Last,
     }
 }
 

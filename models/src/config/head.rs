@@ -148,6 +148,9 @@ pub(super) fn stored(folder: &Path) -> Option<Value> {
     (head != HeadConfig::default()).then(|| json!(head))
 }
 
+/// The highest number of a member is below this. Activations and dropout have numbers and no tensors.
+const MEMBERS: usize = 16;
+
 /// The linear layers of the module `name`: itself, or its numbered members.
 fn layers(weights: &Checkpoint, name: &str) -> Vec<HeadLayer> {
     let layer = |number: Option<usize>| {
@@ -159,9 +162,7 @@ fn layers(weights: &Checkpoint, name: &str) -> Vec<HeadLayer> {
             bias: weights.contains(&format!("{full}.bias")),
         })
     };
-    // The layers between are activations and dropout, which have no tensors.
-    const MOST: usize = 16;
-    let numbers = (0..MOST).map(Some);
+    let numbers = (0..MEMBERS).map(Some);
     std::iter::once(None)
         .chain(numbers)
         .filter_map(layer)

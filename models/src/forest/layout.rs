@@ -102,7 +102,7 @@ impl Forest {
         let (mut flat, mut counts) = (Vec::new(), Vec::new());
         let ids = self.input_ids.as_slice().unwrap_or_default();
         for place in &self.branches {
-            let is = |token, id| ids[place.flat(token) as usize] == i64::from(id);
+            let is = |token: usize, id: u32| ids[place.flat(token) as usize] == i64::from(id);
             let tokens = reading.tokens(place.length, is);
             counts.push(tokens.len());
             flat.extend(tokens.map(|token| place.flat(token)));
