@@ -9,7 +9,7 @@ use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
-use seeward_models::reading::Reading;
+use seeward_models::reading;
 use seeward_models::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -118,7 +118,7 @@ fn prompter(
     };
     let tokenizer = template.tokenizer(folder)?;
     check_vocabulary(folder, &tokenizer, config)?;
-    Reading::of(&config.head.at, &tokenizer).map_err(|e| e.at(folder.display()))?;
+    reading::Reading::of(&config.head.at, &tokenizer).map_err(|e| e.at(folder.display()))?;
     let settings = PromptSettings {
         template,
         tokens_per_tile: config.tokens_per_tile(),

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
+use seeward_models::reading::Reading;
 use seeward_train::config::Config;
 use seeward_train::data::inputs::Inputs;
 use seeward_train::data::loader::{self, Batch, Preprocessors};
