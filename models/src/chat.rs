@@ -138,16 +138,25 @@ impl Prompt {
         }
     }
 
+    /// The messages with tags as text like any other, for a template without images.
+    ///
+    /// # Errors
+    /// Messages in an order that no template has.
+    pub(crate) fn as_it_is(&self) -> Result<Vec<Message>> {
+        let messages = match self {
+            Self::Question(text) => vec![Message::user(text)],
+            Self::Messages(messages) => messages.clone(),
+        };
+        check(&messages)?;
+        Ok(messages)
+    }
+
     /// The messages without image tags, for a model without vision.
     ///
     /// # Errors
     /// Messages in an order that no template has.
     pub(crate) fn untagged(&self) -> Result<Vec<Message>> {
-        let mut messages = match self {
-            Self::Question(text) => vec![Message::user(text)],
-            Self::Messages(messages) => messages.clone(),
-        };
-        check(&messages)?;
+        let mut messages = self.as_it_is()?;
         for message in of_user(&mut messages) {
             message.content = without_tags(&message.content);
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use seeward_export::Options;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::config::HeadChoices;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use serde_json::Value;
@@ -20,10 +21,10 @@ pub(crate) const GOLDEN: [(&str, Branch); 4] = [
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
-    let model = golden.join("models").join(name);
-    match model.is_dir() {
-        true => model,
-        false => golden.join("families").join(name).join("model"),
+    let family = golden.join("families").join(name).join("model");
+    match family.is_dir() {
+        true => family,
+        false => golden.join("models").join(name),
     }
 }
 
@@ -35,6 +36,8 @@ pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Optio
         target: Target::Portable,
         precision: Precision::Fp32,
         max_length: None,
+        template: None,
+        head: HeadChoices::default(),
     }
 }
 

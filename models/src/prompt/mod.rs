@@ -54,7 +54,8 @@ pub struct Conversation {
 pub struct Prompter {
     tokenizer: Tokenizer,
     settings: PromptSettings,
-    image_context: u32,
+    /// `None` where no text is an image token.
+    image_context: Option<u32>,
 }
 
 impl Prompter {
@@ -63,9 +64,8 @@ impl Prompter {
     pub fn new(tokenizer: Tokenizer, settings: PromptSettings) -> Result<Self> {
         check_sizes(&settings)?;
         check_tokens(&tokenizer, settings.template)?;
-        let no_context = || Error::invalid(format!("the tokenizer has no token {IMAGE_CONTEXT}"));
         Ok(Self {
-            image_context: tokenizer.id(IMAGE_CONTEXT).ok_or_else(no_context)?,
+            image_context: image_context(&tokenizer, &settings)?,
             tokenizer,
             settings,
         })
@@ -83,11 +83,11 @@ impl Prompter {
 
     /// The ids of one conversation about images with these numbers of `tiles`.
     ///
-    /// [`Prompt`] says where the images stand. An empty message leaves only the header of its role.
+    /// [`Prompt`] says where the images stand. What an empty message leaves depends on the template.
     ///
     /// # Errors
-    /// `<image>` tags that do not match the images, messages in an order that no template has, a literal `<IMG_CONTEXT>` (unless special tokens are literal), or
-    /// image tokens that `max_length` cuts.
+    /// `<image>` tags that do not match the images, messages in an order that no template has, a literal `<IMG_CONTEXT>`
+    /// (unless special tokens are literal), or image tokens that `max_length` cuts.
     pub fn conversation(
         &self,
         prompt: &Prompt,
@@ -113,6 +113,7 @@ impl Prompter {
 
     fn messages(&self, prompt: &Prompt, images: usize) -> Result<Vec<Message>> {
         match (self.settings.tokens_per_tile, images) {
+            (0, 0) if !self.settings.template.markup().has_images => prompt.as_it_is(),
             (0, 0) => prompt.untagged(),
             (0, _) => Err(Error::NoVision { images }),
             _ => prompt.tagged(images),
@@ -152,7 +153,7 @@ impl Prompter {
         let markup = self.settings.template.markup();
         let mut images = self.images(tiles);
         let mut script = Script {
-            pieces: markup.system_turn(system),
+            pieces: [markup.opening, &markup.system_turn(system)].concat(),
             response: 0,
         };
         for turn in turns {
@@ -197,7 +198,7 @@ impl Prompter {
     }
 
     fn image_tokens(&self, ids: &[u32]) -> Vec<usize> {
-        let is_image = |(at, &id): (usize, &u32)| (id == self.image_context).then_some(at);
+        let is_image = |(at, &id): (usize, &u32)| (Some(id) == self.image_context).then_some(at);
         ids.iter().enumerate().filter_map(is_image).collect()
     }
 }
@@ -223,6 +224,8 @@ impl<'a> Script<'a> {
                 Some(images) => images.write(text, &mut self.pieces),
                 None => self.pieces.push(Piece::Text(text)),
             }
+        }
+        if !text.is_empty() || markup.closes_empty {
             self.pieces.extend(frame.end);
         }
     }
@@ -273,6 +276,22 @@ fn check_tokens(tokenizer: &Tokenizer, template: Template) -> Result<()> {
             "template {template} needs the token {token}, which the tokenizer lacks (is it another model's template?)"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The id of image tokens, if the template has images.
+fn image_context(tokenizer: &Tokenizer, settings: &PromptSettings) -> Result<Option<u32>> {
+    let template = settings.template;
+    match (template.markup().has_images, tokenizer.id(IMAGE_CONTEXT)) {
+        (true, Some(id)) => Ok(Some(id)),
+        (_, None) if settings.tokens_per_tile > 0 => {
+            let problem = format!("the tokenizer has no token {IMAGE_CONTEXT}");
+            Err(Error::invalid(problem))
+        }
+        (false, _) if settings.tokens_per_tile > 0 => Err(Error::invalid(format!(
+            "template {template} has no images, but the model has a vision encoder"
+        ))),
+        _ => Ok(None),
     }
 }
 

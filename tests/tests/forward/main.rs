@@ -15,7 +15,7 @@ use seeward_export::{Options as ExportOptions, export};
 use seeward_models::checkpoint::{
     Checkpoint, Dtype, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors,
 };
-use seeward_models::config::Config as ModelConfig;
+use seeward_models::config::{Config as ModelConfig, HeadChoices};
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_runtime::{Options, Request, RewardModel, Usage};
@@ -195,6 +195,8 @@ fn exported_from(
         target: Target::Portable,
         precision: Precision::Fp32,
         max_length,
+        template: None,
+        head: HeadChoices::default(),
     };
     export(&options).expect("exported");
     let options = Options::default().input(mode).threads(1);

@@ -9,8 +9,9 @@ use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
-use seeward_models::kinds::InputMode;
+use seeward_models::kinds::{InputMode, Transparency};
 use seeward_models::prompt::{Conversation, Prompter};
+use seeward_models::reading::Reading;
 use seeward_models::rope::RopeSettings;
 use seeward_models::sample::{ImageRef, Pair, Sft};
 use seeward_models::{Error, Result};
@@ -25,6 +26,10 @@ pub struct Preprocessor {
     pub(crate) prompter: Prompter,
     /// Splits images into tiles.
     pub(crate) tiles: TileSettings,
+    /// Where rewards are read.
+    pub(crate) reading: Reading,
+    /// Transparent pixels of images.
+    pub(crate) transparency: Transparency,
     /// Whether the branch sees images, text or both.
     pub mode: InputMode,
     /// Rotary embedding of the language model; conversations with different scalings share nothing.
@@ -120,7 +125,8 @@ impl Preprocessor {
         tiles: &[usize],
     ) -> Result<Conversation> {
         let prompt = prompt.seen(self.mode);
-        self.prompter.conversation(&prompt, response, tiles)
+        let read = self.prompter.conversation(&prompt, response, tiles)?;
+        self.reading.check(&read.ids).map(|()| read)
     }
 
     /// The tile count of an image that this branch sees, from its header.
@@ -177,7 +183,8 @@ impl Preprocessor {
         let bytes = image
             .content()
             .map_err(|e| Error::io(image.to_string(), e))?;
-        let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
+        let decode = || image::decode_with(&bytes, DEFAULT_MAX_PIXELS, self.transparency);
+        let tiles = || image::tiles(&decode()?, &self.tiles);
         self.unless_cached(&hash(&bytes), tiles)
             .map_err(|e| e.at(image))
     }

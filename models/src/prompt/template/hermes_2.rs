@@ -8,7 +8,9 @@ pub(super) const SYSTEM_MESSAGE: &str = "你是由上海人工智能实验室联
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "Hermes-2",
+    jinja: &[],
     markup: Markup {
+        opening: &[],
         system_message: Some(SYSTEM_MESSAGE),
         system: Frame {
             header: &[Token("<|im_start|>"), Text("system\n")],
@@ -23,6 +25,9 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        strips_system: false,
+        closes_empty: false,
     },
 };

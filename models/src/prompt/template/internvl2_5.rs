@@ -7,7 +7,9 @@ const SYSTEM_MESSAGE: &str = "你是书生·万象，英文名是InternVL，是�
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl2_5",
+    jinja: &[],
     markup: Markup {
+        opening: &[],
         system_message: Some(SYSTEM_MESSAGE),
         system: Frame {
             header: &[Token("<|im_start|>"), Text("system\n")],
@@ -22,6 +24,9 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>"), Text("\n")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        strips_system: false,
+        closes_empty: false,
     },
 };

@@ -5,7 +5,9 @@ use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl_zh",
+    jinja: &[],
     markup: Markup {
+        opening: &[],
         system_message: Some(""),
         system: Frame {
             header: &[],
@@ -20,6 +22,9 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("</s>")],
         },
         gap: " ",
+        has_images: true,
         strips: false,
+        strips_system: false,
+        closes_empty: false,
     },
 };

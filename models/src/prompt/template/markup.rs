@@ -8,12 +8,16 @@ use crate::tokenizer::is_python_space;
 pub(in super::super) struct TemplateSpec {
     /// Its published name.
     pub(super) name: &'static str,
+    /// The sha256 of the Jinja texts, without white space at their ends, that print the same.
+    pub(super) jinja: &'static [&'static str],
     /// The text and tokens around messages.
     pub(super) markup: Markup,
 }
 
 /// The text and tokens that a template puts around messages.
 pub(in super::super) struct Markup {
+    /// Before everything.
+    pub(in super::super) opening: &'static [Piece<'static>],
     /// The system message of a conversation that has none; `None`: it has no system turn then.
     pub(super) system_message: Option<&'static str>,
     /// The frame of the system message, which is complete around an empty one too.
@@ -22,11 +26,17 @@ pub(in super::super) struct Markup {
     pub(super) assistant: Frame,
     /// Between the header of a turn and a message that is not empty.
     pub(in super::super) gap: &'static str,
+    /// Whether messages may have images, at the place of an `<image>`; otherwise that is text like any other.
+    pub(in super::super) has_images: bool,
     /// Whether turns lose white space at their ends.
     pub(super) strips: bool,
+    /// Whether the system message does.
+    pub(super) strips_system: bool,
+    /// Whether an empty message has its end, and not the header alone.
+    pub(in super::super) closes_empty: bool,
 }
 
-/// The frame of the messages of one role. An empty message has the header only.
+/// The frame of the messages of one role.
 pub(in super::super) struct Frame {
     pub(in super::super) header: &'static [Piece<'static>],
     pub(in super::super) end: &'static [Piece<'static>],
@@ -47,29 +57,30 @@ impl Markup {
         let Some(message) = given.or(self.system_message) else {
             return Vec::new();
         };
-        let message = [Text(message)];
+        let message = [Text(stripped(message, self.strips_system))];
         [self.system.header, &message, self.system.end].concat()
     }
 
     /// The message of a turn as the template prints it.
     pub(in super::super) fn message<'a>(&self, text: &'a str) -> &'a str {
-        if self.strips {
-            text.trim_matches(is_python_space)
-        } else {
-            text
-        }
+        stripped(text, self.strips)
     }
 
     /// The tokens that the template is made of.
     pub(super) fn tokens(&self) -> impl Iterator<Item = &'static str> {
         let frames = [&self.system, &self.user, &self.assistant];
         let frames = frames.map(|frame| frame.header.iter().chain(frame.end));
-        frames
-            .into_iter()
-            .flatten()
-            .filter_map(|piece| match piece {
+        let pieces = frames.into_iter().flatten().chain(self.opening);
+        pieces.filter_map(|piece| match piece {
                 Token(token) => Some(*token),
                 Text(_) => None,
             })
+    }
+}
+
+fn stripped(text: &str, strips: bool) -> &str {
+    match strips {
+        true => text.trim_matches(is_python_space),
+        false => text,
     }
 }

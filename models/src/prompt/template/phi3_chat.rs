@@ -6,7 +6,9 @@ use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "phi3-chat",
+    jinja: &[],
     markup: Markup {
+        opening: &[],
         system_message: Some(SYSTEM_MESSAGE),
         system: Frame {
             header: &[Token("<|system|>"), Text("\n")],
@@ -21,6 +23,9 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|end|>")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        strips_system: false,
+        closes_empty: false,
     },
 };
