@@ -1,6 +1,8 @@
 //! Train, export, serve: the probes show that all three compute the same, and that a bundle whose content was changed
 //! together with its hashes does not.
 
+mod lossy;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
