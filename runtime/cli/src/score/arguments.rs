@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with_all = ["output", "check", "text_only", "image_only"])]
     correct_mean: bool,
     /// With --correct-mean: the scores of --input that seeward-score wrote with the same checkpoint in fp32
-    #[arg(long, value_name = "SCORES.jsonl", requires_all = ["correct_mean", "input"])]
+    #[arg(long, value_name = "SCORES.jsonl", requires = "input")]
     reference: Option<PathBuf>,
     /// Replace the images of every row by a white one
     #[arg(long, conflicts_with = "image_only")]
@@ -88,6 +88,9 @@ impl Arguments {
     /// # Errors
     /// Contradictory flags, an unknown device or a missing file.
     pub(super) fn validate(self) -> Result<Task> {
+        if self.reference.is_some() && !self.correct_mean {
+            bail!("--reference: expected --correct-mean, which it is for");
+        }
         if self.correct_mean {
             return Ok(Task::Correct(Box::new(self.correction()?)));
         }
