@@ -8,6 +8,7 @@ use seeward_models::Error;
 use seeward_models::bundle::{self, Manifest};
 use seeward_models::config::Config;
 use seeward_models::forest::ModelFlops;
+use seeward_models::image::PIXELS_VERSION;
 
 use crate::graph::OPSET;
 use crate::lower::Lowering;
@@ -97,6 +98,7 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
         rope: config.text.rope.clone(),
         work: ModelFlops::of(&config.text),
         prompt: source.prompter.settings().clone(),
+        pixels_version: PIXELS_VERSION,
         tiles: config.tiles,
         input_mode: source.input_mode,
         reward_mean: source.reward_scale.map(|scale| scale.mean),

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::replace_file;
+use crate::image::first_pixels_version;
 use crate::{Error, Result};
 
 /// The folder of the probes' images, in a checkpoint and in a bundle.
@@ -24,6 +25,9 @@ pub struct Probe {
     pub images: Vec<String>,
     /// The responses.
     pub responses: Vec<String>,
+    /// The [version](crate::image::PIXELS_VERSION) of the pixels that the rewards were measured on.
+    #[serde(default = "first_pixels_version")]
+    pub pixels_version: u32,
     /// One reward for each response, measured in fp32.
     pub rewards: Vec<f32>,
     /// The rewards of a checkpoint's text-only branch.

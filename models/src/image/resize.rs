@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::rgb::Rgb;
@@ -129,6 +130,7 @@ fn resize_block(block: &[u8], columns: &[Taps], out: &mut [u8]) {
 }
 
 /// `out[i] = Σ weights[row] * rows[row * stride + i]`, rounded and clipped: the innermost loop of both passes.
+#[multiversion(targets("x86_64+avx2"))]
 fn weighted_sum(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
     for (chunk, out) in chunks.iter_mut().enumerate() {
@@ -136,13 +138,16 @@ fn weighted_sum(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8]) {
     }
     let rows = &rows[chunks.len() * LANES..];
     for (i, out) in rest.iter_mut().enumerate() {
-        let terms = rows[i..].iter().step_by(stride).zip(weights);
-        *out = clip(terms.fold(HALF, |sum, (&pixel, &weight)| {
-            sum + i32::from(pixel) * weight
-        }));
+        let mut sum = HALF;
+        for (&pixel, &weight) in rows[i..].iter().step_by(stride).zip(weights) {
+            sum += i32::from(pixel) * weight;
+        }
+        *out = clip(sum);
     }
 }
 
+// Loops, because closures given to the library's functions are compiled without the wider instructions.
+#[inline(always)]
 fn weighted_sum_chunk(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8; LANES]) {
     let mut sums = [HALF; LANES];
     for (row, &weight) in rows.chunks(stride).zip(weights) {
@@ -150,9 +155,12 @@ fn weighted_sum_chunk(rows: &[u8], stride: usize, weights: &[i32], out: &mut [u8
             *sum += i32::from(pixel) * weight;
         }
     }
-    *out = sums.map(clip);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = clip(sum);
+    }
 }
 
+#[inline(always)]
 fn clip(sum: i32) -> u8 {
     (sum >> FRACTION_BITS).clamp(0, 255) as u8
 }
