@@ -69,6 +69,8 @@ struct Package {
     /// Identifiers of what it is built from: its resolved normal and build dependencies.
     built_from: Vec<String>,
     rust_version: Option<String>,
+    /// Kinds of its targets: "lib", "bin", "test" …
+    targets: BTreeSet<String>,
 }
 
 struct Workspace {
@@ -159,6 +161,10 @@ fn read_package(package: &Value, edges: &BTreeMap<String, Vec<String>>) -> Packa
             .cloned()
             .unwrap_or_default(),
         rust_version: package["rust_version"].as_str().map(str::to_owned),
+        targets: list(&package["targets"])
+            .flat_map(|target| list(&target["kind"]))
+            .map(text)
+            .collect(),
     }
 }
 
@@ -209,6 +215,20 @@ fn engines_and_terminals_stay_where_they_belong() {
                 found.unwrap()
             );
         }
+    }
+}
+
+/// Cargo builds a member's programs for `cargo test` only when the member has files in `tests/`; `program` of this
+/// package starts them all.
+#[test]
+fn programs_are_built_with_the_tests() {
+    let workspace = Workspace::load();
+    for (_, member) in workspace.members() {
+        assert!(
+            !member.targets.contains("bin") || member.targets.contains("test"),
+            "{}: a program, and no test in tests/",
+            member.name
+        );
     }
 }
 

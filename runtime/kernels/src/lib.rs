@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`cpu_features`] | which vector instructions the CPU has, as tokens |
 //! | [`parallel`] | the loop over tasks that callers run on their threads |
-//! | `bf16` | f32 values rounded to bf16, two in a word |
+//! | `pair` | f32 values rounded to bf16, two next to each other |
+//! | `panel` | panels of outputs and blocks of rows, the layout of linear layers |
 //! | `lanes` | registers of 16 f32 values: portable, AVX2, AVX-512 |
 //! | `activations` | GELU, SiLU and 2^x |
 //! | [`attention`] | softmax(q·kᵀ)·v over the keys that each token sees |
@@ -25,11 +26,13 @@
 
 mod activations;
 pub mod attention;
-mod bf16;
 pub mod cpu_features;
 pub mod int8;
 mod lanes;
+mod pair;
+mod panel;
 pub mod parallel;
 
 pub use cpu_features::CpuFeatures;
+pub use panel::PANEL_OUTPUTS;
 pub use parallel::{ParallelFor, Serial};

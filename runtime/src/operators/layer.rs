@@ -2,13 +2,14 @@
 
 use ort::operator::{ComputeContext, OperatorInput};
 use ort::value::{TensorElementType, ValueRef};
+use seeward_kernels::PANEL_OUTPUTS;
 use seeward_kernels::int8::{self, Layer, LayerParts, QuantizedRows, packed_shape};
 use seeward_models::contract;
 
 use super::engine::{extract, required, with_last};
 
 // The layout of packed weights is the bundle format's; the kernels are written for it.
-const _: () = assert!(contract::PANEL_OUTPUTS == int8::PANEL_OUTPUTS);
+const _: () = assert!(contract::PANEL_OUTPUTS == PANEL_OUTPUTS);
 const _: () = assert!(contract::PANEL_GROUP == int8::PANEL_GROUP);
 
 /// Inputs that make a layer.

@@ -8,7 +8,7 @@ use super::head::{Head, Output, Scratch};
 use super::packed::{PackedHead, Rows, pairs};
 use super::visibility::{QUERIES, QueryBlock, Visibility};
 use crate::CpuFeatures;
-use crate::bf16::{Pair, pair_up};
+use crate::pair::{Pair, pair_up};
 use crate::parallel::{ParallelFor, run_tasks};
 
 /// Blocks of queries of a task: a head's keys and values stay in the cache for them.
@@ -175,7 +175,7 @@ impl Attention<'_> {
     ) {
         let size = self.shape.head_size;
         let stride = self.shape.heads * size;
-        scratch.queries.resize(QUERIES * pairs(size), 0);
+        scratch.queries.resize(QUERIES * pairs(size), [0; 2]);
         let mut first = 0;
         for block in task.blocks {
             self.pair_up(task.row, head, block, &mut scratch.queries);
@@ -205,7 +205,7 @@ impl Attention<'_> {
             head_size,
             ..
         } = self.shape;
-        into.fill(0);
+        into.fill([0; 2]);
         let tokens = block.queries.clone().map(|token| row * tokens + token);
         for (token, into) in tokens.zip(into.chunks_mut(pairs(head_size).max(1))) {
             let first = (token * heads + head) * head_size;

@@ -6,8 +6,8 @@ use std::f32::consts::LOG2_E;
 use super::packed::{pairs, registers};
 use super::visibility::{KeyBlock, QUERIES};
 use crate::activations::EXP2;
-use crate::bf16::Pair;
 use crate::lanes::{LANES, Lanes};
+use crate::pair::Pair;
 
 /// Queries, keys and values of one head.
 pub(super) struct Head<'a> {
@@ -64,7 +64,7 @@ pub(super) fn attend<L: Lanes, const SCORED: usize, const SUMMED: usize>(
 ) {
     let blocks = head.visible.len();
     scratch.scores.resize(QUERIES * blocks * LANES, 0.0);
-    scratch.weights.resize(QUERIES * blocks * LANES / 2, 0);
+    scratch.weights.resize(QUERIES * blocks * LANES / 2, [0; 2]);
     for first in (0..head.count).step_by(SCORED) {
         let (twos, one) = head.visible.as_chunks();
         for (index, two) in twos.iter().enumerate() {

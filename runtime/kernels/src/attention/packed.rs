@@ -1,7 +1,7 @@
 //! Keys and values of a head in the layout of the dot products: rounded to bf16, in blocks of [`LANES`] keys.
 
-use crate::bf16::{Pair, pair, pair_up};
 use crate::lanes::LANES;
+use crate::pair::{Pair, pair, pair_up};
 
 /// A head's keys and values, padded with zeros to whole blocks.
 pub(super) struct PackedHead {
@@ -46,8 +46,8 @@ pub(super) fn registers(size: usize) -> usize {
 
 fn pack_keys(keys: Rows, tokens: usize) -> Vec<Pair> {
     let pairs = pairs(keys.size);
-    let mut packed = vec![0; tokens.div_ceil(LANES) * pairs * LANES];
-    let mut row = vec![0; pairs];
+    let mut packed = vec![[0; 2]; tokens.div_ceil(LANES) * pairs * LANES];
+    let mut row = vec![[0; 2]; pairs];
     let starts = (0..tokens).step_by(LANES);
     for (first, block) in starts.zip(packed.chunks_mut(pairs * LANES)) {
         for key in first..tokens.min(first + LANES) {
@@ -61,7 +61,7 @@ fn pack_keys(keys: Rows, tokens: usize) -> Vec<Pair> {
 
 fn pack_values(values: Rows, tokens: usize) -> Vec<Pair> {
     let width = registers(values.size) * LANES;
-    let mut packed = vec![0; tokens.div_ceil(LANES) * (LANES / 2) * width];
+    let mut packed = vec![[0; 2]; tokens.div_ceil(LANES) * (LANES / 2) * width];
     let firsts = (0..tokens).step_by(2);
     for (token, row) in firsts.zip(packed.chunks_mut(width)) {
         let first = row.iter_mut().zip(values.row(token));
@@ -89,14 +89,20 @@ mod tests {
         };
         let head = PackedHead::new(rows, rows, 3);
         let one = |a| pair(a, 0.0);
-        let keys = [pair(1.0, 2.0), pair(4.0, 5.0), pair(7.0, 8.0), 0];
+        let keys = [pair(1.0, 2.0), pair(4.0, 5.0), pair(7.0, 8.0), [0; 2]];
         assert_eq!(head.keys.len(), 2 * LANES);
         assert_eq!(head.keys[..4], keys);
-        assert_eq!(head.keys[LANES..][..4], [one(3.0), one(6.0), one(9.0), 0]);
-        let values = [pair(1.0, 4.0), pair(2.0, 5.0), pair(3.0, 6.0), 0];
+        assert_eq!(
+            head.keys[LANES..][..4],
+            [one(3.0), one(6.0), one(9.0), [0; 2]]
+        );
+        let values = [pair(1.0, 4.0), pair(2.0, 5.0), pair(3.0, 6.0), [0; 2]];
         assert_eq!(head.values.len(), LANES / 2 * LANES);
         assert_eq!(head.values[..4], values);
-        assert_eq!(head.values[LANES..][..4], [one(7.0), one(8.0), one(9.0), 0]);
-        assert!(head.values[2 * LANES..].iter().all(|&pair| pair == 0));
+        assert_eq!(
+            head.values[LANES..][..4],
+            [one(7.0), one(8.0), one(9.0), [0; 2]]
+        );
+        assert!(head.values[2 * LANES..].iter().all(|&pair| pair == [0; 2]));
     }
 }

@@ -1,7 +1,7 @@
 //! Attention compared with its definition in f64.
 
 use super::{Attention, AttentionShape, Visibility};
-use crate::{CpuFeatures, Serial, bf16};
+use crate::{CpuFeatures, Serial, pair};
 
 /// `[rows, tokens, heads, kv_heads, head_size]`: whole and partial blocks, odd sizes, more registers than are summed at once.
 const SHAPES: [[usize; 5]; 5] = [
@@ -30,7 +30,7 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
         let value = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        f32::from_bits(bf16::to_bits(2.0 * value) << 16)
+        pair::from_bits(pair::to_bits(2.0 * value))
     };
     (0..count).map(draw).collect()
 }

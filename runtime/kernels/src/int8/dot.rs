@@ -1,13 +1,10 @@
 //! Sums of products of bytes: the operation that instruction sets differ in.
 
 use crate::cpu_features::Portable;
+use crate::panel::{PANEL_OUTPUTS, ROWS};
 
-/// Outputs of a panel of packed weights.
-pub const PANEL_OUTPUTS: usize = 64;
 /// Inputs of a group of packed weights.
 pub const PANEL_GROUP: usize = 4;
-/// Rows whose sums are computed at once.
-pub(super) const ROWS: usize = 6;
 
 /// A panel's weights of one group of inputs.
 pub(super) type WeightGroup = [[i8; PANEL_GROUP]; PANEL_OUTPUTS];

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::dot::{IntDot, PANEL_GROUP, PANEL_OUTPUTS, ROWS, WeightGroup};
+use super::dot::{IntDot, PANEL_GROUP, WeightGroup};
+use crate::panel::{PANEL_OUTPUTS, ROWS, padded};
 
 /// The parts of a linear layer, as bundles hold them.
 #[derive(Clone, Copy, Debug)]
@@ -193,10 +194,4 @@ impl Panel {
     fn scaled(&self, sums: &[i32; PANEL_OUTPUTS], scale: f32) -> [f32; PANEL_OUTPUTS] {
         std::array::from_fn(|at| sums[at] as f32 * scale * self.scales[at] + self.bias[at])
     }
-}
-
-/// Values from `first` on, padded with zeros.
-fn padded<T: Copy + Default, const N: usize>(values: &[T], first: usize) -> [T; N] {
-    let values = values.get(first..).unwrap_or(&[]);
-    std::array::from_fn(|index| values.get(index).copied().unwrap_or_default())
 }

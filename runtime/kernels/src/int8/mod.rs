@@ -14,7 +14,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use dot::{PANEL_GROUP, PANEL_OUTPUTS};
+pub use dot::PANEL_GROUP;
 pub use hidden::{FeedForward, HiddenLayers};
 pub use layer::{Layer, LayerParts, SizeMismatch, packed_shape};
 pub use linear::linear;

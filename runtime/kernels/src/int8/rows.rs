@@ -1,11 +1,9 @@
 //! Rows of integers, and how they are shared out among threads.
 
-use super::dot::ROWS;
+use crate::panel::{ROWS, rows_per_task};
 
 /// Rows of a task at most: with the weights of a panel they fit into a core's cache.
 const MOST_ROWS: usize = 8 * ROWS;
-/// Tasks at least, if there are as many blocks of rows.
-const TASKS: usize = 8;
 
 /// Rows of 8-bit integers, each with its scale.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +17,7 @@ pub struct QuantizedRows<'a> {
 impl<'a> QuantizedRows<'a> {
     /// Rows of a task.
     pub(super) fn per_task(&self) -> usize {
-        let even = self.scales.len().div_ceil(TASKS).next_multiple_of(ROWS);
-        even.clamp(ROWS, MOST_ROWS)
+        rows_per_task(self.scales.len(), MOST_ROWS)
     }
 
     /// The rows of each task.

@@ -1,11 +1,11 @@
 //! Linear layers compared with one product after the other, on every instruction set of this CPU.
 
-use super::dot::ROWS;
 use super::{
-    FeedForward, HiddenLayers, Layer, LayerParts, PANEL_GROUP, PANEL_OUTPUTS, QuantRange,
-    QuantizedRows, QuantizedRowsMut, linear, packed_shape,
+    FeedForward, HiddenLayers, Layer, LayerParts, PANEL_GROUP, QuantRange, QuantizedRows,
+    QuantizedRowsMut, linear, packed_shape,
 };
 use crate::activations::{gelu, silu};
+use crate::panel::{PANEL_OUTPUTS, ROWS};
 use crate::{CpuFeatures, Serial};
 
 /// A layer and its inputs before they are packed.

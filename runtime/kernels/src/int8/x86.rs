@@ -5,8 +5,9 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{InputBuffers, IntDot, PANEL_GROUP, PANEL_OUTPUTS, ROWS, Sums, WeightGroup};
+use super::dot::{InputBuffers, IntDot, PANEL_GROUP, Sums, WeightGroup};
 use crate::cpu_features::{Avx2, Avx512Vnni};
+use crate::panel::{PANEL_OUTPUTS, ROWS};
 
 /// AVX-512 registers of a panel's sums of one row.
 const REGISTERS: usize = PANEL_OUTPUTS / 16;

@@ -1,8 +1,8 @@
 //! Registers of every CPU.
 
 use super::register::{LANES, Lanes};
-use crate::bf16::{Pair, pair_up};
 use crate::cpu_features::Portable;
+use crate::pair::{Pair, from_bits, pair_up};
 
 /// An array.
 #[derive(Clone, Copy)]
@@ -73,15 +73,9 @@ impl Lanes for PortableLanes {
 
     #[inline(always)]
     fn dot2_bf16(self, pair: Pair, lanes: &[Pair; LANES]) -> Self {
-        let both = |pair: Pair| {
-            (
-                f32::from_bits(pair << 16),
-                f32::from_bits(pair & 0xffff_0000),
-            )
-        };
-        let (a, b) = both(pair);
+        let [a, b] = pair.map(from_bits);
         Self(std::array::from_fn(|lane| {
-            let (c, d) = both(lanes[lane]);
+            let [c, d] = lanes[lane].map(from_bits);
             self.0[lane] + a * c + b * d
         }))
     }
@@ -96,7 +90,7 @@ impl Lanes for PortableLanes {
 
     #[inline(always)]
     fn to_bf16(self) -> [Pair; LANES / 2] {
-        let mut pairs = [0; LANES / 2];
+        let mut pairs = [[0; 2]; LANES / 2];
         pair_up(&self.0, &mut pairs);
         pairs
     }

@@ -1,6 +1,6 @@
 //! The operations of a register.
 
-use crate::bf16::Pair;
+use crate::pair::Pair;
 
 /// Values of a register, and keys of a block.
 pub(crate) const LANES: usize = 16;

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::register::{LANES, Lanes};
-use crate::bf16::{Pair, pair_up};
 use crate::cpu_features::{Avx2, Avx512Bf16};
+use crate::pair::{Pair, from_bits, pair_up};
 
 /// One register of 16 values.
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ impl Lanes for Avx512Lanes {
     fn dot2_bf16(self, pair: Pair, lanes: &[Pair; LANES]) -> Self {
         // SAFETY: a register proves its instructions; 16 pairs are there to read; 32 bf16 values are 512 bits of any kind.
         unsafe {
-            let pair = _mm512_set1_epi32(pair.cast_signed());
+            let pair = _mm512_set1_epi32(transmute::<Pair, i32>(pair));
             let lanes = _mm512_loadu_si512(lanes.as_ptr().cast());
             Self(_mm512_dpbf16_ps(
                 self.0,
@@ -209,7 +209,7 @@ impl Lanes for Avx2Lanes {
                 let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(lanes));
                 let mask = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
                 let second = _mm256_castsi256_ps(_mm256_and_si256(lanes, mask));
-                let factors = [pair << 16, pair & 0xffff_0000].map(f32::from_bits);
+                let factors = pair.map(from_bits);
                 let sum = _mm256_fmadd_ps(_mm256_set1_ps(factors[1]), second, sum);
                 _mm256_fmadd_ps(_mm256_set1_ps(factors[0]), first, sum)
             }
@@ -233,7 +233,7 @@ impl Lanes for Avx2Lanes {
 
     #[inline(always)]
     fn to_bf16(self) -> [Pair; LANES / 2] {
-        let mut pairs = [0; LANES / 2];
+        let mut pairs = [[0; 2]; LANES / 2];
         pair_up(&self.to_array(), &mut pairs);
         pairs
     }
