@@ -288,7 +288,7 @@ impl<'a> Decisions<'a> {
         if is_negative { -value } else { value }
     }
 
-    /// Adds `bit` to a coefficient; false for one that stays zero, after which the band goes on.
+    /// Adds `bit` to a coefficient; false for one that stays zero, after which the band continues.
     fn refines(&mut self, coefficient: &mut i16, estimates: &mut [Estimate], bit: i16) -> bool {
         let is_set = *coefficient != 0;
         if !self.next(&mut estimates[if is_set { 2 } else { 1 }]) {

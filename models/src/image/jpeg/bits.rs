@@ -3,7 +3,7 @@
 use super::damage::{Damage, Decoded};
 use super::reader::Coded;
 
-/// Bits from the highest of the first byte on; behind the last one come zeros, which only [`Bits::peek`] may look at.
+/// Bits from the highest of the first byte on; zeros follow the last one, which only [`Bits::peek`] may look at.
 #[derive(Default)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],

@@ -33,7 +33,7 @@ impl HuffmanTable {
     /// The code with `counts[i]` symbols of `i + 1` bits.
     ///
     /// # Errors
-    /// More codes than bits can tell apart.
+    /// More codes than their lengths allow.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self> {
         let mut table = Self {
             look: vec![Look::default(); 1 << LOOK],

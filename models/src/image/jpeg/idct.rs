@@ -7,7 +7,7 @@ use multiversion::multiversion;
 
 use super::tables::Block;
 
-/// Eight values, each of its own row or column.
+/// Eight values, one for each row or column.
 #[derive(Clone, Copy)]
 struct Lanes([i32; 8]);
 

@@ -62,10 +62,13 @@ fn tolerances(model: &RewardModel) -> Result<Vec<f64>> {
     let old = manifest.probes.iter().map(is_old_jpeg);
     let old: Vec<bool> = old.collect::<Result<_>>()?;
     if old.contains(&true) {
-        terminal::log(&format!(
-            "{PROGRAM}: the trainer decoded JPEGs otherwise (pixels_version {PIXELS_VERSION} is ours): probes with a JPEG may \
-             differ by {OLD_JPEG_TOLERANCE}"
-        ));
+        terminal::log(
+            PROGRAM,
+            format_args!(
+                "the trainer was of a version that decoded JPEGs otherwise (pixels_version {PIXELS_VERSION} is ours): \
+                 allowed {OLD_JPEG_TOLERANCE} for probes with a JPEG"
+            ),
+        );
     }
     let bundles = manifest.probe_tolerance;
     let tolerance = |is_old| match is_old {
