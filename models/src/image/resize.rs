@@ -218,3 +218,55 @@ fn bicubic(x: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One pass as it is defined, without blocks, bands or vectors: along rows, or along columns.
+    fn pass(image: &Rgb, taps: &[Taps], is_horizontal: bool) -> Rgb {
+        let size = taps.len() as u32;
+        let (width, height) = match is_horizontal {
+            true => (size, image.height),
+            false => (image.width, size),
+        };
+        let sample = |x: usize, y: usize, channel: usize| {
+            let at = |place: usize| match is_horizontal {
+                true => y * image.stride() + place * 3 + channel,
+                false => place * image.stride() + x * 3 + channel,
+            };
+            let taps = &taps[if is_horizontal { x } else { y }];
+            let terms = taps.weights.iter().enumerate();
+            let terms = terms.map(|(i, weight)| {
+                i64::from(image.pixels[at(taps.first + i)]) * i64::from(*weight)
+            });
+            let sum = terms.sum::<i64>() + i64::from(HALF);
+            (sum >> FRACTION_BITS).clamp(0, 255) as u8
+        };
+        let places = (0..height as usize).flat_map(|y| (0..width as usize).map(move |x| (x, y)));
+        let pixels = places.flat_map(|(x, y)| [0, 1, 2].map(|channel| sample(x, y, channel)));
+        Rgb::new(width, height, pixels.collect()).expect("an image")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_resize_has_the_sums_of_its_definition(
+            (from, to) in ((1..90u32, 1..90u32), (1..90u32, 1..90u32)),
+            seed in any::<u32>(),
+        ) {
+            let mut state = seed;
+            let noise = (0..from.0 * from.1 * 3).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            let image = Rgb::new(from.0, from.1, noise.collect()).expect("an image");
+            let horizontal = pass(&image, &taps(from.0, to.0), true);
+            let expected = pass(&horizontal, &taps(from.1, to.1), false);
+            prop_assert!(resize(&image, to.0, to.1) == expected);
+        }
+    }
+}

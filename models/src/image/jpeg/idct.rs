@@ -15,8 +15,8 @@ struct Lanes([i32; 8]);
 impl Lanes {
     #[inline(always)]
     fn with(mut self, other: Self, f: impl Fn(i32, i32) -> i32) -> Self {
-        for i in 0..8 {
-            self.0[i] = f(self.0[i], other.0[i]);
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane = f(*lane, other);
         }
         self
     }
@@ -123,9 +123,9 @@ fn pass(v: [Lanes; 8]) -> [Lanes; 8] {
     ];
 
     let mut out = v;
-    for i in 0..4 {
-        out[i] = evens[i] + odds[i];
-        out[7 - i] = evens[i] - odds[i];
+    for (i, (even, odd)) in evens.into_iter().zip(odds).enumerate() {
+        out[i] = even + odd;
+        out[7 - i] = even - odd;
     }
     out
 }

@@ -55,7 +55,7 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
 /// The tolerance of every probe; a notice where it is not the bundle's.
 fn tolerances(model: &RewardModel) -> Result<Vec<f64>> {
     let manifest = model.bundle().manifest();
-    let is_old_jpeg = |probe: &Probe| {
+    let is_old_jpeg = |probe: &Probe| -> Result<bool> {
         let is_old = probe.pixels_version < PIXELS_VERSION;
         Ok(is_old && has_jpeg(model.bundle().folder(), probe)?)
     };
