@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use seeward_models::Error;
 use seeward_models::bundle::{self, Manifest};
 use seeward_models::forest::ModelFlops;
+use seeward_models::image::PIXELS_VERSION;
 
 use crate::graph::OPSET;
 use crate::lower::Lowering;
@@ -96,6 +97,7 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
         rope: config.text.rope.clone(),
         work: ModelFlops::of(&config.text),
         prompt: source.prompter.settings().clone(),
+        pixels_version: PIXELS_VERSION,
         tiles: config.tiles,
         transparency: config.transparency,
         reward_at: config.head.at.clone(),

@@ -10,6 +10,7 @@ use seeward_export::{export, export_with};
 use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
 use seeward_models::config::Config;
+use seeward_models::image::PIXELS_VERSION;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
@@ -203,6 +204,7 @@ fn with_probes(checkpoint: &Path) {
         prompt: "what is it?".into(),
         images: vec!["probes/0.png".to_owned()],
         responses: responses.map(str::to_owned).to_vec(),
+        pixels_version: PIXELS_VERSION,
         rewards: vec![0.0, 1.0],
         text_only_rewards: None,
     };

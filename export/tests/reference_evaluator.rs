@@ -63,7 +63,7 @@ struct Row {
     rewards: Vec<f64>,
 }
 
-/// The golden rows with lossless images: those of JPEGs differ by the decoder.
+/// The golden rows.
 fn rows(family: &str, bundle: &Bundle) -> Vec<Row> {
     let folder = Path::new(FORWARD).join(family);
     let manifest = bundle.manifest();
@@ -74,12 +74,6 @@ fn rows(family: &str, bundle: &Bundle) -> Vec<Row> {
     for (index, line) in text.lines().enumerate() {
         let case: Value = serde_json::from_str(line).unwrap();
         let image = folder.join(case["img_path"].as_str().unwrap());
-        if image
-            .extension()
-            .is_some_and(|extension| extension == "jpg")
-        {
-            continue;
-        }
         let image = decode(&fs::read(image).unwrap(), DEFAULT_MAX_PIXELS).unwrap();
         let pixels = tiles(&image, &manifest.tiles).unwrap();
         let count = pixels.shape()[0];

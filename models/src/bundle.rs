@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::replace_file;
 use crate::forest::ModelFlops;
 use crate::hash::{add_hashes, file_hash, hash};
-use crate::image::TileSettings;
+use crate::image::{PIXELS_VERSION, TileSettings, first_pixels_version};
 use crate::kinds::{InputMode, Precision, Target, Transparency};
 use crate::probe::{LOSSY_TOLERANCE, Probe, Tolerance};
 use crate::prompt::PromptSettings;
@@ -50,6 +50,9 @@ pub struct Manifest {
     pub work: ModelFlops,
     /// Template, image tokens per tile, length limit.
     pub prompt: PromptSettings,
+    /// The [version](PIXELS_VERSION) of the pixels of the program that exported it.
+    #[serde(default = "first_pixels_version")]
+    pub pixels_version: u32,
     /// The settings of image tiling.
     pub tiles: TileSettings,
     /// What becomes of transparent pixels; bundles older than this field drop alpha.
@@ -110,6 +113,13 @@ impl Manifest {
         {
             let problem = "reward_offset: expected a finite value";
             return Err(Error::invalid(problem));
+        }
+        if self.pixels_version > PIXELS_VERSION {
+            return Err(Error::invalid(format!(
+                "pixels_version: expected at most {PIXELS_VERSION}, got {}: exported by a newer version, which reads images \
+                 otherwise",
+                self.pixels_version
+            )));
         }
         // In a model without vision, a tile has no tokens.
         let least = usize::from(self.files.contains_key(VISION_GRAPH));

@@ -14,8 +14,6 @@ use serde_json::Value;
 
 /// Correct fp32 evaluations differ by up to 3e-6.
 const TOLERANCE: f32 = 1e-4;
-/// JPEG decoders differ by some grey levels.
-const JPEG_TOLERANCE: f32 = 0.05;
 /// (row, response) with the pad token written out, where the published code reads the reward; here it is the last token.
 const PAD_TOKEN: (usize, usize) = (6, 0);
 
@@ -90,12 +88,10 @@ fn agrees_with_the_published_rewards(block: &str, model: &RewardModel) {
     for result in results {
         let index = |key: &str| result[key].as_u64().unwrap() as usize;
         let (row, response) = (index("row"), index("response"));
-        let jpeg = format!("{:?}", requests[row].images).contains(".jpg");
-        let tolerance = if jpeg { JPEG_TOLERANCE } else { TOLERANCE };
         let expected = result["reward"].as_f64().unwrap() as f32;
         let got = scored.results[row].as_ref().unwrap().rewards[response];
         if (row, response) != PAD_TOKEN {
-            assert_close(&[got], &[expected], tolerance);
+            assert_close(&[got], &[expected], TOLERANCE);
             compared += 1;
         }
     }

@@ -3,8 +3,8 @@
 //! Alpha is dropped, not composited: colours of transparent pixels appear; or, as transformers does, transparent pixels
 //! lie over white. Palettes are resolved. EXIF orientation and ICC profiles are ignored. Of an animation, the first frame is used.
 //!
-//! Two differences: a truncated file, which the published code fills with grey, is an error; and the part of a GIF's screen
-//! that its first frame does not cover is black, not the palette's first or transparent colour.
+//! Two differences: a file without all of its blocks, which the published code fills with grey, is an error; and the part of
+//! a GIF's screen that its first frame does not cover is black, not the palette's first or transparent colour.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -33,7 +33,11 @@ const HEADER_BYTES: u64 = 64 << 10;
 /// # Errors
 /// Not a PNG, JPEG, WebP, GIF or BMP image, or a broken header.
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32)> {
-    let (width, height) = open(bytes, format(bytes)?)?.dimensions();
+    let (width, height) = if jpeg::is_jpeg(bytes) {
+        jpeg::dimensions(bytes)?
+    } else {
+        open(bytes, format(bytes)?)?.dimensions()
+    };
     check_not_empty(width, height)?;
     Ok((width, height))
 }
@@ -62,7 +66,7 @@ pub fn file_dimensions(path: &Path, max_pixels: u64) -> Result<(u32, u32)> {
 ///
 /// # Errors
 /// Another format; broken or truncated content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
-/// memory is allocated; a CMYK JPEG that does not declare the coding of its inks.
+/// memory is allocated.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
     decode_with(bytes, max_pixels, Transparency::Dropped)
 }
@@ -74,10 +78,10 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
 pub fn decode_with(bytes: &[u8], max_pixels: u64, transparency: Transparency) -> Result<Rgb> {
     let (width, height) = dimensions(bytes)?;
     check_size(width, height, max_pixels)?;
-    let format = format(bytes)?;
-    if format == ImageFormat::Jpeg {
-        jpeg::check(bytes)?;
+    if jpeg::is_jpeg(bytes) {
+        return jpeg::decode(bytes);
     }
+    let format = format(bytes)?;
     let mut image = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
     if transparency == Transparency::White {
         image = over_white(image);

@@ -70,6 +70,13 @@ impl RewardRow {
         pairs.map(|(expected, got)| (f64::from(*expected), f64::from(*got)))
     }
 
+    /// The largest error, in multiples of max(1, |reward|).
+    pub fn largest(&self) -> f64 {
+        let relative =
+            |(expected, got): (f64, f64)| (got - expected).abs() / expected.abs().max(1.0);
+        self.pairs().map(relative).fold(0.0, f64::max)
+    }
+
     fn errors(&self) -> Vec<f64> {
         self.pairs().map(|(expected, got)| got - expected).collect()
     }
@@ -85,8 +92,6 @@ impl RewardErrors {
         let deviation = rms(&centred);
         let errors: Vec<f64> = rows.iter().flat_map(RewardRow::errors).collect();
         let margins: Vec<f64> = rows.iter().flat_map(|row| margins(&row.errors())).collect();
-        let relative =
-            |(expected, got): (f64, f64)| (got - expected).abs() / expected.abs().max(1.0);
         Self {
             rewards: expected.len(),
             size: rms(&expected),
@@ -95,11 +100,7 @@ impl RewardErrors {
             rms: rms(&errors),
             mean: mean(&errors),
             margins: rms(&margins),
-            largest: rows
-                .iter()
-                .flat_map(RewardRow::pairs)
-                .map(relative)
-                .fold(0.0, f64::max),
+            largest: rows.iter().map(RewardRow::largest).fold(0.0, f64::max),
         }
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::replace_file;
 use crate::chat::Prompt;
+use crate::image::first_pixels_version;
 use crate::{Error, Result};
 
 pub use errors::{LOSSY_TOLERANCE, RewardErrors, RewardRow, Tolerance, Verdict};
@@ -31,6 +32,9 @@ pub struct Probe {
     pub images: Vec<String>,
     /// The responses.
     pub responses: Vec<String>,
+    /// The [version](crate::image::PIXELS_VERSION) of the pixels that the rewards were measured on.
+    #[serde(default = "first_pixels_version")]
+    pub pixels_version: u32,
     /// One reward for each response, measured in fp32.
     pub rewards: Vec<f32>,
     /// The rewards of a checkpoint's text-only branch.

@@ -11,11 +11,12 @@ use crate::{check_message, fuzz, golden};
 const LARGEST_FILE: u64 = 60_000;
 
 fn images() -> Vec<Vec<u8>> {
-    let folders = ["preprocess/images", "images"].map(golden);
+    let folders = ["preprocess/images", "images", "jpeg"].map(golden);
     let entries = folders
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap());
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|kind| kind != "json"));
     paths.retain(|path| path.metadata().unwrap().len() < LARGEST_FILE);
     paths.sort();
     paths.iter().map(|path| fs::read(path).unwrap()).collect()

@@ -37,25 +37,10 @@ fn callers_can_match_the_fault_of_an_image() {
 
 #[test]
 fn a_cut_off_jpeg_is_refused() {
-    let expected = "the JPEG ends before its end marker: the file was cut off";
-    assert_eq!(decode_error(&read("images/truncated.jpg")), expected);
-    let whole = read("images/photo_progressive.jpg");
-    assert_eq!(decode_error(&whole[..whole.len() - 2]), expected);
-}
-
-#[test]
-fn jpeg_layouts_that_the_decoder_gets_wrong_are_refused() {
-    for (file, layout) in [
-        (
-            "noninterleaved.jpg",
-            "one scan for each component and chroma sampled vertically",
-        ),
-        ("luma_coarser.jpg", "luma sampled more coarsely than chroma"),
-    ] {
-        let expected =
-            format!("a JPEG with {layout} is not supported (save it again, for instance as PNG)");
-        assert_eq!(decode_error(&read(&format!("images/{file}"))), expected);
-    }
+    assert_eq!(
+        decode_error(&read("images/truncated.jpg")),
+        "the JPEG ends before its last block: the file was cut off"
+    );
 }
 
 #[test]
@@ -69,18 +54,6 @@ fn an_end_marker_inside_a_segment_does_not_end_a_jpeg() {
     .concat();
     assert!(decode(&thumbnail, DEFAULT_MAX_PIXELS).is_ok());
     assert!(decode(&thumbnail[..thumbnail.len() / 2], DEFAULT_MAX_PIXELS).is_err());
-}
-
-#[test]
-fn cmyk_without_the_adobe_marker_is_refused() {
-    let mut bytes = read("images/cmyk.jpg");
-    let adobe = bytes.windows(5).position(|word| word == b"Adobe").unwrap();
-    bytes[adobe] = b'a';
-    let error = decode_error(&bytes);
-    assert!(
-        error.starts_with("a JPEG of four components without the Adobe marker"),
-        "{error}"
-    );
 }
 
 #[test]

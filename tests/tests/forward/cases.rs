@@ -24,23 +24,11 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn check(&self, what: &str, got: f64) {
-        let jpeg = self
-            .image
-            .extension()
-            .is_some_and(|extension| extension == "jpg");
-        let tolerance = if jpeg {
-            Tolerance {
-                absolute: 0.05,
-                relative: 0.0,
-            }
-        } else {
-            Tolerance::reward(1e-4, self.reward)
-        };
         assert_close(
             &format!("{what}: row {}, {:?}", self.row, self.response),
             &[got],
             &[self.reward],
-            tolerance,
+            Tolerance::reward(1e-4, self.reward),
         );
     }
 }

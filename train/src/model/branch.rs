@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ndarray::{Array, Dimension};
 use seeward_models::config::Config;
 use seeward_models::hash::hash;
-use seeward_models::image::Tiles;
+use seeward_models::image::{PIXELS_VERSION, Tiles};
 use seeward_models::net::{self, Branch, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
 use seeward_models::reading::Reading;
 use seeward_models::{Error, Result};
@@ -246,7 +246,11 @@ impl Model {
         let weights = self.parameters.data().into_iter();
         let weights = weights.filter(|weight| of_vision(&weight.name));
         let weights: Vec<_> = weights.map(|weight| hash((weight.bytes)())).collect();
-        let settings = format!("{} {:?}", self.config.json(), self.layout());
+        let settings = format!(
+            "{PIXELS_VERSION} {} {:?}",
+            self.config.json(),
+            self.layout()
+        );
         hash(format!("{settings} {}", weights.concat()))
     }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use seeward_models::image::PIXELS_VERSION;
 use seeward_models::probe::{self, PROBE_FOLDER, Probe};
 use seeward_models::sample::{ImageRef, Pair};
 use tch::{Kind, Tensor, no_grad};
@@ -123,6 +124,7 @@ impl Chosen {
                 .map(|(name, _)| format!("{PROBE_FOLDER}/{name}"))
                 .collect(),
             responses: vec![self.pair.chosen.clone(), self.pair.rejected.clone()],
+            pixels_version: PIXELS_VERSION,
             rewards: self.rewards(&models.main, &self.inputs.main)?,
             text_only_rewards: text.transpose()?,
         })

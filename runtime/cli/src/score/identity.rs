@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use seeward_models::forest::LAYOUT_VERSION;
+use seeward_models::image::PIXELS_VERSION;
 use seeward_models::sample::CarriedKeys;
 use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use super::job::Job;
 use super::window::WINDOW_ROWS;
 use crate::arguments::EngineOptions;
 use crate::image_folder::ImageFolder;
+
+const PIXELS: &str = "pixels_version";
 
 /// Everything that decides the bytes of the output, except the input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,7 @@ impl Identity {
         let mut options = vec![
             ("provider", json!(model.device().provider())),
             ("layout_version", json!(LAYOUT_VERSION)),
+            (PIXELS, json!(PIXELS_VERSION)),
             ("input_mode", json!(model.input_mode())),
             ("batch_tokens", json!(batch_tokens)),
             ("window_rows", json!(WINDOW_ROWS)),
@@ -50,10 +54,22 @@ impl Identity {
         })
     }
 
+    /// 1 in the files of versions without the field.
+    fn pixels_version(&self) -> u64 {
+        let version = self.options.get(PIXELS).and_then(Value::as_u64);
+        version.unwrap_or(1)
+    }
+
     /// The first difference from `before`.
     pub(super) fn difference(&self, before: &Self) -> Option<String> {
         if self.bundle != before.bundle {
             return Some("the bundle has changed".to_owned());
+        }
+        let [was, is] = [before, self].map(Self::pixels_version);
+        if was != is {
+            return Some(format!(
+                "the rows before were scored by a version that reads images otherwise: pixels_version was {was} and is {is}"
+            ));
         }
         let changed = |(name, now): (&String, &Value)| match before.options.get(name) {
             Some(was) if was == now => None,

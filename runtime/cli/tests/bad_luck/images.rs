@@ -78,7 +78,7 @@ fn a_file_that_is_no_image_is_reported() {
         ("cut.png", "end of file"),
         (
             "cut.jpg",
-            "the JPEG ends before its end marker: the file was cut off",
+            "the JPEG ends before its last block: the file was cut off",
         ),
         ("header.png", "end of file"),
         ("missing.png", "No such file or directory"),
