@@ -3,5 +3,7 @@
 mod arguments;
 pub mod evaluate;
 mod image_folder;
+pub mod import;
+mod journal;
 pub mod score;
 mod terminal;
