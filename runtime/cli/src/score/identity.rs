@@ -12,6 +12,7 @@ use super::job::Job;
 use super::window::WINDOW_ROWS;
 use crate::arguments::EngineOptions;
 use crate::image_folder::ImageFolder;
+use crate::journal;
 
 const PIXELS: &str = "pixels_version";
 
@@ -59,9 +60,11 @@ impl Identity {
         let version = self.options.get(PIXELS).and_then(Value::as_u64);
         version.unwrap_or(1)
     }
+}
 
+impl journal::Identity for Identity {
     /// The first difference from `before`.
-    pub(super) fn difference(&self, before: &Self) -> Option<String> {
+    fn difference(&self, before: &Self) -> Option<String> {
         if self.bundle != before.bundle {
             return Some("the bundle has changed".to_owned());
         }
