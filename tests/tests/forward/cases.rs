@@ -24,17 +24,22 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn check(&self, what: &str, got: f64) {
+        self.check_within(1e-4, what, got);
+    }
+
+    /// Allows `scale` · max(1, |reward|), and for a JPEG at least what decoders differ by.
+    pub(crate) fn check_within(&self, scale: f64, what: &str, got: f64) {
         let jpeg = self
             .image
             .extension()
             .is_some_and(|extension| extension == "jpg");
         let tolerance = if jpeg {
             Tolerance {
-                absolute: 0.05,
+                absolute: scale.max(0.05),
                 relative: 0.0,
             }
         } else {
-            Tolerance::reward(1e-4, self.reward)
+            Tolerance::reward(scale, self.reward)
         };
         assert_close(
             &format!("{what}: row {}, {:?}", self.row, self.response),
