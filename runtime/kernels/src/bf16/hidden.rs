@@ -2,7 +2,7 @@
 //! the hidden values leave it in bf16, to which the next layer would round them.
 
 use super::layer::Layer;
-use super::linear::{Panels, run};
+use super::linear::{Panels, compute, run};
 use super::product::{PairDot, RowPairs, Sums};
 use super::rows::Rows;
 use crate::CpuFeatures;
@@ -89,6 +89,10 @@ impl Panels for FeedForward<'_> {
             round::<D>(dot, hidden, bits);
         }
         bits
+    }
+
+    fn compute(&self, features: CpuFeatures, rows: Rows, output: &mut [u16]) {
+        compute(self, features, rows, output);
     }
 }
 

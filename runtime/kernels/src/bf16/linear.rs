@@ -31,6 +31,8 @@ pub(super) trait Panels: Sync {
         panel: usize,
         rows: &[RowPairs],
     ) -> [[Self::Output; PANEL_OUTPUTS]; ROWS];
+    /// [`compute`] of this type: not generic, so that it is compiled with this crate's optimization.
+    fn compute(&self, features: CpuFeatures, rows: Rows, output: &mut [Self::Output]);
 }
 
 impl Panels for Layer<'_> {
@@ -47,6 +49,10 @@ impl Panels for Layer<'_> {
     #[inline(always)]
     fn panel<D: PairDot>(&self, dot: D, panel: usize, rows: &[RowPairs]) -> Sums {
         self.sums(dot, panel, rows)
+    }
+
+    fn compute(&self, features: CpuFeatures, rows: Rows, output: &mut [f32]) {
+        compute(self, features, rows, output);
     }
 }
 
@@ -82,16 +88,26 @@ pub(super) fn run<L: Panels, P: ParallelFor>(
     let outputs = output.chunks_mut((per_task * outputs).max(1));
     let tasks = rows.tasks(inputs).into_iter().zip(outputs);
     run_tasks(parallel, tasks, |(rows, output)| {
-        PREPARED.with_borrow_mut(|prepared| {
-            let task = Task {
-                layer,
-                rows,
-                output,
-                prepared,
-            };
-            dispatch(features, task);
-        });
+        layer.compute(features, rows, output);
     })
+}
+
+/// Writes the outputs of a task's rows.
+pub(super) fn compute<L: Panels>(
+    layer: &L,
+    features: CpuFeatures,
+    rows: Rows,
+    output: &mut [L::Output],
+) {
+    PREPARED.with_borrow_mut(|prepared| {
+        let task = Task {
+            layer,
+            rows,
+            output,
+            prepared,
+        };
+        dispatch(features, task);
+    });
 }
 
 /// Some rows.
