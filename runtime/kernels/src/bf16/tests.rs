@@ -230,8 +230,8 @@ fn hidden_values_are_rounded_after_the_nonlinearity() {
         });
         let pairs = gate.iter().zip(&up).map(|(&gate, &up)| silu(gate) * up);
         assert_rounded(&swiglu, pairs);
-        let gelus = run(HiddenLayers::Gelu(first.layer(&packed[0])));
-        assert_rounded(&gelus, gate.iter().map(|&x| gelu(x)));
+        let hidden = run(HiddenLayers::Gelu(first.layer(&packed[0])));
+        assert_rounded(&hidden, gate.iter().map(|&x| gelu(x)));
     }
 }
 
