@@ -34,7 +34,7 @@ struct Arguments {
     /// Target device and operator set of the graphs
     #[arg(long, default_value = "portable", value_parser = one_of(&TARGETS))]
     target: Target,
-    /// Precision of weights and computation
+    /// Precision of weights and computation; on a CPU, bf16 needs --target cpu
     #[arg(long, default_value = "fp32", value_parser = one_of(&DTYPES))]
     dtype: Precision,
     /// Quantized weights instead of --dtype

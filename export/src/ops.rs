@@ -16,7 +16,7 @@ use crate::graph::node::Node;
 use crate::graph::value::{QuantRange, Value};
 use crate::lower::attention::{self, TreeMask};
 use crate::lower::linear::{self, Linear};
-use crate::lower::{Lowering, Products, WIDE, norm, patches, rope};
+use crate::lower::{Lowering, WIDE, norm, patches, rope};
 
 /// The graph of `network` for the file of that name: its inputs and its only output are those of `contract`, its weights
 /// are the tensors of `checkpoint` that `network` names. Nothing is written yet ([`Graph::write`]).
@@ -124,7 +124,7 @@ impl Ops for GraphOps {
 
     fn gelu_linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
         let layer = self.layer(name, bias);
-        if layer.products == Products::Int8 {
+        if layer.products.fuses_hidden() {
             return linear::hidden(&mut self.builder, &[layer], x, QuantRange::GELU);
         }
         let x = self.linear(name, x, bias)?;
@@ -133,7 +133,7 @@ impl Ops for GraphOps {
 
     fn gated_linear(&mut self, names: [&str; 2], x: &Value, bias: Bias) -> Result<Value> {
         let layers = names.map(|name| self.layer(name, bias));
-        if layers[0].products == Products::Int8 {
+        if layers[0].products.fuses_hidden() {
             return linear::hidden(&mut self.builder, &layers, x, QuantRange::SYMMETRIC);
         }
         let [gate, x] = names.map(|name| self.linear(name, x, bias));
@@ -321,8 +321,11 @@ mod tests {
         }
     }
 
-    /// A network in 8 bits over the layers `a` and `b`; it picks rows before its first layer.
-    fn graph(network: impl FnOnce(&mut GraphOps, &Value) -> Result<Value>) -> Graph {
+    /// A network for the CPU over the layers `a` and `b`; it picks rows before its first layer.
+    fn graph(
+        precision: Precision,
+        network: impl FnOnce(&mut GraphOps, &Value) -> Result<Value>,
+    ) -> Graph {
         let folder = tempfile::tempdir().unwrap();
         let weight = |name| TensorData::f32(name, &[4, 4], &[0.5; 16]);
         let weights = ["a.weight", "b.weight"].map(weight);
@@ -335,7 +338,7 @@ mod tests {
             ],
             outputs: vec![port("y", Element::F32, &["k", "width"])],
         };
-        let lowering = Lowering::new(Target::Cpu, Precision::Int8).unwrap();
+        let lowering = Lowering::new(Target::Cpu, precision).unwrap();
         let graph = build_graph("case.onnx", contract, checkpoint, lowering, |ops| {
             let (x, at) = (ops.input("x")?, ops.input("at")?);
             let picked = ops.gather_rows(&x, &at)?;
@@ -345,43 +348,41 @@ mod tests {
     }
 
     #[test]
-    fn layers_after_picked_rows_stay_in_8_bits() {
-        let graph = graph(|ops, x| {
-            let x = ops.gelu_linear("a", x, Bias::No)?;
-            ops.linear("b", &x, Bias::No)
-        });
-        let expected = [
-            "Flatten",
-            "Gather",
-            "QuantizeRows",
-            "Int8Hidden",
-            "Int8Linear",
-            "Identity",
-        ];
-        assert_eq!(graph.operators(), expected);
+    fn layers_after_picked_rows_stay_narrow() {
+        for (precision, layers) in [
+            (
+                Precision::Int8,
+                &["QuantizeRows", "Int8Hidden", "Int8Linear"][..],
+            ),
+            (Precision::Bf16, &["Bf16Hidden", "Bf16Linear"]),
+        ] {
+            let graph = graph(precision, |ops, x| {
+                let x = ops.gelu_linear("a", x, Bias::No)?;
+                ops.linear("b", &x, Bias::No)
+            });
+            let expected = [&["Flatten", "Gather"], layers, &["Identity"]].concat();
+            assert_eq!(graph.operators(), expected);
+        }
     }
 
     #[test]
     fn layers_of_a_readout_are_floats_and_those_after_it_are_not() {
-        let graph = graph(|ops, x| {
-            let x = ops.readout(|ops| ops.gelu_linear("a", x, Bias::No))?;
-            ops.linear("b", &x, Bias::No)
-        });
-        let expected = [
-            "Flatten",
-            "Gather",
-            "MatMul",
-            "Gelu",
-            "QuantizeRows",
-            "Int8Linear",
-            "Identity",
-        ];
-        assert_eq!(graph.operators(), expected);
+        for (precision, layer) in [
+            (Precision::Int8, &["QuantizeRows", "Int8Linear"][..]),
+            (Precision::Bf16, &["Bf16Linear"]),
+        ] {
+            let graph = graph(precision, |ops, x| {
+                let x = ops.readout(|ops| ops.gelu_linear("a", x, Bias::No))?;
+                ops.linear("b", &x, Bias::No)
+            });
+            let readout = ["Flatten", "Gather", "MatMul", "Gelu"];
+            assert_eq!(graph.operators(), [&readout, layer, &["Identity"]].concat());
+        }
     }
 
     #[test]
     fn a_readout_ends_with_an_error_too() {
-        let graph = graph(|ops, x| {
+        let graph = graph(Precision::Int8, |ops, x| {
             ops.readout(|ops| ops.linear("missing", x, Bias::No))
                 .unwrap_err();
             ops.linear("b", x, Bias::No)

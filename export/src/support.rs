@@ -21,7 +21,10 @@ const SUPPORT_MATRIX: &[(Target, &[(Precision, Support)])] = &[
         Target::Portable,
         &[(Fp32, Built), (Fp16, Built), (Bf16, Built)],
     ),
-    (Target::Cpu, &[(Fp32, Built), (Int8, Built), (Int4, Built)]),
+    (
+        Target::Cpu,
+        &[(Fp32, Built), (Bf16, Built), (Int8, Built), (Int4, Built)],
+    ),
     (
         Target::Cuda,
         &[
@@ -103,12 +106,12 @@ mod tests {
         let refused = |target, precision| check(target, precision).unwrap_err().to_string();
         assert_eq!(
             refused(Target::Cuda, Int4),
-            "cuda int4: not built yet (built: portable fp32, fp16, bf16; cpu fp32, int8, int4; cuda fp32, fp16, bf16; \
+            "cuda int4: not built yet (built: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; cuda fp32, fp16, bf16; \
              tensorrt fp32, fp16, bf16)"
         );
         assert_eq!(
             refused(Target::Tensorrt, Int8),
-            "tensorrt int8: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, int8, int4; \
+            "tensorrt int8: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; \
              cuda fp32, fp16, bf16, int8, int4; tensorrt fp32, fp16, bf16)"
         );
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use seeward_export::export;
-use seeward_models::contract::INT8_LINEAR;
+use seeward_models::contract::{BF16_LINEAR, INT8_LINEAR};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use support::{GOLDEN, golden, options};
@@ -54,22 +54,25 @@ for path in sys.argv[2:]:
             attributes = {attribute.name: attribute.i for attribute in node.attribute}
             assert attributes['softmax_precision'] == wide, f'{path}: {node.name}'
 ";
-/// Full check of quantized graphs. Their operators are declared; every linear layer before the readout has integers, and
-/// everything else is f32.
-const CHECK_QUANTIZED: &str = "
+/// Full check of graphs with narrow linear layers. Their operators are declared; every linear layer before the readout has
+/// weights of the given type, in bf16 the embedding table too, and everything else is f32.
+const CHECK_NARROW: &str = "
 import sys, onnx
-op, integers = sys.argv[1], getattr(onnx.TensorProto, sys.argv[2])
+op, element = sys.argv[1], getattr(onnx.TensorProto, sys.argv[2])
+ours = {'Int8Linear': {'QuantizeRows', 'Int8Hidden'}, 'Bf16Linear': {'Bf16Hidden'}}
+# The place of the first layer among a node's inputs, and the number of inputs that make a layer: weights, in integers their
+# scales, in 8 bits sums; and an optional bias.
+first, parts = {'Int8Linear': (2, 4), 'Bf16Linear': (1, 2), 'MatMulNBits': (1, 2)}[op]
 for path in sys.argv[3:]:
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
-    int8 = op == 'Int8Linear'
-    used = {'seeward': {'ForestAttention', 'QuantizeRows', 'Int8Linear', 'Int8Hidden'}} if int8 else \
+    used = {'seeward': {'ForestAttention', op} | ours[op]} if op in ours else \
         {'com.microsoft': {op}, 'seeward': {'ForestAttention'}}
     assert [(s.domain, s.version) for s in model.opset_import] == [('', 23), *((domain, 1) for domain in used)], path
     for domain, expected in used.items():
         assert {node.op_type for node in model.graph.node if node.domain == domain} == expected, path
     wide = [index for index, node in enumerate(model.graph.node) if node.op_type == 'MatMul']
-    linear = (op, 'Int8Hidden')
+    linear = (op, 'Int8Hidden', 'Bf16Hidden')
     narrow = [index for index, node in enumerate(model.graph.node) if node.op_type in linear]
     if path.endswith('reward.onnx'):
         # The readout: all layers after its rows are picked in the last layer.
@@ -79,14 +82,16 @@ for path in sys.argv[3:]:
         assert wide == [], path
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     inputs = [list(node.input) for node in model.graph.node if node.op_type in linear]
-    # The inputs of a layer: weights, scales and, in 8 bits, sums and an optional bias.
-    layers = [names[at:at + 4] for names in inputs for at in (range(2, len(names), 4) if int8 else [1])]
+    layers = [names[at:at + parts] for names in inputs for at in range(first, len(names), parts)]
     weights = {layer[0] for layer in layers}
-    assert {types[name] for name in weights} == {integers}, path
-    sums = {layer[2] for layer in layers} if int8 else set()
+    assert {types[name] for name in weights} == {element}, path
+    sums = {layer[2] for layer in layers if parts == 4}
     assert {types[name] for name in sums} <= {onnx.TensorProto.INT32}, path
-    rest = {name for name in types if name not in weights | sums and not name.startswith(('i64', 'i32'))}
-    assert {layer[1] for layer in layers} <= rest and {types[name] for name in rest} == {onnx.TensorProto.FLOAT}, path
+    table = {node.input[0] for node in model.graph.node if node.op_type == 'Gather' and node.input[1] == 'input_ids'}
+    assert {types[name] for name in table} <= {element if op == 'Bf16Linear' else onnx.TensorProto.FLOAT}, path
+    rest = {name for name in types if name not in weights | sums | table and not name.startswith(('i64', 'i32'))}
+    others = {name for layer in layers for name in layer[1:] if name} - sums
+    assert others <= rest and {types[name] for name in rest} == {onnx.TensorProto.FLOAT}, path
 ";
 /// Fails for operators that are missing from onnx-tensorrt's list for TensorRT 10.15, and for uses that the list excludes.
 const CHECK_TENSORRT: &str = "
@@ -195,8 +200,9 @@ fn every_golden_bundle_passes_in_every_precision() {
 }
 
 #[test]
-fn quantized_bundles_declare_the_operators_that_they_use() {
-    for (precision, op, integers) in [
+fn bundles_for_the_cpu_declare_the_operators_that_they_use() {
+    for (precision, op, element) in [
+        (Precision::Bf16, BF16_LINEAR, "BFLOAT16"),
         (Precision::Int8, INT8_LINEAR, "INT8"),
         (Precision::Int4, "MatMulNBits", "UINT8"),
     ] {
@@ -206,8 +212,8 @@ fn quantized_bundles_declare_the_operators_that_they_use() {
             .map(|name| graphs(root.path(), (name, Branch::Main), Target::Cpu, precision))
             .into_iter()
             .flatten();
-        let arguments = [op, integers].map(PathBuf::from).into_iter().chain(graphs);
-        python(CHECK_QUANTIZED, arguments);
+        let arguments = [op, element].map(PathBuf::from).into_iter().chain(graphs);
+        python(CHECK_NARROW, arguments);
     }
 }
 

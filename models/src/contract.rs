@@ -16,10 +16,18 @@ pub const INT8_LINEAR: &str = "Int8Linear";
 /// The first half of a feed-forward layer in integers: (integers, scales, and one or two layers' inputs of
 /// [`INT8_LINEAR`]) → (integers, scales), with the attributes `zero`, `hidden_zero` and `hidden_above`.
 pub const INT8_HIDDEN: &str = "Int8Hidden";
+/// A linear layer in bf16: (floats or bf16, weights, bias?) → floats, with the attribute `outputs`. Weights bf16 [outputs,
+/// inputs] are packed as those of [`INT8_LINEAR`], in groups of [`BF16_GROUP`] inputs.
+pub const BF16_LINEAR: &str = "Bf16Linear";
+/// The first half of a feed-forward layer in bf16: (floats or bf16, and one or two layers' weights and bias?) → bf16, with
+/// the attribute `outputs`.
+pub const BF16_HIDDEN: &str = "Bf16Hidden";
 /// Outputs of a panel of packed weights.
 pub const PANEL_OUTPUTS: usize = 64;
-/// Inputs of a group of packed weights.
+/// Inputs of a group of packed 8-bit weights.
 pub const PANEL_GROUP: usize = 4;
+/// Inputs of a group of packed bf16 weights.
+pub const BF16_GROUP: usize = 2;
 
 /// Element type of a graph's input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -160,9 +160,11 @@ impl Options {
             );
             return Err(self.refused(problem.to_lowercase()));
         }
-        if self.device == Device::Cpu && manifest.precision == Precision::Bf16 {
-            let problem = "the bundle is bf16, for which ONNX Runtime's CPU provider has no MatMul \
-                           (export it with --dtype fp32, or fp16, or run it on a GPU)";
+        if (target, manifest.target, manifest.precision)
+            == (Target::Cpu, Target::Portable, Precision::Bf16)
+        {
+            let problem = "the bundle is portable bf16, for which ONNX Runtime's CPU provider has no MatMul \
+                           (export it with --target cpu --dtype bf16, or run it on a GPU)";
             return Err(self.refused(problem.to_owned()));
         }
         Ok(())

@@ -99,6 +99,9 @@ fn packing(manifest: &Manifest, options: &Options) -> Packing {
     Packing {
         batch_tokens: options.batch_tokens,
         most_rows: options.device.most_rows(),
-        cost: Cost::new(manifest.work, Rates::of(manifest.precision)),
+        cost: Cost::new(
+            manifest.work,
+            Rates::of(manifest.target, manifest.precision),
+        ),
     }
 }

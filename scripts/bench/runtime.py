@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Scoring speed: ours in fp32 and int8 compared with PyTorch, Hugging Face transformers' InternVL of the same weights.
+"""Scoring speed: ours in fp32, bf16 and int8 compared with PyTorch, Hugging Face transformers' InternVL of the same weights.
 
 One image of 7 tiles, a question of 64 tokens, responses of 128 tokens; random weights of InternVL2-1B's widths, with 4 + 4
 layers or all 24 + 24. All take turns in one run; the median counts, in seconds per row. The rewards must agree, which shows
 that equal work is compared.
 
-fp32, int8   ours: the CPU's bundles, scored by seeward-score from the row to the reward
+fp32, …      ours: the CPU's bundles in fp32, bf16 and int8, scored by seeward-score from the row to the reward
              (with --device cuda:N the GPU's: fp32, fp16 and bf16)
 a            PyTorch in the usual way: every response is a whole conversation with its image
 b            PyTorch at its fastest: image and prompt once, their keys and values for all responses
@@ -32,13 +32,13 @@ sys.path.insert(0, str(ROOT / "third_party/peer"))
 QUESTION, RESPONSE, TILES, SIDE = 64, 128, 7, 448
 SYSTEM = ("你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
           "是一个有用无害的人工智能助手。")
-OURS = {"cpu": {"fp32": [], "int8": ["--quantize", "int8"]},
+OURS = {"cpu": {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"]},
         "cuda": {"fp32": [], "fp16": ["--dtype", "fp16"], "bf16": ["--dtype", "bf16"]}}
 PEERS = {"a fp32": ("rows", "fp32"), "a bf16": ("rows", "bf16"), "b bf16": ("shared", "bf16")}
 # For rewards that differ from each other by about 0.1; in bf16 and int8 they are rounded.
 TOLERANCE = {"a fp32": 1e-4, "a bf16": 5e-2, "b bf16": 5e-2, "int8": 5e-2, "fp16": 5e-2, "bf16": 5e-2}
 DIGITS = {"cpu": 2, "cuda": 4}
-RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "int8"), ("b bf16", "int8")],
+RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "bf16"), ("b bf16", "bf16"), ("a bf16", "int8"), ("b bf16", "int8")],
           "cuda": [("a fp32", "fp32"), ("a bf16", "bf16"), ("b bf16", "bf16")]}
 
 

@@ -1,8 +1,8 @@
-//! Linear layers: products of floats, or of integers with scales.
+//! Linear layers: products of floats, of bf16 in panels, or of integers with scales.
 
 use std::rc::Rc;
 
-use seeward_models::contract::{INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
+use seeward_models::contract::{BF16_HIDDEN, BF16_LINEAR, INT8_HIDDEN, INT8_LINEAR, QUANTIZE_ROWS};
 use seeward_models::net::Bias;
 use seeward_models::{Error, Result};
 
@@ -42,6 +42,7 @@ impl Linear<'_> {
     pub(crate) fn apply(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
         let product = match self.products {
             Products::Float(_) => self.float(builder, x),
+            Products::Bf16 => return self.bf16(builder, x),
             Products::Int8 => return self.int8(builder, x),
             Products::Int4 => self.int4(builder, x),
         }?;
@@ -64,6 +65,28 @@ impl Linear<'_> {
         let layout = WeightLayout::Transposed(self.products.element());
         let [weight] = builder.weight_parts(&self.weight(), layout)?;
         builder.elementwise("MatMul", self.name, [&x, &weight])
+    }
+
+    /// By an operator of Seeward's runtime that rounds the inputs and adds the bias in the same pass.
+    fn bf16(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
+        let node = self.append_bf16(builder, Node::seeward(BF16_LINEAR, &[x]))?;
+        let node = node.int("outputs", self.outputs(builder)?);
+        builder.node(self.name, node, WIDE)
+    }
+
+    /// Appends weights and bias to the inputs of `node`.
+    fn append_bf16(&self, builder: &mut GraphBuilder, node: Node) -> Result<Node> {
+        let [weight] = builder.weight_parts(&self.weight(), WeightLayout::Bf16)?;
+        let node = node.input(Some(&weight));
+        Ok(match self.bias(builder)? {
+            Some(bias) => node.input(Some(&bias)),
+            None => node.omit(1),
+        })
+    }
+
+    fn outputs(&self, builder: &GraphBuilder) -> Result<usize> {
+        let [outputs, _] = builder.matrix(&self.weight())?;
+        Ok(outputs)
     }
 
     /// By an operator of Seeward's runtime that applies scales and bias in the same pass.
@@ -119,9 +142,34 @@ impl Int8Weights {
     }
 }
 
-/// 8-bit layers over one input, and the nonlinearity after them: the GELU of one layer, or the SiLU of the first times the
-/// second. An operator of Seeward's runtime computes both and returns integers in the range `output`.
+/// Layers over one input, and the nonlinearity after them: the GELU of one layer, or the SiLU of the first times the second.
+/// An operator of Seeward's runtime computes both and returns what the next layer reads: in 8 bits integers in the range
+/// `output`, else bf16.
+///
+/// # Errors
+/// A missing weight, or layers of floats, which have no such operator.
 pub(crate) fn hidden(
+    builder: &mut GraphBuilder,
+    layers: &[Linear],
+    x: &Value,
+    output: QuantRange,
+) -> Result<Value> {
+    match layers[0].products {
+        Products::Int8 => int8_hidden(builder, layers, x, output),
+        _ => bf16_hidden(builder, layers, x),
+    }
+}
+
+fn bf16_hidden(builder: &mut GraphBuilder, layers: &[Linear], x: &Value) -> Result<Value> {
+    let node = Node::seeward(BF16_HIDDEN, &[x]);
+    let node = layers
+        .iter()
+        .try_fold(node, |node, layer| layer.append_bf16(builder, node))?;
+    let node = node.int("outputs", layers[0].outputs(builder)?);
+    builder.node("", node, DataType::Bf16)
+}
+
+fn int8_hidden(
     builder: &mut GraphBuilder,
     layers: &[Linear],
     x: &Value,

@@ -2,9 +2,10 @@
 //! each.
 //!
 //! Only the weights of linear layers are quantized, up to the rows that the network reads out; attention of quantized
-//! bundles multiplies in bf16, everything else is f32.
+//! bundles multiplies in bf16, everything else is f32. In bf16 for the CPU the same layers, and the embedding table, are in
+//! bf16: by operators of Seeward's runtime, with f32 between them.
 //!
-//! In 16 bits, only operations that dominate time and memory are narrow: the weights of linear layers and the embedding
+//! In 16 bits elsewhere, only operations that dominate time and memory are narrow: the weights of linear layers and the embedding
 //! table, and the operations between them (activations, rotary positions, attention). The residual stream with all its
 //! additions, norms, softmax, the patch embedding and the score head stay wide; a linear layer casts its input. Sums over
 //! dozens of layers would lose bits, and the few huge values of a residual stream exceed fp16's range.
@@ -31,6 +32,8 @@ pub(crate) const WIDE: DataType = DataType::F32;
 pub(crate) enum Products {
     /// Products of floats.
     Float(DataType),
+    /// Products of bf16 weights with inputs rounded to bf16, by operators of Seeward's runtime; sums and outputs are f32.
+    Bf16,
     /// 8-bit weights with a scale per output, and 8-bit inputs with a scale per row. A single scale for all rows would
     /// make a response's reward depend on its batch, and lose small rows next to large ones.
     Int8,
@@ -43,8 +46,19 @@ impl Products {
     pub(crate) fn element(self) -> DataType {
         match self {
             Self::Float(element) => element,
-            Self::Int8 | Self::Int4 => WIDE,
+            Self::Bf16 | Self::Int8 | Self::Int4 => WIDE,
         }
+    }
+
+    /// Whether an operator computes a layer with the nonlinearity after it.
+    pub(crate) fn fuses_hidden(self) -> bool {
+        matches!(self, Self::Bf16 | Self::Int8)
+    }
+
+    /// The same over the few rows that the network reads out: narrow weights would save hardly any time there, and their
+    /// error would reach the reward directly.
+    fn of_readout(self) -> Self {
+        Self::Float(self.element())
     }
 }
 
@@ -61,14 +75,14 @@ pub(crate) enum AttentionKind {
     /// The same, with `GroupQueryAttention` over a forest, which skips later tokens.
     CpuCausal,
     /// `ForestAttention` of Seeward's runtime, which skips every token that is not visible. It multiplies in bf16, which
-    /// costs no accuracy next to quantized linear layers.
+    /// costs no accuracy next to linear layers in bf16 or integers.
     Forest,
 }
 
 impl AttentionKind {
     fn of(target: Target, products: Products) -> Self {
         match (target, products) {
-            (_, Products::Int8 | Products::Int4) => Self::Forest,
+            (_, Products::Bf16 | Products::Int8 | Products::Int4) => Self::Forest,
             (Target::Cpu, _) => Self::Cpu,
             (Target::Tensorrt, _) => Self::StandardByHead,
             (Target::Portable | Target::Cuda, _) => Self::Standard,
@@ -102,6 +116,7 @@ impl Lowering {
         // fp32: ten times the difference of two correct evaluations. fp16: twice the largest of 200 differences from fp32,
         // 7.4e-3, of a model so small that errors hardly average out.
         let (products, probe_tolerance) = match precision {
+            Precision::Bf16 if target == Target::Cpu => (Products::Bf16, 1.4e-1),
             Precision::Fp32 => (Products::Float(DataType::F32), 1e-4),
             Precision::Fp16 => (Products::Float(DataType::F16), 1.5e-2),
             Precision::Bf16 => (Products::Float(DataType::Bf16), LOSSY_TOLERANCE),
@@ -130,7 +145,10 @@ impl Lowering {
 
     /// Element type of an embedding table.
     pub(crate) fn table(&self) -> DataType {
-        self.products.element()
+        match self.products {
+            Products::Bf16 => DataType::Bf16,
+            products => products.element(),
+        }
     }
 
     /// The arithmetic of the linear layer of that name, over all rows.
@@ -142,13 +160,9 @@ impl Lowering {
         }
     }
 
-    /// The arithmetic of the same layer over the few rows that the network reads out: quantization would save hardly any
-    /// time there, and its error would reach the reward directly.
+    /// The arithmetic of the same layer over the few rows that the network reads out.
     pub(crate) fn linear_of_readout(&self, name: &str) -> Products {
-        match self.linear(name) {
-            Products::Float(element) => Products::Float(element),
-            Products::Int8 | Products::Int4 => Products::Float(WIDE),
-        }
+        self.linear(name).of_readout()
     }
 
     /// The operators of attention.
@@ -174,6 +188,7 @@ mod tests {
                 StandardByHead,
             ),
             (Target::Cpu, Precision::Fp32, Cpu, CpuCausal),
+            (Target::Cpu, Precision::Bf16, Forest, Forest),
             (Target::Cpu, Precision::Int8, Forest, Forest),
             (Target::Cpu, Precision::Int4, Forest, Forest),
         ] {

@@ -42,6 +42,17 @@ pub(super) fn cast(from: Dtype, elements: &[u8], to: DataType, into: &mut [u8]) 
     Ok(())
 }
 
+/// Writes values in bf16, little-endian; `into` has as many.
+///
+/// # Errors
+/// A value outside the range of bf16.
+pub(super) fn to_bf16(values: &[f32], into: &mut [u8]) -> Result<()> {
+    match write_bf16(values, into) {
+        true => Ok(()),
+        false => Err(out_of_range(values, DataType::Bf16)),
+    }
+}
+
 /// Little-endian elements of a checkpoint as f32; `values` has as many.
 pub(super) fn widen(from: Dtype, elements: &[u8], values: &mut [f32]) {
     let stored = elements.chunks(BLOCK * from.size());

@@ -1,6 +1,6 @@
 //! The layouts of a checkpoint's tensors in the data file: element types and the order of elements.
 
-use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{BF16_GROUP, PANEL_GROUP, PANEL_OUTPUTS};
 use seeward_models::{Error, Result};
 
 use super::quantize::{BLOCK, BLOCK_BYTES};
@@ -13,6 +13,8 @@ pub(crate) enum WeightLayout {
     Stored(DataType),
     /// [inputs, outputs], as `MatMul` takes it.
     Transposed(DataType),
+    /// bf16 in panels of outputs, as the operators of Seeward's runtime take them.
+    Bf16,
     /// 8-bit integers in panels of outputs, as the operators of Seeward's runtime take them; then their scales and their
     /// sums, [outputs] each.
     Int8,
@@ -62,16 +64,24 @@ impl WeightLayout {
                 let [outputs, inputs] = matrix(shape)?;
                 Ok(vec![Part::new(".transposed", element, &[inputs, outputs])])
             }
+            Self::Bf16 => {
+                let dims = panels(matrix(shape)?, BF16_GROUP);
+                Ok(vec![Part::new(".bf16", DataType::Bf16, &dims)])
+            }
             Self::Int8 => Ok(int8(matrix(shape)?)),
             Self::Int4 => Ok(int4(matrix(shape)?)),
         }
     }
 }
 
+/// The shape of a matrix in panels with groups of `group` inputs.
+fn panels([outputs, inputs]: [usize; 2], group: usize) -> [usize; 4] {
+    let (panels, groups) = (outputs.div_ceil(PANEL_OUTPUTS), inputs.div_ceil(group));
+    [panels, groups, PANEL_OUTPUTS, group]
+}
+
 fn int8([outputs, inputs]: [usize; 2]) -> Vec<Part> {
-    let panels = outputs.div_ceil(PANEL_OUTPUTS);
-    let groups = inputs.div_ceil(PANEL_GROUP);
-    let dims = [panels, groups, PANEL_OUTPUTS, PANEL_GROUP];
+    let dims = panels([outputs, inputs], PANEL_GROUP);
     vec![
         Part::new(".int8", DataType::I8, &dims),
         Part::new(".int8.scales", DataType::F32, &[outputs]),

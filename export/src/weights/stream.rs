@@ -70,7 +70,7 @@ impl Runs {
 }
 
 impl Streamer {
-    /// With at most `window` elements in memory, but always whole columns, and whole rows of quantized matrices.
+    /// With at most `window` elements in memory, but always whole columns, and whole rows of packed matrices.
     pub(super) fn new(window: usize) -> Self {
         Self {
             window,
@@ -92,6 +92,7 @@ impl Streamer {
         match layout {
             WeightLayout::Stored(element) => self.stored(tensor, element, sink)?,
             WeightLayout::Transposed(element) => self.transposed(tensor, element, sink)?,
+            WeightLayout::Bf16 => return self.packed(tensor, PANEL_OUTPUTS, &pack::bf16, sink),
             WeightLayout::Int8 => return self.packed(tensor, PANEL_OUTPUTS, &pack::int8, sink),
             WeightLayout::Int4 => return self.packed(tensor, 1, &pack::int4, sink),
         }
@@ -158,7 +159,7 @@ impl Streamer {
             let firsts = (first..rows.min(first + at_once)).into_par_iter();
             let window: Vec<Packed> = firsts.step_by(count).map(packed).collect::<Result<_>>()?;
             for packed in window {
-                sink(&packed.integers)?;
+                sink(&packed.bytes)?;
                 append(&mut small, packed.small, rows.div_ceil(count));
             }
         }
@@ -184,7 +185,7 @@ mod tests {
     use std::path::Path;
 
     use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
-    use seeward_models::contract::PANEL_GROUP;
+    use seeward_models::contract::{BF16_GROUP, PANEL_GROUP};
 
     use super::*;
 
@@ -251,16 +252,47 @@ mod tests {
         }
     }
 
-    /// Streams the matrix in 8 bits: the panels, and after them the scales and sums.
-    fn quantized(from: &Checkpoint, window: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let mut integers = Vec::new();
+    /// Streams the matrix in panels: their bytes, and those of the parts after them.
+    fn in_panels(
+        from: &Checkpoint,
+        layout: WeightLayout,
+        window: usize,
+    ) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut panels = Vec::new();
         let mut take = |chunk: &[u8]| {
-            integers.extend_from_slice(chunk);
+            panels.extend_from_slice(chunk);
             Ok(())
         };
         let mut streamer = Streamer::new(window);
-        let small = streamer.run(tensor(from), WeightLayout::Int8, &mut take);
-        (integers, small.unwrap())
+        let small = streamer.run(tensor(from), layout, &mut take);
+        (panels, small.unwrap())
+    }
+
+    /// The place of an element among those of the panels of a matrix with this number of columns.
+    fn place([row, column]: [usize; 2], columns: usize, group: usize) -> usize {
+        let groups = row / PANEL_OUTPUTS * columns.div_ceil(group) + column / group;
+        (groups * PANEL_OUTPUTS + row % PANEL_OUTPUTS) * group + column % group
+    }
+
+    #[test]
+    fn weights_in_bf16_come_in_panels() {
+        for [rows, columns] in [[3, 5], [64, 4], [130, 67]] {
+            let folder = tempfile::tempdir().unwrap();
+            let values: Vec<f32> = (0..rows * columns).map(|v| (v % 251) as f32).collect();
+            let from = checkpoint(folder.path(), &[rows, columns], &values);
+            let panel = columns.next_multiple_of(BF16_GROUP) * PANEL_OUTPUTS;
+            let mut expected = vec![0_u16; rows.div_ceil(PANEL_OUTPUTS) * panel];
+            for (index, value) in values.iter().enumerate() {
+                let at = [index / columns, index % columns];
+                expected[place(at, columns, BF16_GROUP)] = half::bf16::from_f32(*value).to_bits();
+            }
+            let expected: Vec<u8> = expected.into_iter().flat_map(u16::to_le_bytes).collect();
+            for window in [1, 700, 10_000] {
+                let (panels, small) = in_panels(&from, WeightLayout::Bf16, window);
+                assert!(panels == expected, "{rows} x {columns}, window {window}");
+                assert!(small.is_empty());
+            }
+        }
     }
 
     /// Each weight at its place in its panel, zeros in the unused places.
@@ -282,15 +314,14 @@ mod tests {
             let panels = rows.div_ceil(PANEL_OUTPUTS);
             let mut expected = vec![0_u8; panels * groups * PANEL_OUTPUTS * PANEL_GROUP];
             for (row, column) in places {
-                let group = row / PANEL_OUTPUTS * groups + column / PANEL_GROUP;
-                let place = group * PANEL_OUTPUTS + row % PANEL_OUTPUTS;
-                expected[place * PANEL_GROUP + column % PANEL_GROUP] = integer(row, column) as u8;
+                let place = place([row, column], columns, PANEL_GROUP);
+                expected[place] = integer(row, column) as u8;
             }
             let sum = |row| (0..columns).map(|column| integer(row, column)).sum::<i32>();
             let sums: Vec<u8> = (0..rows).flat_map(|row| sum(row).to_le_bytes()).collect();
             let scales: Vec<u8> = (0..rows).flat_map(|row| scale(row).to_le_bytes()).collect();
             for window in [1, 700, 10_000] {
-                let (panels, small) = quantized(&from, window);
+                let (panels, small) = in_panels(&from, WeightLayout::Int8, window);
                 assert_eq!(panels, expected, "{rows} x {columns}, window {window}");
                 assert_eq!(small, [scales.clone(), sums.clone()]);
             }
@@ -301,14 +332,20 @@ mod tests {
     fn a_value_out_of_range_is_reported_with_its_tensor() {
         let folder = tempfile::tempdir().unwrap();
         let from = checkpoint(folder.path(), &[2, 1], &[1.0, 7e4]);
+        let refused = |from: &Checkpoint, layout| {
+            let done = Streamer::new(100).run(tensor(from), layout, &mut |_| Ok(()));
+            done.unwrap_err().to_string()
+        };
         for layout in [WeightLayout::Stored, WeightLayout::Transposed] {
-            let layout = layout(DataType::F16);
-            let done = Streamer::new(100).run(tensor(&from), layout, &mut |_| Ok(()));
-            let text = done.unwrap_err().to_string();
-            assert!(
-                text.starts_with("tensor w: 70000 is outside fp16's range"),
-                "{text}"
-            );
+            let text = refused(&from, layout(DataType::F16));
+            let expected = "tensor w: 70000 is outside fp16's range";
+            assert!(text.starts_with(expected), "{text}");
         }
+        let from = checkpoint(folder.path(), &[2, 1], &[1.0, f32::MAX]);
+        let text = refused(&from, WeightLayout::Bf16);
+        assert!(
+            text.starts_with("tensor w: ") && text.ends_with("outside the range of Bf16"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The duration of a run of the reward graph, as a function of its layout.
 //!
-//! Attention over a row is dense in floats, so a row of T tokens computes T² pairs whatever their documents and branches. A
+//! Attention over a row is dense in ONNX Runtime's operators, so a row of T tokens computes T² pairs whatever their documents and branches. A
 //! run also reads every weight once, which is why many short runs are slow:
 //!
 //! ```text
@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::TextConfig;
-use crate::kinds::Precision;
+use crate::kinds::{Precision, Target};
 
 /// The amount of computation of a language model. The default is InternVL2-1B's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,18 +62,19 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Rates of this precision on two cores of an AMD EPYC with AVX-512, measured by the runtime's example
+    /// Rates of bundles of this target and precision on two cores of an AMD EPYC with AVX-512, measured by the runtime's example
     /// `rates` with CPU bundles of InternVL2-1B's widths; the rate of layers with the demo's model, which has few weights.
     /// Only their ratios decide a layout, and they are constants, so that a layout is a function of the input alone; for
     /// GPUs they are a guess.
-    pub fn of(precision: Precision) -> Self {
-        // In integers, attention computes only visible pairs: the same number in every layout.
-        let (layer, weight, linear, attention) = match precision {
-            Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => {
+    pub fn of(target: Target, precision: Precision) -> Self {
+        // By the CPU's own operator, attention computes only visible pairs: the same number in every layout.
+        let (layer, weight, linear, attention) = match (target, precision) {
+            (Target::Cpu, Precision::Bf16) => (5.6e-5, 6.7e-11, 2.4e-12, 0.0),
+            (_, Precision::Fp32 | Precision::Fp16 | Precision::Bf16) => {
                 (4.7e-5, 8.6e-11, 3.8e-12, 5.9e-12)
             }
-            Precision::Int8 => (5.6e-5, 6.7e-11, 1.25e-12, 0.0),
-            Precision::Int4 => (6.8e-5, 6.5e-11, 3.2e-12, 0.0),
+            (_, Precision::Int8) => (5.6e-5, 6.7e-11, 1.25e-12, 0.0),
+            (_, Precision::Int4) => (6.8e-5, 6.5e-11, 3.2e-12, 0.0),
         };
         Self {
             layer,

@@ -8,8 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use seeward_kernels::attention::{Attention, AttentionShape, Visibility};
-use seeward_kernels::int8::{Layer, LayerParts, QuantizedRows, linear, packed_shape};
-use seeward_kernels::{CpuFeatures, Serial};
+use seeward_kernels::{CpuFeatures, Serial, bf16, int8};
 
 const ROWS: usize = 96;
 const INPUTS: usize = 896;
@@ -32,9 +31,9 @@ fn instruction_sets() -> [(&'static str, CpuFeatures); 3] {
 }
 
 fn int8_linear(criterion: &mut Criterion) {
-    let weights = vec![3; packed_shape(INPUTS, OUTPUTS).iter().product()];
+    let weights = vec![3; int8::packed_shape(INPUTS, OUTPUTS).iter().product()];
     let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; ROWS.max(OUTPUTS)]);
-    let parts = LayerParts {
+    let parts = int8::LayerParts {
         inputs: INPUTS,
         zero_point: 128,
         weights: &weights,
@@ -42,8 +41,8 @@ fn int8_linear(criterion: &mut Criterion) {
         sums: &vec![3 * INPUTS as i32; OUTPUTS],
         bias: None,
     };
-    let layer = Layer::new(parts).expect("sizes match");
-    let rows = QuantizedRows {
+    let layer = int8::Layer::new(parts).expect("sizes match");
+    let rows = int8::QuantizedRows {
         integers: &integers,
         scales: &scales[..ROWS],
     };
@@ -52,7 +51,28 @@ fn int8_linear(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((ROWS * INPUTS * OUTPUTS) as u64));
     for (name, features) in instruction_sets() {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter(|| linear(features, &layer, black_box(rows), &mut output, &Serial));
+            bencher.iter(|| int8::linear(features, &layer, black_box(rows), &mut output, &Serial));
+        });
+    }
+}
+
+fn bf16_linear(criterion: &mut Criterion) {
+    let weights = vec![0x3dcd; bf16::packed_shape(INPUTS, OUTPUTS).iter().product()];
+    let parts = bf16::LayerParts {
+        inputs: INPUTS,
+        outputs: OUTPUTS,
+        weights: &weights,
+        bias: None,
+    };
+    let layer = bf16::Layer::new(parts).expect("sizes match");
+    let values = vec![0.1; ROWS * INPUTS];
+    let mut output = vec![0.0; ROWS * OUTPUTS];
+    let mut group = criterion.benchmark_group("bf16 linear");
+    group.throughput(Throughput::Elements((ROWS * INPUTS * OUTPUTS) as u64));
+    for (name, features) in instruction_sets() {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            let rows = bf16::Rows::F32(black_box(&values));
+            bencher.iter(|| bf16::linear(features, &layer, rows, &mut output, &Serial));
         });
     }
 }
@@ -83,5 +103,5 @@ fn forest_attention(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, int8_linear, forest_attention);
+criterion_group!(benches, int8_linear, bf16_linear, forest_attention);
 criterion_main!(benches);

@@ -36,6 +36,13 @@ pub(super) fn byte(context: &KernelContext, name: &str, least: u8) -> ort::Resul
     byte.ok_or_else(problem)
 }
 
+/// An attribute that is a size.
+pub(super) fn size(context: &KernelContext, name: &str) -> ort::Result<usize> {
+    let value = context.get::<i64>(name).unwrap_or(-1);
+    let problem = |_| ort::Error::new(format!("{name}: expected a size, got {value}"));
+    usize::try_from(value).map_err(problem)
+}
+
 pub(super) fn missing() -> ort::Error {
     ort::Error::new("an input or output is missing")
 }

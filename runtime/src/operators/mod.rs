@@ -1,7 +1,8 @@
-//! Operators that the runtime adds to ONNX Runtime's, for bundles in integers on a CPU: the kernels of `seeward-kernels` with
+//! Operators that the runtime adds to ONNX Runtime's, for bundles in integers and bf16 on a CPU: the kernels of `seeward-kernels` with
 //! the engine's tensors and threads.
 
 mod attention;
+mod bf16;
 mod engine;
 mod hidden;
 mod layer;
@@ -14,6 +15,7 @@ use ort::operator::OperatorDomain;
 use seeward_models::contract::OPERATORS;
 
 use attention::ForestAttention;
+use bf16::{Bf16Hidden, Bf16Linear};
 use hidden::Int8Hidden;
 use linear::Int8Linear;
 use quantize::QuantizeRows;
@@ -29,7 +31,9 @@ pub fn operators() -> ort::Result<OperatorDomain> {
         .add(ForestAttention)?
         .add(QuantizeRows)?
         .add(Int8Linear)?
-        .add(Int8Hidden)
+        .add(Int8Hidden)?
+        .add(Bf16Linear)?
+        .add(Bf16Hidden)
 }
 
 /// Creates a session with our operators; the process's first one alone.

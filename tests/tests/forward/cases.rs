@@ -24,11 +24,16 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn check(&self, what: &str, got: f64) {
+        self.check_within(1e-4, what, got);
+    }
+
+    /// Allows `scale` · max(1, |reward|).
+    pub(crate) fn check_within(&self, scale: f64, what: &str, got: f64) {
         assert_close(
             &format!("{what}: row {}, {:?}", self.row, self.response),
             &[got],
             &[self.reward],
-            Tolerance::reward(1e-4, self.reward),
+            Tolerance::reward(scale, self.reward),
         );
     }
 }

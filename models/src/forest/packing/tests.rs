@@ -3,7 +3,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError};
 
 use super::*;
 use crate::forest::{ModelFlops, Rates};
-use crate::kinds::Precision;
+use crate::kinds::{Precision, Target};
 use crate::prompt::Conversation;
 use crate::rope::RopeScaling;
 
@@ -28,7 +28,10 @@ fn packing(batch_tokens: usize) -> Packing {
     Packing {
         batch_tokens,
         most_rows: usize::MAX,
-        cost: Cost::new(ModelFlops::default(), Rates::of(Precision::Fp32)),
+        cost: Cost::new(
+            ModelFlops::default(),
+            Rates::of(Target::Portable, Precision::Fp32),
+        ),
     }
 }
 
@@ -124,7 +127,7 @@ fn many_branches_take_several_rows_where_attention_would_cost_more_than_the_pref
                 attention: 0,
                 ..ModelFlops::default()
             },
-            Rates::of(Precision::Fp32),
+            Rates::of(Target::Portable, Precision::Fp32),
         ),
         ..packing(1 << 20)
     };

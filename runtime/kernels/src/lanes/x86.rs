@@ -10,7 +10,7 @@ use std::mem::transmute;
 
 use super::register::{LANES, Lanes};
 use crate::cpu_features::{Avx2, Avx512Bf16};
-use crate::pair::{Pair, from_bits, pair_up};
+use crate::pair::{Pair, pair_up};
 
 /// One register of 16 values.
 #[derive(Clone, Copy)]
@@ -202,19 +202,22 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn dot2_bf16(self, pair: Pair, lanes: &[Pair; LANES]) -> Self {
         let [lower, upper] = halves(lanes);
-        let half = |sum: __m256, lanes: &[Pair; 8]| {
-            // SAFETY: a register proves its instructions; 8 pairs are there to read.
-            unsafe {
-                let lanes = _mm256_loadu_si256(lanes.as_ptr().cast());
-                let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(lanes));
-                let mask = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
-                let second = _mm256_castsi256_ps(_mm256_and_si256(lanes, mask));
-                let factors = pair.map(from_bits);
-                let sum = _mm256_fmadd_ps(_mm256_set1_ps(factors[1]), second, sum);
-                _mm256_fmadd_ps(_mm256_set1_ps(factors[0]), first, sum)
-            }
-        };
-        Self([half(self.0[0], lower), half(self.0[1], upper)])
+        // SAFETY: a register proves its instructions; twice 8 pairs are there to read; a pair is 32 bits of any kind.
+        unsafe {
+            let factors = _mm256_set1_epi32(transmute::<Pair, i32>(pair));
+            let lower = _mm256_loadu_si256(lower.as_ptr().cast());
+            let upper = _mm256_loadu_si256(upper.as_ptr().cast());
+            let factor = second(factors);
+            let sums = [
+                _mm256_fmadd_ps(factor, second(lower), self.0[0]),
+                _mm256_fmadd_ps(factor, second(upper), self.0[1]),
+            ];
+            let factor = first(factors);
+            Self([
+                _mm256_fmadd_ps(factor, first(lower), sums[0]),
+                _mm256_fmadd_ps(factor, first(upper), sums[1]),
+            ])
+        }
     }
 
     #[inline(always)]
@@ -237,6 +240,21 @@ impl Lanes for Avx2Lanes {
         pair_up(&self.to_array(), &mut pairs);
         pairs
     }
+}
+
+/// The first value of each pair.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first(pairs: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs))
+}
+
+/// The second value of each pair.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn second(pairs: __m256i) -> __m256 {
+    let mask = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+    _mm256_castsi256_ps(_mm256_and_si256(pairs, mask))
 }
 
 #[inline(always)]
