@@ -40,8 +40,8 @@ impl Context {
         })
     }
 
-    /// Puts itself before `prompt`, which becomes a conversation about so many `images` (one number for each side of
-    /// a pair).
+    /// Puts itself before `prompt`, which becomes a conversation about these numbers of `images` (one for each side
+    /// of a pair).
     ///
     /// # Errors
     /// The prompt has a system message or earlier turns itself, or a conversation that no template has.

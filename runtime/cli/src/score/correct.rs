@@ -1,6 +1,7 @@
 //! `--correct-mean`: measures the mean error of a lossy bundle's rewards, and stores minus it as the bundle's reward offset.
 
 use std::path::Path;
+use std::sync::Once;
 
 use anyhow::{Context, Result, bail, ensure};
 use seeward_models::bundle::RewardOffset;
@@ -108,6 +109,7 @@ fn of_rows(model: &RewardModel, reference: &Reference) -> Result<Measured> {
     let reader = Reader {
         images: &reference.images,
         carried: &reference.carried,
+        tag_notice: Once::new(),
     };
     let mut measured = Measured {
         rewards: Vec::new(),
