@@ -90,7 +90,7 @@ impl Set {
     /// The set with these columns.
     pub(super) fn of(columns: &BTreeSet<String>) -> &'static Self {
         let has = |group: &&[&str]| group.iter().any(|name| columns.contains(*name));
-        let fits = |set: &&Self| set.columns.iter().all(|group| has(group));
+        let fits = |set: &&Self| set.columns.iter().all(has);
         SETS.iter().find(fits).unwrap_or(&SETS[SETS.len() - 1])
     }
 }
