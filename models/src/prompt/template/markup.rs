@@ -72,9 +72,9 @@ impl Markup {
         let frames = frames.map(|frame| frame.header.iter().chain(frame.end));
         let pieces = frames.into_iter().flatten().chain(self.opening);
         pieces.filter_map(|piece| match piece {
-                Token(token) => Some(*token),
-                Text(_) => None,
-            })
+            Token(token) => Some(*token),
+            Text(_) => None,
+        })
     }
 }
 
