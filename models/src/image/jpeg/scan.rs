@@ -1,6 +1,6 @@
 //! Scans: which components and coefficients one holds, and the walk over its blocks.
 
-use super::damage::{Damage, Decoded, broken};
+use super::damage::{Decoded, broken};
 use super::frame::Frame;
 use super::plane::Channel;
 use super::reader::{Coded, Reader};
