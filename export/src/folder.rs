@@ -100,6 +100,7 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
         input_mode: source.input_mode,
         reward_mean: source.reward_scale.map(|scale| scale.mean),
         reward_std: source.reward_scale.map(|scale| scale.std),
+        reward_offset: None,
         probes: source.probes.kept.clone(),
         probe_tolerance: lowering.probe_tolerance(),
         checkpoint: options.checkpoint.display().to_string(),

@@ -129,4 +129,27 @@ fn report(options: &Options, summary: &Summary) {
             summary.probes + summary.skipped_probes
         );
     }
+    if options.precision.is_lossy() {
+        eprintln!("{}", how_to_check(options, summary));
+    }
+}
+
+/// The next step after an export whose rewards differ visibly from training's.
+fn how_to_check(options: &Options, summary: &Summary) -> String {
+    let precision = options.precision;
+    if summary.probes == 0 {
+        return format!(
+            "{precision} costs accuracy, and this bundle has no probes that show how much: compare it with fp32 by \
+             seeward-evaluate --compare"
+        );
+    }
+    let device = match options.target {
+        Target::Cuda => " --device cuda",
+        Target::Tensorrt => " --device tensorrt",
+        Target::Portable | Target::Cpu => "",
+    };
+    format!(
+        "{precision} costs accuracy: seeward-score --model {}{device} --check says how much",
+        options.output.display()
+    )
 }

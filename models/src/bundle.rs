@@ -11,7 +11,7 @@ use crate::forest::ModelFlops;
 use crate::hash::{add_hashes, file_hash, hash};
 use crate::image::TileSettings;
 use crate::kinds::{InputMode, Precision, Target};
-use crate::probe::Probe;
+use crate::probe::{LOSSY_TOLERANCE, Probe, Tolerance};
 use crate::prompt::PromptSettings;
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
@@ -57,9 +57,12 @@ pub struct Manifest {
     pub reward_mean: Option<f64>,
     /// Standard deviation over the same set.
     pub reward_std: Option<f64>,
+    /// Added to every reward; bundles whose mean error was not corrected have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_offset: Option<RewardOffset>,
     /// Rows with the rewards that training measured; none for a checkpoint trained elsewhere.
     pub probes: Vec<Probe>,
-    /// Tolerance of a probe's reward in this precision, times max(1, |reward|).
+    /// Tolerance of a probe's reward in a precision that is not lossy, times max(1, |reward|).
     pub probe_tolerance: f64,
     /// The checkpoint that was exported.
     pub checkpoint: String,
@@ -69,11 +72,38 @@ pub struct Manifest {
     pub files: BTreeMap<String, String>,
 }
 
+/// A correction of the mean error of a lossy precision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardOffset {
+    /// Minus the mean error.
+    pub value: f32,
+    /// Number of rows over which it was measured.
+    pub rows: usize,
+    /// The rows: `probes`, or a file.
+    pub from: String,
+}
+
 impl Manifest {
+    /// The errors of the probes' rewards with which the bundle still counts as trained. Older bundles of a lossy precision
+    /// have a tolerance without regard to the spread, which says nothing.
+    pub fn tolerance(&self) -> Tolerance {
+        match self.precision.is_lossy() {
+            true => Tolerance::ShareOfSpread(LOSSY_TOLERANCE),
+            false => Tolerance::Largest(self.probe_tolerance),
+        }
+    }
+
     /// Refuses sizes that no model has: they are slips and would overflow later computations.
     fn check(&self) -> Result<()> {
         self.tiles.validate()?;
         self.rope.check()?;
+        if let Some(offset) = &self.reward_offset
+            && !offset.value.is_finite()
+        {
+            let problem = "reward_offset: expected a finite value";
+            return Err(Error::invalid(problem));
+        }
         // In a model without vision, a tile has no tokens.
         let least = usize::from(self.files.contains_key(VISION_GRAPH));
         let sizes = [
@@ -164,6 +194,18 @@ impl Bundle {
         self.folder.join(REWARD_GRAPH)
     }
 
+    /// Replaces the reward offset in the folder's manifest.
+    ///
+    /// # Errors
+    /// The folder is not writable.
+    pub fn set_reward_offset(&self, offset: RewardOffset) -> Result<()> {
+        let manifest = Manifest {
+            reward_offset: Some(offset),
+            ..self.manifest.clone()
+        };
+        replace_manifest(&self.folder, &manifest)
+    }
+
     fn check_files(&self, hashed: impl Fn(&str) -> bool) -> Result<()> {
         for (name, expected) in &self.manifest.files {
             let path = self.folder.join(name);
@@ -189,7 +231,11 @@ impl Bundle {
 /// A file that cannot be read or written.
 pub fn write_manifest(folder: &Path, mut manifest: Manifest) -> Result<()> {
     add_hashes(folder, &mut manifest.files)?;
-    let json = serde_json::to_string_pretty(&manifest).map_err(Error::invalid)?;
+    replace_manifest(folder, &manifest)
+}
+
+fn replace_manifest(folder: &Path, manifest: &Manifest) -> Result<()> {
+    let json = serde_json::to_string_pretty(manifest).map_err(Error::invalid)?;
     replace_file(&folder.join(MANIFEST_FILE), (json + "\n").as_bytes())
 }
 

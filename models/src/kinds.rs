@@ -1,5 +1,7 @@
 //! Small choices that configuration, network, layout and bundle share.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The execution provider of a bundle.
@@ -30,6 +32,28 @@ pub enum Precision {
     Int8,
     /// 4-bit weights with scales.
     Int4,
+}
+
+impl Precision {
+    /// Whether its rounding is visible in rewards, so that its error is a question of their spread.
+    pub fn is_lossy(self) -> bool {
+        match self {
+            Self::Fp32 | Self::Fp16 => false,
+            Self::Bf16 | Self::Int8 | Self::Int4 => true,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        })
+    }
 }
 
 /// The parts of a request that the model was trained to see; score and evaluate obey it.

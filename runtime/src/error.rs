@@ -34,7 +34,9 @@ pub enum Error {
         images: usize,
     },
     /// A response's reward is NaN or infinite: a value inside the model exceeded the range of its precision.
-    #[error("response {response}: the reward is {reward}; in {precision}, a value exceeds the range", precision = format!("{precision:?}").to_lowercase())]
+    #[error(
+        "response {response}: the reward is {reward}; in {precision}, a value exceeds the range"
+    )]
     #[non_exhaustive]
     NotFinite {
         /// The response's place in the request, counted from 1.
@@ -43,6 +45,20 @@ pub enum Error {
         reward: f32,
         /// The bundle's precision.
         precision: Precision,
+    },
+    /// A bundle without probes cannot be compared with its training.
+    #[error(
+        "this bundle has no probes: its checkpoint has none, or --max-length excluded them at export"
+    )]
+    NoProbes,
+    /// A probe of the bundle cannot be scored.
+    #[error("probe {probe}: {error}")]
+    #[non_exhaustive]
+    Probe {
+        /// Its place in the bundle, counted from 0.
+        probe: usize,
+        /// Why not.
+        error: Box<Error>,
     },
     /// The bundle is missing, broken or has changed.
     #[error("{0}")]

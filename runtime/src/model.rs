@@ -12,7 +12,7 @@ use seeward_models::tokenizer::Tokenizer;
 
 use crate::prepared::{Prepared, RequestInfo, Tokenized};
 use crate::reward::Reward;
-use crate::scale::Whitening;
+use crate::scale::Rescaling;
 use crate::vision::{Embeddings, ImageRows, Vision, VisionBatch, VisionInputs};
 use crate::{Device, Error, NodeAssignment, Options, Request, Result, Scored, Scores, Usage};
 
@@ -25,7 +25,7 @@ struct Inner {
     bundle: Bundle,
     options: Options,
     input: InputMode,
-    whitening: Option<Whitening>,
+    rescaling: Rescaling,
     prompter: Prompter,
     vision: Option<Vision>,
     reward: Reward,
@@ -46,7 +46,7 @@ impl RewardModel {
         let prompter = Prompter::new(tokenizer, manifest.prompt.clone()).map_err(Error::Bundle)?;
         Ok(Self(Arc::new(Inner {
             input: options.input_mode(manifest.input_mode)?,
-            whitening: Whitening::of(manifest, options.scale)?,
+            rescaling: Rescaling::of(manifest, options.scale)?,
             vision: Vision::open(&bundle, &options)?,
             reward: Reward::open(&bundle, &options)?,
             pool: pool(&options)?,
@@ -64,6 +64,11 @@ impl RewardModel {
     /// The device.
     pub fn device(&self) -> Device {
         self.0.options.device
+    }
+
+    /// The options that it was loaded with.
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
     }
 
     /// The execution provider of each node of the graphs.
@@ -115,6 +120,18 @@ impl RewardModel {
     /// # Errors
     /// The engine failed, or the requests were prepared for another bundle: no request is scored.
     pub fn run(&self, prepared: Prepared) -> Result<Scored> {
+        self.run_on(self.0.rescaling, prepared)
+    }
+
+    /// Like [`score`](Self::score), on the scale of the trainer's rewards.
+    pub(crate) fn score_unwhitened(&self, requests: &[Request]) -> Result<Scored> {
+        self.run_on(
+            self.0.rescaling.without_whitening(),
+            self.prepare(requests)?,
+        )
+    }
+
+    fn run_on(&self, scale: Rescaling, prepared: Prepared) -> Result<Scored> {
         let (inner, mut usage) = (&*self.0, Usage::default());
         if prepared.bundle != inner.bundle.hash() {
             let problem = "the requests were prepared for another bundle";
@@ -133,7 +150,7 @@ impl RewardModel {
         let mut rewards = rewards.into_iter();
         let mut scores = |info: RequestInfo| {
             info.add_to(&mut usage);
-            inner.scores(rewards.next().unwrap_or_default(), info.truncated)
+            inner.scores(scale, rewards.next().unwrap_or_default(), info.truncated)
         };
         let requests = prepared.requests.into_iter();
         let results = requests.map(|info| scores(info?)).collect();
@@ -186,8 +203,13 @@ impl Inner {
         }
     }
 
-    /// The rewards on the scale that was asked for; refuses NaN and infinity.
-    fn scores(&self, mut rewards: Vec<f32>, truncated: Vec<bool>) -> Result<Scores> {
+    /// The rewards on a scale; refuses NaN and infinity.
+    fn scores(
+        &self,
+        scale: Rescaling,
+        mut rewards: Vec<f32>,
+        truncated: Vec<bool>,
+    ) -> Result<Scores> {
         if let Some(index) = rewards.iter().position(|reward| !reward.is_finite()) {
             return Err(Error::NotFinite {
                 response: index + 1,
@@ -195,9 +217,7 @@ impl Inner {
                 precision: self.bundle.manifest().precision,
             });
         }
-        if let Some(whitening) = self.whitening {
-            rewards.iter_mut().for_each(|r| *r = whitening.apply(*r));
-        }
+        rewards.iter_mut().for_each(|r| *r = scale.apply(*r));
         Ok(Scores { rewards, truncated })
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod rope;
 use anyhow::Result;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Part;
+use seeward_models::probe::LOSSY_TOLERANCE;
 
 use crate::data_type::DataType;
 use crate::support;
@@ -112,18 +113,15 @@ impl Lowering {
     /// An unsupported combination; the message lists the supported ones.
     pub fn new(target: Target, precision: Precision) -> Result<Self> {
         support::check(target, precision)?;
-        // fp32: ten times the difference of two correct evaluations. fp16 and bf16: twice the largest of 200 differences
-        // from fp32, 7.4e-3 and 6.8e-2, of a model so small that errors hardly average out (bf16's unit in the last place
-        // is 8 times fp16's). Integers: the same over six such models of every family, 1.7e-1 and 1.4; in 4 bits these
-        // models' rewards, with a standard deviation of 0.6, have little to do with those of fp32, and the probes show
-        // little more than that the bundle runs.
+        // fp32: ten times the difference of two correct evaluations. fp16: twice the largest of 200 differences from fp32,
+        // 7.4e-3, of a model so small that errors hardly average out.
         let (products, probe_tolerance) = match precision {
-            Precision::Bf16 if target == Target::Cpu => (Products::Bf16, 1.4e-1),
+            Precision::Bf16 if target == Target::Cpu => (Products::Bf16, LOSSY_TOLERANCE),
             Precision::Fp32 => (Products::Float(DataType::F32), 1e-4),
             Precision::Fp16 => (Products::Float(DataType::F16), 1.5e-2),
-            Precision::Bf16 => (Products::Float(DataType::Bf16), 1.4e-1),
-            Precision::Int8 => (Products::Int8, 3.5e-1),
-            Precision::Int4 => (Products::Int4, 2.9),
+            Precision::Bf16 => (Products::Float(DataType::Bf16), LOSSY_TOLERANCE),
+            Precision::Int8 => (Products::Int8, LOSSY_TOLERANCE),
+            Precision::Int4 => (Products::Int4, LOSSY_TOLERANCE),
         };
         Ok(Self {
             products,
@@ -140,7 +138,7 @@ impl Lowering {
         }
     }
 
-    /// Maximum difference of a probe's reward from the trainer's, in multiples of max(1, |reward|).
+    /// Tolerance of a probe's reward, in multiples of max(1, |reward|) unless the precision is lossy.
     pub(crate) fn probe_tolerance(&self) -> f64 {
         self.probe_tolerance
     }

@@ -1,6 +1,7 @@
 //! The programs over the runtime: one module each, and shared modules.
 
 mod arguments;
+mod bundle;
 pub mod evaluate;
 mod image_folder;
 pub mod score;

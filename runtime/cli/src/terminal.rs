@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_models::process::Signal;
-use seeward_runtime::RewardModel;
 
 /// The end of a program that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +36,6 @@ pub(crate) fn exit(program: &str, result: Result<Ending>) -> ExitCode {
 /// Writes a message to stderr. A closed stderr does not stop the work.
 pub(crate) fn log(program: &str, message: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {message}");
-}
-
-/// Logs the nodes that fall back to another of ONNX Runtime's providers.
-pub(crate) fn log_fallback_nodes(program: &str, model: &RewardModel) {
-    for nodes in model.fallback_nodes() {
-        log(program, format_args!("{}: {nodes}", model.device()));
-    }
 }
 
 /// Writes data to stdout.

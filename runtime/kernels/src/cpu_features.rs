@@ -1,6 +1,7 @@
 //! Which vector instructions the CPU has, detected once. Each set is a token: a value of its type proves that the
 //! instructions exist.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 /// Proves nothing, for code that runs on every CPU.
@@ -49,6 +50,25 @@ impl CpuFeatures {
     #[cfg(not(target_arch = "x86_64"))]
     fn detect() -> Self {
         Self::default()
+    }
+}
+
+/// The names of the instructions, as in `avx2 avx512_vnni`; `portable` without any.
+impl fmt::Display for CpuFeatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(target_arch = "x86_64")]
+        let names = [
+            self.avx2.map(|_| "avx2"),
+            self.avx512_bf16.map(|_| "avx512_bf16"),
+            self.avx512_vnni.map(|_| "avx512_vnni"),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let names: [Option<&str>; 0] = [];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        match names.is_empty() {
+            true => f.write_str("portable"),
+            false => f.write_str(&names.join(" ")),
+        }
     }
 }
 

@@ -16,70 +16,52 @@ use crate::model::branch::Model;
 use crate::model::branches::Branches;
 
 /// Number of probes.
-const PROBES: usize = 4;
+const PROBES: usize = 8;
 /// Number of rows from which probes are chosen.
 const CANDIDATES: usize = 64;
 
-/// The chosen rows, preprocessed for both branches.
-pub(crate) struct Probes {
-    rows: Vec<Chosen>,
-    inputs: Option<Branches<Inputs>>,
-}
+/// The chosen rows.
+pub(crate) struct Probes(Vec<Chosen>);
 
 struct Chosen {
     place: String,
     pair: Pair,
     /// Names in the probe folder and contents.
     images: Vec<(String, Vec<u8>)>,
+    /// The row preprocessed for both branches, by itself: so that more rows take no more memory.
+    inputs: Branches<Inputs>,
 }
 
 impl Probes {
     /// No probes, for a model without a reward head.
     pub(crate) fn none() -> Self {
-        Self {
-            rows: Vec::new(),
-            inputs: None,
-        }
+        Self(Vec::new())
     }
 
-    /// Chooses the rows with the most tiles among the first ones. Rows whose two responses see different images, and rows
-    /// that cannot be preprocessed, are skipped.
+    /// Chooses rows evenly over the whole file and over numbers of tiles, the largest among them. Rows whose two responses see
+    /// different images, and rows that cannot be preprocessed, are skipped.
     ///
     /// # Errors
     /// The file of the rows, or an image, cannot be read.
     pub(crate) fn choose(rows: &Rows, preprocessors: &Branches<Preprocessor>) -> Result<Self> {
-        let first: Vec<usize> = (0..rows.count().min(CANDIDATES)).collect();
-        let Samples::Pairs(first) = rows.read(&first)? else {
+        let Samples::Pairs(candidates) = rows.read(&spread(rows.count(), CANDIDATES))? else {
             return Ok(Self::none());
         };
-        let same = first
-            .iter()
-            .filter(|row| row.sample.chosen_images == row.sample.rejected_images);
-        let counted = same.filter_map(|row| Some((tiles(row, &preprocessors.main)?, row)));
-        let mut counted: Vec<_> = counted.collect();
-        counted.sort_by_key(|(tiles, _)| Reverse(*tiles));
-        let is_good = |row: &&Row<Pair>| {
-            preprocessors
-                .each()
-                .all(|preprocessor| preprocessor.pairs(&[row]).is_ok())
+        let inputs = |row: &Row<Pair>| {
+            let inputs = preprocessors.map(|preprocessor| Ok(preprocessor.pairs(&[row])?));
+            inputs.ok()
         };
-        let rows = counted.into_iter().map(|(_, row)| row);
-        let chosen: Vec<&Row<Pair>> = rows.filter(is_good).take(PROBES).collect();
-        if chosen.is_empty() {
-            return Ok(Self::none());
-        }
-        let inputs = preprocessors.map(|preprocessor| Ok(preprocessor.pairs(&chosen)?))?;
-        let read = |(index, row): (usize, &&Row<Pair>)| Chosen::read(index, row);
-        let rows = chosen.iter().enumerate().map(read).collect::<Result<_>>()?;
-        Ok(Self {
-            rows,
-            inputs: Some(inputs),
-        })
+        let rows = in_order(&candidates, &preprocessors.main).into_iter();
+        let good = rows.filter_map(|row| Some((row, inputs(row)?)));
+        let read =
+            |(index, (row, inputs)): (usize, (&Row<Pair>, _))| Chosen::read(index, row, inputs);
+        let chosen = good.take(PROBES).enumerate().map(read);
+        Ok(Self(chosen.collect::<Result<_>>()?))
     }
 
     /// Size of the images in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        let images = self.rows.iter().flat_map(|row| &row.images);
+        let images = self.0.iter().flat_map(|row| &row.images);
         images.map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
@@ -88,48 +70,23 @@ impl Probes {
     /// # Errors
     /// A reward is not finite, so the weights are useless; or an I/O error.
     pub(crate) fn write(&self, models: &Branches<Model>, checkpoint: &Path) -> Result<()> {
-        let Some(inputs) = &self.inputs else {
+        if self.0.is_empty() {
             return Ok(());
-        };
+        }
         let folder = checkpoint.join(PROBE_FOLDER);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        for (name, bytes) in self.rows.iter().flat_map(|row| &row.images) {
+        for (name, bytes) in self.0.iter().flat_map(|row| &row.images) {
             let path = folder.join(name);
             fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         }
-        let main = self.rewards(&models.main, &inputs.main)?;
-        let text = match (&models.text, &inputs.text) {
-            (Some(model), Some(inputs)) => Some(self.rewards(model, inputs)?),
-            _ => None,
-        };
-        let probe = |(index, row): (usize, &Chosen)| {
-            row.probe(main[index], text.as_ref().map(|text| text[index]))
-        };
-        let probes: Vec<Probe> = self.rows.iter().enumerate().map(probe).collect();
+        let probes = self.0.iter().map(|row| row.measure(models));
+        let probes: Vec<Probe> = probes.collect::<Result<_>>()?;
         Ok(probe::write(checkpoint, &probes)?)
-    }
-
-    /// Rewards of the two responses of each row, computed in fp32 with the saved weights.
-    fn rewards(&self, model: &Model, inputs: &Inputs) -> Result<Vec<[f32; 2]>> {
-        let rewards: Tensor = no_grad(|| model.exact_rewards(inputs))?;
-        let flat: Vec<f32> = Vec::try_from(rewards.to_kind(Kind::Float))?;
-        let pairs: Vec<[f32; 2]> = flat
-            .chunks_exact(2)
-            .map(|pair| [pair[0], pair[1]])
-            .collect();
-        for (row, pair) in self.rows.iter().zip(&pairs) {
-            ensure!(
-                pair.iter().all(|reward| reward.is_finite()),
-                "{}: the rewards of this row are not finite: {pair:?} (is learning_rate too high?)",
-                row.place
-            );
-        }
-        Ok(pairs)
     }
 }
 
 impl Chosen {
-    fn read(index: usize, row: &Row<Pair>) -> Result<Self> {
+    fn read(index: usize, row: &Row<Pair>, inputs: Branches<Inputs>) -> Result<Self> {
         let pair = &row.sample;
         let image = |(place, path): (usize, &String)| {
             let bytes = fs::read(path).with_context(|| path.clone())?;
@@ -149,22 +106,58 @@ impl Chosen {
             place: row.place(),
             pair: pair.clone(),
             images,
+            inputs,
         })
     }
 
-    fn probe(&self, rewards: [f32; 2], text_only: Option<[f32; 2]>) -> Probe {
-        Probe {
+    /// The row with the rewards that the current weights give.
+    fn measure(&self, models: &Branches<Model>) -> Result<Probe> {
+        let text = models.text.as_ref().zip(self.inputs.text.as_ref());
+        let text = text.map(|(model, inputs)| self.rewards(model, inputs));
+        let images = self.images.iter();
+        Ok(Probe {
             prompt: self.pair.prompt.clone(),
-            images: self
-                .images
-                .iter()
+            images: images
                 .map(|(name, _)| format!("{PROBE_FOLDER}/{name}"))
                 .collect(),
             responses: vec![self.pair.chosen.clone(), self.pair.rejected.clone()],
-            rewards: rewards.to_vec(),
-            text_only_rewards: text_only.map(Vec::from),
-        }
+            rewards: self.rewards(&models.main, &self.inputs.main)?,
+            text_only_rewards: text.transpose()?,
+        })
     }
+
+    /// Rewards of the two responses, computed in fp32 with the saved weights.
+    fn rewards(&self, model: &Model, inputs: &Inputs) -> Result<Vec<f32>> {
+        let rewards: Tensor = no_grad(|| model.exact_rewards(inputs))?;
+        let rewards: Vec<f32> = Vec::try_from(rewards.to_kind(Kind::Float))?;
+        ensure!(
+            rewards.iter().all(|reward| reward.is_finite()),
+            "{}: the rewards of this row are not finite: {rewards:?} (is learning_rate too high?)",
+            self.place
+        );
+        Ok(rewards)
+    }
+}
+
+/// The candidates, best first: a few that are even over numbers of tiles, then the others.
+fn in_order<'a>(candidates: &'a [Row<Pair>], preprocessor: &Preprocessor) -> Vec<&'a Row<Pair>> {
+    let same = candidates
+        .iter()
+        .filter(|row| row.sample.chosen_images == row.sample.rejected_images);
+    let mut counted: Vec<_> = same
+        .filter_map(|row| Some((tiles(row, preprocessor)?, row)))
+        .collect();
+    counted.sort_by_key(|(tiles, _)| Reverse(*tiles));
+    let first = spread(counted.len(), PROBES);
+    let rest = (0..counted.len()).filter(|index| !first.contains(index));
+    let order = first.iter().copied().chain(rest);
+    order.map(|index| counted[index].1).collect()
+}
+
+/// At most `most` of the numbers below `count`, evenly over them.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    let most = most.min(count);
+    (0..most).map(|index| index * count / most).collect()
 }
 
 /// Number of tiles of a row's images; `None` if an image cannot be read.

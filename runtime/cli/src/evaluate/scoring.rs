@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use seeward_models::process::{Signal, Stop};
 use seeward_models::sample::CarriedKeys;
-use seeward_runtime::RewardModel;
 
 use super::arguments::{Job, PROGRAM, PreferenceFile};
 use super::dataset::Dataset;
 use super::rewards::Rewards;
 use crate::arguments::EngineOptions;
+use crate::bundle;
 use crate::score;
 use crate::terminal;
 
@@ -35,7 +35,9 @@ impl Scorer {
         folder: &Path,
         stop: &Stop,
     ) -> Result<ControlFlow<Signal, Vec<Rewards>>> {
-        let model = self.load(job)?;
+        let model = bundle::load(PROGRAM, &self.bundle, self.engine.on(job.device))?;
+        bundle::log_offset(PROGRAM, &model);
+        bundle::log_errors(PROGRAM, &model);
         let mut rewards = Vec::new();
         for (set, file) in sets.iter().zip(&job.files) {
             let scoring = self.job(job, set, file, folder);
@@ -48,13 +50,6 @@ impl Scorer {
             rewards.push(Rewards::read(&scoring.output, &set.lines)?);
         }
         Ok(ControlFlow::Continue(rewards))
-    }
-
-    fn load(&self, job: &Job) -> Result<RewardModel> {
-        let model = RewardModel::load(&self.bundle, self.engine.on(job.device));
-        let model = model.with_context(|| format!("bundle {}", self.bundle.display()))?;
-        terminal::log_fallback_nodes(PROGRAM, &model);
-        Ok(model)
     }
 
     fn job(&self, job: &Job, set: &Dataset, file: &PreferenceFile, folder: &Path) -> score::Job {

@@ -7,7 +7,7 @@ use clap::Parser;
 use seeward_models::rows;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, InputMode, Options};
 
-use super::job::{Check, Job};
+use super::job::{Check, Correction, Job, Reference};
 use crate::arguments::{EngineOptions, SharedArguments};
 
 pub(super) const PROGRAM: &str = "seeward-score";
@@ -15,6 +15,7 @@ pub(super) const PROGRAM: &str = "seeward-score";
 const EXAMPLES: &str = "Examples:
   seeward-score --model bundles/mine --input rows.jsonl --output scores.jsonl
   seeward-score --model bundles/mine --check
+  seeward-score --model bundles/int8 --correct-mean
   zcat rows.jsonl.gz | seeward-score --model bundles/mine --input - --output - | head
 
 Ctrl-C and SIGTERM stop the run after the rows that are being scored, a second signal at once; rerun the same command
@@ -38,15 +39,22 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
     /// Rows to score: JSON lines or a JSON array, plain or compressed by gzip or zstd; - is standard input
-    #[arg(long, value_name = "IN.jsonl", required_unless_present = "check")]
+    #[arg(long, value_name = "IN.jsonl", required_unless_present_any = ["check", "correct_mean"])]
     input: Option<PathBuf>,
     /// File to write; OUT.jsonl.errors and OUT.jsonl.progress are written next to it. - is standard output: no file is
     /// written, failed rows go to stderr, and no run resumes
-    #[arg(long, value_name = "OUT.jsonl", required_unless_present = "check")]
+    #[arg(long, value_name = "OUT.jsonl", required_unless_present_any = ["check", "correct_mean"])]
     output: Option<PathBuf>,
     /// Score the bundle's probes again and compare the rewards with the trainer's
     #[arg(long, conflicts_with_all = ["input", "output"])]
     check: bool,
+    /// Measure the mean error of a bundle in bf16 or int8 on its probes, or on --input with --reference, and store minus it
+    /// in the bundle: it is then added to every reward. A second call replaces the first
+    #[arg(long, conflicts_with_all = ["output", "check", "text_only", "image_only"])]
+    correct_mean: bool,
+    /// With --correct-mean: the scores of --input that seeward-score wrote with the same checkpoint in fp32
+    #[arg(long, value_name = "SCORES.jsonl", requires = "input")]
+    reference: Option<PathBuf>,
     /// Replace the images of every row by a white one
     #[arg(long, conflicts_with = "image_only")]
     text_only: bool,
@@ -72,6 +80,7 @@ pub(super) struct Arguments {
 /// The task that the arguments ask for.
 pub(super) enum Task {
     Check(Check),
+    Correct(Box<Correction>),
     Score(Box<Job>),
 }
 
@@ -79,16 +88,20 @@ impl Arguments {
     /// # Errors
     /// Contradictory flags, an unknown device or a missing file.
     pub(super) fn validate(self) -> Result<Task> {
-        let (devices, engine) = (self.shared.devices()?, self.engine());
-        let (Some(input), Some(output)) = (self.input, self.output) else {
-            let [device] = devices[..] else {
-                bail!("--device: --check needs one device, got {}", devices.len());
-            };
+        if self.reference.is_some() && !self.correct_mean {
+            bail!("--reference: expected --correct-mean, which it is for");
+        }
+        if self.correct_mean {
+            return Ok(Task::Correct(Box::new(self.correction()?)));
+        }
+        let (Some(input), Some(output)) = (&self.input, &self.output) else {
             return Ok(Task::Check(Check {
+                options: self.options_on_one_device("--check")?,
                 model: self.model,
-                options: engine.on(device),
             }));
         };
+        let (input, output) = (input.clone(), output.clone());
+        let (devices, engine) = (self.shared.devices()?, self.engine());
         check_files(&input, &output)?;
         Ok(Task::Score(Box::new(Job {
             images: self.shared.images(&input)?,
@@ -101,6 +114,34 @@ impl Arguments {
             resume: self.shared.resume(),
             stats: self.stats,
         })))
+    }
+
+    fn correction(self) -> Result<Correction> {
+        let reference = match (&self.input, &self.reference) {
+            (Some(input), Some(scores)) => Some(Reference {
+                input: input.clone(),
+                scores: scores.clone(),
+                images: self.shared.images(input)?,
+                carried: self.shared.carried(),
+            }),
+            (Some(_), None) => {
+                bail!("--correct-mean: --input needs its scores in fp32: --reference")
+            }
+            (None, _) => None,
+        };
+        Ok(Correction {
+            options: self.options_on_one_device("--correct-mean")?,
+            model: self.model,
+            reference,
+        })
+    }
+
+    fn options_on_one_device(&self, flag: &str) -> Result<Options> {
+        let devices = self.shared.devices()?;
+        let [device] = devices[..] else {
+            bail!("--device: {flag} needs one device, got {}", devices.len());
+        };
+        Ok(self.engine().on(device))
     }
 
     fn engine(&self) -> EngineOptions {
@@ -170,6 +211,31 @@ mod tests {
             panic!("expected a job");
         };
         assert_eq!(job.engine.gpu_memory_limit, Some(8_000_000_000));
+    }
+
+    #[test]
+    fn a_correction_needs_both_files_or_none() {
+        let rows = concat!("--input ", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let correct = |more: &str| parse(&format!("--model b --correct-mean {more}"));
+        let Ok(Task::Correct(correction)) = correct("") else {
+            panic!("expected a correction");
+        };
+        assert!(correction.reference.is_none());
+        let Ok(Task::Correct(correction)) = correct(&format!("{rows} --reference s.jsonl")) else {
+            panic!("expected a correction");
+        };
+        assert_eq!(correction.reference.unwrap().scores, Path::new("s.jsonl"));
+        for more in [
+            rows,
+            "--reference s",
+            "--output o",
+            "--check",
+            "--text-only",
+        ] {
+            assert!(correct(more).is_err(), "{more}");
+        }
+        let refused = parse(&format!("{FILES} --reference s")).err().unwrap();
+        assert!(refused.to_string().contains("--correct-mean"), "{refused}");
     }
 
     #[test]

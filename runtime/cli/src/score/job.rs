@@ -22,6 +22,23 @@ pub(crate) struct Job {
     pub(crate) stats: Option<PathBuf>,
 }
 
+/// A bundle whose mean error is corrected.
+pub(super) struct Correction {
+    pub(super) model: PathBuf,
+    pub(super) options: Options,
+    /// Rows to measure it on; the bundle's probes when `None`.
+    pub(super) reference: Option<Reference>,
+}
+
+/// Rows whose scores in fp32 are known.
+pub(super) struct Reference {
+    pub(super) input: PathBuf,
+    /// `seeward-score`'s output for them with a bundle in fp32.
+    pub(super) scores: PathBuf,
+    pub(super) images: ImageFolder,
+    pub(super) carried: CarriedKeys,
+}
+
 /// A bundle whose probes are scored again.
 pub(super) struct Check {
     pub(super) model: PathBuf,

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod check;
+mod correct;
 mod identity;
 mod input;
 mod job;
@@ -26,6 +27,7 @@ use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_models::rows::RowStream;
 use seeward_runtime::{Device, RewardModel};
 
+use crate::bundle;
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, PROGRAM, Task};
 use identity::Identity;
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Ending> {
     match arguments.validate()? {
         Task::Check(check) => check::check(&check),
+        Task::Correct(correction) => correct::correct(&correction),
         Task::Score(job) => score(&job),
     }
 }
@@ -69,13 +72,11 @@ fn score(job: &Job) -> Result<Ending> {
 
 /// Loads the bundle on every device.
 fn load(job: &Job) -> Result<Vec<RewardModel>> {
-    let load = |&device: &Device| {
-        let model = RewardModel::load(&job.model, job.engine.on(device));
-        let model = model.with_context(|| format!("bundle {}", job.model.display()))?;
-        terminal::log_fallback_nodes(PROGRAM, &model);
-        Ok(model)
-    };
-    job.devices.iter().map(load).collect()
+    let load = |&device: &Device| bundle::load(PROGRAM, &job.model, job.engine.on(device));
+    let models = job.devices.iter().map(load).collect::<Result<Vec<_>>>()?;
+    bundle::log_offset(PROGRAM, &models[0]);
+    bundle::log_errors(PROGRAM, &models[0]);
+    Ok(models)
 }
 
 /// The outcome of scoring a file.

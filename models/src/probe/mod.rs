@@ -1,5 +1,8 @@
 //! Probes: a few rows with the rewards that the trainer measured on the weights it saved. They travel with checkpoint
-//! and bundle, so that serving can verify that the model still gives these rewards.
+//! and bundle, so that serving can verify that the model still gives these rewards, or say by how much it does not.
+
+mod errors;
+mod record;
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::replace_file;
 use crate::{Error, Result};
+
+pub use errors::{LOSSY_TOLERANCE, RewardErrors, RewardRow, Tolerance, Verdict};
+pub use record::{Conditions, RECORD_FILE, Record};
 
 /// The folder of the probes' images, in a checkpoint and in a bundle.
 pub const PROBE_FOLDER: &str = "probes";
