@@ -116,7 +116,7 @@ impl Lowering {
         // fp32: ten times the difference of two correct evaluations. fp16: twice the largest of 200 differences from fp32,
         // 7.4e-3, of a model so small that errors hardly average out.
         let (products, probe_tolerance) = match precision {
-            Precision::Bf16 if target == Target::Cpu => (Products::Bf16, 1.4e-1),
+            Precision::Bf16 if target == Target::Cpu => (Products::Bf16, LOSSY_TOLERANCE),
             Precision::Fp32 => (Products::Float(DataType::F32), 1e-4),
             Precision::Fp16 => (Products::Float(DataType::F16), 1.5e-2),
             Precision::Bf16 => (Products::Float(DataType::Bf16), LOSSY_TOLERANCE),
