@@ -70,7 +70,7 @@ impl Import {
             .flat_map(|row| &row.pairs)
             .flat_map(|pair| &pair.chosen_images)
         {
-            assert!(self.path(image).is_file(), "{image}");
+            assert!(self.path(&image.to_string()).is_file(), "{image}");
         }
         rows
     }
