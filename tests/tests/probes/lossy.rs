@@ -73,7 +73,8 @@ impl Lossy {
 
     fn export(&self, name: &str, rewards: &[f32], more: &[&str]) -> (PathBuf, String) {
         let probe = |((prompt, responses), rewards): ((String, [String; 2]), &[f32])| Probe {
-            prompt,
+            prompt: prompt.into(),
+            pixels_version: seeward_models::image::PIXELS_VERSION,
             images: vec!["probes/0.png".to_owned()],
             responses: Vec::from(responses),
             rewards: rewards.to_vec(),
