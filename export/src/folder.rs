@@ -97,6 +97,8 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
         work: ModelFlops::of(&config.text),
         prompt: source.prompter.settings().clone(),
         tiles: config.tiles,
+        transparency: config.transparency,
+        reward_at: config.head.at.clone(),
         input_mode: source.input_mode,
         reward_mean: source.reward_scale.map(|scale| scale.mean),
         reward_std: source.reward_scale.map(|scale| scale.std),

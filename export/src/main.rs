@@ -7,8 +7,11 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_export::{Options, Progress, Summary, export_with};
-use seeward_models::kinds::{Precision, Target};
+use seeward_models::config::HeadChoices;
+use seeward_models::kinds::{HeadActivation, Precision, Target};
 use seeward_models::net::Branch;
+use seeward_models::prompt::Template;
+use seeward_models::reading::RewardAt;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +46,18 @@ struct Arguments {
     /// Maximum number of tokens of a conversation, including its prompt and images [default: as trained, else 4096]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    /// Conversation template of training, if no file of the checkpoint names a known one
+    #[arg(long, value_name = "NAME", value_parser = templates())]
+    template: Option<Template>,
+    /// Nonlinearity between the layers of the score head, if it has several
+    #[arg(long, value_parser = one_of(&HeadActivation::NAMED))]
+    head_activation: Option<HeadActivation>,
+    /// Output of the score head that is the reward, counted from 0, if it has several
+    #[arg(long, value_name = "N")]
+    head_output: Option<usize>,
+    /// Place of the reward: last, mean (over all tokens), or the last of this special token [default: as trained, else last]
+    #[arg(long, value_name = "TOKEN")]
+    reward_at: Option<String>,
 }
 
 const TARGETS: [(&str, Target); 4] = [
@@ -70,6 +85,11 @@ fn one_of<T: Copy + Send + Sync + 'static>(
     })
 }
 
+/// A parser of the templates' names; the help lists them.
+fn templates() -> impl TypedValueParser<Value = Template> {
+    PossibleValuesParser::new(Template::names()).try_map(|name| name.parse::<Template>())
+}
+
 impl From<Arguments> for Options {
     fn from(arguments: Arguments) -> Self {
         Self {
@@ -79,6 +99,12 @@ impl From<Arguments> for Options {
             target: arguments.target,
             precision: arguments.quantize.unwrap_or(arguments.dtype),
             max_length: arguments.max_length,
+            template: arguments.template,
+            head: HeadChoices {
+                activation: arguments.head_activation,
+                output: arguments.head_output,
+                at: arguments.reward_at.as_deref().map(RewardAt::named),
+            },
         }
     }
 }

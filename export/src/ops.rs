@@ -187,6 +187,8 @@ impl Ops for GraphOps {
     fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
         match kind {
             Activation::Gelu => self.builder.node("", Node::new("Gelu", &[x]), x.element),
+            Activation::Relu => self.builder.node("", Node::new("Relu", &[x]), x.element),
+            Activation::Tanh => self.builder.node("", Node::new("Tanh", &[x]), x.element),
             Activation::Silu => {
                 let gate = self
                     .builder

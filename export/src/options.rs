@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use seeward_models::config::HeadChoices;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
+use seeward_models::prompt::Template;
 
 /// The checkpoint to export, and the kind of bundle to write.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub struct Options {
     pub precision: Precision,
     /// Maximum number of tokens of a conversation; by default the value of training.
     pub max_length: Option<usize>,
+    /// The conversation template; by default the one that `config.json` or a known chat template of the folder names.
+    pub template: Option<Template>,
+    /// What no file of the checkpoint says about its score head.
+    pub head: HeadChoices,
 }
 
 /// The files and counts of a written bundle.

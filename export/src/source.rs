@@ -8,8 +8,10 @@ use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config, RewardScale, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
-use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::prompt::{PromptSettings, Prompter, Template};
+use seeward_models::reading;
 use seeward_models::tokenizer::Tokenizer;
+use serde_json::json;
 
 use crate::options::Options;
 use crate::probes::{Probes, Reading};
@@ -33,8 +35,8 @@ impl Source {
     /// A checkpoint that is not a reward model, lacks the branch, or does not fit its configuration.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let folder = &options.checkpoint;
-        let whole = Config::open(folder)?;
-        let (mut checkpoint, notice) = net::open(folder)?;
+        let whole = opened(options)?;
+        let (mut checkpoint, notice) = net::open(folder, &whole)?;
         check_branch(folder, &checkpoint, &whole, options.branch)?;
         let serving = whole.serving().map_err(|e| e.at(folder.display()))?;
         let (config, input_mode, reward_scale) = match options.branch {
@@ -66,6 +68,17 @@ impl Source {
     }
 }
 
+/// The configuration, with what the options say about it.
+fn opened(options: &Options) -> Result<Config> {
+    let read = Config::open(&options.checkpoint)?;
+    let named = match options.template {
+        None => read,
+        Some(template) => read.with([("template".to_owned(), json!(template))])?,
+    };
+    let head = named.with_head(&options.head);
+    Ok(head.map_err(|e| e.at(options.checkpoint.display()))?)
+}
+
 fn check_branch(
     folder: &Path,
     checkpoint: &Checkpoint,
@@ -78,7 +91,7 @@ fn check_branch(
             "{place}: no text-only branch (no tensor {prefix}*); checkpoints of shortcut-aware training have one"
         );
     }
-    if !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
+    if config.head.is_drawn() && !checkpoint.contains(&format!("{prefix}{}", net::SCORE_HEAD)) {
         bail!(
             "{place}: no tensor {prefix}{}: this checkpoint has no reward head; train it as a reward model first",
             net::SCORE_HEAD
@@ -95,13 +108,17 @@ fn prompter(
     max_length: Option<usize>,
 ) -> Result<Prompter> {
     let Some(template) = config.template else {
+        let names: Vec<_> = Template::names().collect();
         bail!(
-            "{}: config.json names no conversation template; add \"template\": \"…\" with the template of training",
-            folder.display()
+            "{}: config.json names no conversation template, and the folder's chat template is not a known one; name that of \
+             training with --template ({})",
+            folder.display(),
+            names.join(", ")
         );
     };
-    let tokenizer = Tokenizer::open(folder)?;
+    let tokenizer = template.tokenizer(folder)?;
     check_vocabulary(folder, &tokenizer, config)?;
+    reading::Reading::of(&config.head.at, &tokenizer).map_err(|e| e.at(folder.display()))?;
     let settings = PromptSettings {
         template,
         tokens_per_tile: config.tokens_per_tile(),

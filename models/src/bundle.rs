@@ -10,9 +10,10 @@ use crate::atomic::replace_file;
 use crate::forest::ModelFlops;
 use crate::hash::{add_hashes, file_hash, hash};
 use crate::image::TileSettings;
-use crate::kinds::{InputMode, Precision, Target};
+use crate::kinds::{InputMode, Precision, Target, Transparency};
 use crate::probe::{LOSSY_TOLERANCE, Probe, Tolerance};
 use crate::prompt::PromptSettings;
+use crate::reading::RewardAt;
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
 
@@ -51,6 +52,12 @@ pub struct Manifest {
     pub prompt: PromptSettings,
     /// The settings of image tiling.
     pub tiles: TileSettings,
+    /// What becomes of transparent pixels; bundles older than this field drop alpha.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transparency: Transparency,
+    /// Where a reward is read; bundles older than this field read it at the last token.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reward_at: RewardAt,
     /// The parts of a request that the model sees.
     pub input_mode: InputMode,
     /// Mean reward over the trainer's evaluation set, when it measured one.
@@ -237,6 +244,10 @@ pub fn write_manifest(folder: &Path, mut manifest: Manifest) -> Result<()> {
 fn replace_manifest(folder: &Path, manifest: &Manifest) -> Result<()> {
     let json = serde_json::to_string_pretty(manifest).map_err(Error::invalid)?;
     replace_file(&folder.join(MANIFEST_FILE), (json + "\n").as_bytes())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn exists(path: &Path) -> Result<()> {

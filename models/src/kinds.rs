@@ -77,3 +77,75 @@ pub enum TokenOrder {
     /// Along its columns ("v1").
     ByColumn,
 }
+
+/// The layout of a checkpoint: the class of its `config.json`, and the names of its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// InternVL's published code.
+    InternvlChat,
+    /// InternVL in transformers.
+    Internvl,
+    /// A language model in transformers, with a score head and no vision.
+    Text,
+}
+
+/// What becomes of an image's transparent pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transparency {
+    /// Their own colours appear: alpha is dropped.
+    #[default]
+    Dropped,
+    /// They lie over white.
+    White,
+}
+
+/// The nonlinearity between the layers of a score head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadActivation {
+    /// max(x, 0).
+    Relu,
+    /// x · sigmoid(x).
+    Silu,
+    /// The exact one, by erf.
+    Gelu,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+impl HeadActivation {
+    /// Every activation with its name.
+    pub const NAMED: [(&str, Self); 4] = [
+        ("relu", Self::Relu),
+        ("silu", Self::Silu),
+        ("gelu", Self::Gelu),
+        ("tanh", Self::Tanh),
+    ];
+}
+
+/// The names of a score head's tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadNames {
+    /// `score`: the published code, transformers, ms-swift.
+    #[default]
+    Score,
+    /// `v_head.summary`, in a file for itself: TRL's value head, LLaMA-Factory.
+    ValueHead,
+    /// `rm_head`: HPSv3.
+    RmHead,
+}
+
+impl HeadNames {
+    pub(crate) const ALL: [Self; 3] = [Self::Score, Self::ValueHead, Self::RmHead];
+
+    /// The module that holds its tensors.
+    pub(crate) fn stored(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::ValueHead => "v_head.summary",
+            Self::RmHead => "rm_head",
+        }
+    }
+}

@@ -16,6 +16,7 @@ pub mod net;
 pub mod probe;
 pub mod process;
 pub mod prompt;
+pub mod reading;
 pub mod rope;
 #[cfg(feature = "rows")]
 pub mod rows;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use ndarray::Array3;
 use rayon::prelude::*;
 use seeward_models::ImageFault;
-use seeward_models::image::{Rgb, TileSettings, Tiles, decode, tiles};
+use seeward_models::image::{Rgb, TileSettings, Tiles, decode_with, tiles};
+use seeward_models::kinds::Transparency;
 
 use crate::{Error, Image, Request, Result};
 
@@ -73,6 +74,7 @@ impl<'a> Distinct<'a> {
 pub(crate) struct Decoder {
     pub(crate) settings: TileSettings,
     pub(crate) max_pixels: u64,
+    pub(crate) transparency: Transparency,
 }
 
 impl Decoder {
@@ -84,7 +86,10 @@ impl Decoder {
 
     fn decode(&self, source: &ImageSource) -> seeward_models::Result<Tiles> {
         match source {
-            ImageSource::File(bytes) => tiles(&decode(bytes, self.max_pixels)?, &self.settings),
+            ImageSource::File(bytes) => {
+                let pixels = decode_with(bytes, self.max_pixels, self.transparency)?;
+                tiles(&pixels, &self.settings)
+            }
             ImageSource::Pixels(pixels) => tiles(pixels, &self.settings),
         }
     }

@@ -8,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use seeward_models::bundle::Bundle;
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
-use seeward_models::tokenizer::Tokenizer;
+use seeward_models::reading::Reading;
 
 use crate::prepared::{Prepared, RequestInfo, Tokenized};
 use crate::reward::Reward;
@@ -29,6 +29,7 @@ struct Inner {
     prompter: Prompter,
     vision: Option<Vision>,
     reward: Reward,
+    reading: Reading,
     pool: ThreadPool,
 }
 
@@ -42,13 +43,16 @@ impl RewardModel {
         let bundle = Bundle::open(folder.as_ref()).map_err(Error::Bundle)?;
         let manifest = bundle.manifest();
         options.check_device(manifest)?;
-        let tokenizer = Tokenizer::open(bundle.folder()).map_err(Error::Bundle)?;
+        let tokenizer = manifest.prompt.template.tokenizer(bundle.folder());
+        let tokenizer = tokenizer.map_err(Error::Bundle)?;
+        let reading = Reading::of(&manifest.reward_at, &tokenizer).map_err(Error::Bundle)?;
         let prompter = Prompter::new(tokenizer, manifest.prompt.clone()).map_err(Error::Bundle)?;
         Ok(Self(Arc::new(Inner {
             input: options.input_mode(manifest.input_mode)?,
             rescaling: Rescaling::of(manifest, options.scale)?,
             vision: Vision::open(&bundle, &options)?,
-            reward: Reward::open(&bundle, &options)?,
+            reward: Reward::open(&bundle, &options, reading)?,
+            reading,
             pool: pool(&options)?,
             prompter,
             options,
@@ -188,7 +192,10 @@ impl Inner {
             InputMode::Full | InputMode::TextOnly => &request.prompt,
         };
         let tiles: Vec<usize> = images.iter().map(|image| image.tiles).collect();
-        let conversation = |response: &String| self.prompter.conversation(prompt, response, &tiles);
+        let conversation = |response: &String| {
+            let read = self.prompter.conversation(prompt, response, &tiles)?;
+            self.reading.check(&read.ids).map(|()| read)
+        };
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();
         Ok(Tokenized {
             conversations: conversations.map_err(Error::Prompt)?,

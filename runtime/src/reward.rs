@@ -3,6 +3,7 @@
 use ndarray::ArrayView1;
 use seeward_models::bundle::{Bundle, REWARD_GRAPH};
 use seeward_models::contract::reward_contract;
+use seeward_models::reading::{self, Reading};
 
 use crate::graph::{Graph, Inputs};
 use crate::prepared::RewardRun;
@@ -12,16 +13,19 @@ use crate::{Options, Result, Usage};
 /// The reward graph and the sizes of its inputs.
 pub(crate) struct Reward {
     pub(crate) graph: Graph,
+    /// Where rewards are read.
+    reading: Reading,
 }
 
 impl Reward {
     /// Opens the bundle's reward graph.
-    pub(crate) fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
+    pub(crate) fn open(bundle: &Bundle, options: &Options, reading: Reading) -> Result<Self> {
         let manifest = bundle.manifest();
         let (width, head_dim) = (manifest.hidden_size, manifest.rope.head_dim);
         let contract = reward_contract(width, head_dim);
         Ok(Self {
             graph: Graph::open(REWARD_GRAPH, bundle, &contract, options)?,
+            reading,
         })
     }
 
@@ -34,7 +38,7 @@ impl Reward {
     ) -> Result<Vec<f32>> {
         let (forest, rope) = (&run.batch.forest, &run.rope);
         let images = embeddings.gather(&forest.image_rows);
-        let last = forest.reward_positions();
+        let (read, counts) = forest.positions_of(self.reading);
         let inputs = Inputs::default()
             .with(forest.input_ids.view())
             .with(forest.position_ids.view())
@@ -44,14 +48,14 @@ impl Reward {
             .with(ArrayView1::from(&forest.image_positions))
             .with(rope.cos.view())
             .with(rope.sin.view())
-            .with(ArrayView1::from(&last));
+            .with(ArrayView1::from(&read));
         let (rewards, seconds) = self.graph.run(inputs)?;
         usage.engine += seconds;
         usage.tokens += forest.used_tokens as u64;
-        if rewards.len() != last.len() {
-            let problem = format!("expected {} rewards, got {}", last.len(), rewards.len());
+        if rewards.len() != read.len() {
+            let problem = format!("expected {} rewards, got {}", read.len(), rewards.len());
             return Err(self.graph.error(problem));
         }
-        Ok(rewards)
+        Ok(reading::means(&rewards, &counts))
     }
 }

@@ -73,6 +73,7 @@ impl Vision {
         Ok(Some(Self {
             graph: Graph::open(VISION_GRAPH, bundle, &contract, options)?,
             decoder: Decoder {
+                transparency: manifest.transparency,
                 settings: manifest.tiles,
                 max_pixels: options.max_image_pixels,
             },

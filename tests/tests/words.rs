@@ -62,6 +62,8 @@ const EXCEPTIONS: &[&str] = &[
     "preprocessor", // the struct that prepares pairs, and Hugging Face's preprocessor_config.json
     "post_processor", // of the tokenizers library
     "processor_class",
+    "processor_config.json", // Hugging Face's
+    "image_processor",
     "in the picture", // the demo's sentences, which decide its results
     "the picture shows",
     "\"picture\"",

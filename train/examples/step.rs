@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
+use seeward_models::reading::Reading;
 use seeward_train::config::Config;
 use seeward_train::data::inputs::Inputs;
 use seeward_train::data::loader::{self, Batch, Preprocessors};
@@ -261,6 +262,7 @@ fn model(model: &Model, way: Way) -> Model {
             Way::Kept => kept(u64::MAX),
         },
         every_token: way == Way::Plain,
+        reading: Reading::Last,
     }
 }
 

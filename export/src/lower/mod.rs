@@ -153,7 +153,8 @@ impl Lowering {
 
     /// The arithmetic of the linear layer of that name, over all rows.
     pub(crate) fn linear(&self, name: &str) -> Products {
-        match name == Part::Head.module() {
+        // The head's own name, or that of one of its layers.
+        match name.split('.').next() == Some(Part::Head.module()) {
             true => Products::Float(WIDE),
             false => self.products,
         }

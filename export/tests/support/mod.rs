@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use seeward_export::Options;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::config::HeadChoices;
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Optio
         target: Target::Portable,
         precision: Precision::Fp32,
         max_length: None,
+        template: None,
+        head: HeadChoices::default(),
     }
 }
 

@@ -95,10 +95,10 @@ fn quantization(folder: &Path) -> Option<String> {
     let text = fs::read(folder.join("config.json")).ok()?;
     let config: Value = serde_json::from_slice(&text).ok()?;
     let sections = [&config, &config["llm_config"], &config["text_config"]];
-    let found = sections
+    let mut found = sections
         .iter()
         .map(|section| &section["quantization_config"]);
-    let found = found.filter(|section| section.is_object()).next()?;
+    let found = found.find(|section| section.is_object())?;
     let method = found["quant_method"].as_str();
     Some(method.unwrap_or("quantization_config").to_owned())
 }

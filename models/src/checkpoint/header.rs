@@ -11,12 +11,27 @@ use crate::{Error, Result};
 
 /// The single-file name of the layout.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The score head of LLaMA-Factory, next to the weights of the language model.
+pub const VALUE_HEAD_FILE: &str = "value_head.safetensors";
+/// Whether the tensor of this name in a folder is in [`VALUE_HEAD_FILE`].
+pub fn is_value_head(stored: &str) -> bool {
+    stored.starts_with("v_head.")
+}
+
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The limit of the format's own reader.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// The names of the folder's weight files, in order.
 pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>> {
+    let mut names = model_files(folder)?;
+    if folder.join(VALUE_HEAD_FILE).exists() {
+        names.push(VALUE_HEAD_FILE.to_owned());
+    }
+    Ok(names)
+}
+
+fn model_files(folder: &Path) -> Result<Vec<String>> {
     let index = folder.join(INDEX_FILE);
     if folder.join(WEIGHTS_FILE).exists() {
         return Ok(vec![WEIGHTS_FILE.to_owned()]);

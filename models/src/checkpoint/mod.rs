@@ -4,13 +4,16 @@
 mod dtype;
 mod folder;
 mod header;
+mod names;
 mod stored;
 mod stream;
 mod write;
 
 pub use dtype::Dtype;
 pub(crate) use folder::{LFS_POINTER, diagnose};
-pub use header::WEIGHTS_FILE;
+pub use header::{VALUE_HEAD_FILE, WEIGHTS_FILE, is_value_head};
+pub use names::Names;
+pub(crate) use names::Rename;
 pub use stored::{Checkpoint, Required, TensorInfo};
 pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};
 pub use write::{TensorData, write_tensors};

@@ -10,6 +10,7 @@ use half::{bf16, f16};
 
 use super::dtype::Dtype;
 use super::header::{read_header, weight_files};
+use super::names::Names;
 use crate::{Error, Result};
 
 /// Type, shape and place of a stored tensor.
@@ -25,8 +26,13 @@ pub struct TensorInfo {
 
 #[derive(Clone, Debug)]
 enum Place {
-    File { file: usize, offset: u64 },
+    File {
+        file: usize,
+        offset: u64,
+    },
     Memory(Arc<[u8]>),
+    /// One tensor after the other.
+    Parts(Vec<TensorInfo>),
 }
 
 /// A tensor that a model must find in its checkpoint.
@@ -53,6 +59,7 @@ pub struct Checkpoint {
     folder: PathBuf,
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, TensorInfo>,
+    names: Names,
     /// Tensors of another element type, which no network reads, each with the problem.
     unreadable: BTreeMap<String, Error>,
 }
@@ -67,6 +74,7 @@ impl Checkpoint {
             folder: folder.to_owned(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            names: Names::default(),
             unreadable: BTreeMap::new(),
         };
         for name in weight_files(folder)? {
@@ -85,10 +93,35 @@ impl Checkpoint {
             folder,
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            names: Names::default(),
             unreadable: BTreeMap::new(),
         };
         checkpoint.add_file(path.to_owned())?;
         Ok(checkpoint)
+    }
+
+    /// The same tensors under the network's names.
+    ///
+    /// # Errors
+    /// A tensor that is stored in parts, of which one is missing or has another shape; two tensors of one name.
+    pub(crate) fn renamed(mut self, names: Names) -> Result<Self> {
+        let mut found: BTreeMap<String, Vec<Option<TensorInfo>>> = BTreeMap::new();
+        for (stored, info) in std::mem::take(&mut self.tensors) {
+            let part = names.part(&stored);
+            let (index, count) = part.index;
+            let parts = found.entry(part.ours).or_insert_with(|| vec![None; count]);
+            if parts.len() != count || parts[index].replace(info).is_some() {
+                let problem = format!("surplus tensor {stored}");
+                return Err(Error::invalid(problem).at(self.folder.display()));
+            }
+        }
+        for (ours, parts) in found {
+            let whole = joined(parts, &names.stored(&ours));
+            let whole = whole.map_err(|e| e.at(self.folder.display()))?;
+            self.tensors.insert(ours, whole);
+        }
+        self.names = names;
+        Ok(self)
     }
 
     /// The names of all tensors, those of an element type that no network reads last.
@@ -146,7 +179,12 @@ impl Checkpoint {
                 info.bytes
             )));
         }
+        self.read_place(info, offset, into).map_err(|e| e.at(name))
+    }
+
+    fn read_place(&self, info: &TensorInfo, offset: usize, into: &mut [u8]) -> Result<()> {
         match &info.place {
+            Place::Parts(parts) => return self.read_parts(parts, offset, into),
             Place::Memory(bytes) => into.copy_from_slice(&bytes[offset..offset + into.len()]),
             Place::File {
                 file,
@@ -154,8 +192,19 @@ impl Checkpoint {
             } => {
                 let (path, file) = &self.files[*file];
                 file.read_exact_at(into, start + offset as u64)
-                    .map_err(|e| Error::io(path, e).at(name))?;
+                    .map_err(|e| Error::io(path, e))?;
             }
+        }
+        Ok(())
+    }
+
+    fn read_parts(&self, parts: &[TensorInfo], offset: usize, mut into: &mut [u8]) -> Result<()> {
+        let mut skipped = offset;
+        for part in parts {
+            let start = skipped.min(part.bytes);
+            let (here, rest) = into.split_at_mut(into.len().min(part.bytes - start));
+            self.read_place(part, start, here)?;
+            (skipped, into) = (skipped - start, rest);
         }
         Ok(())
     }
@@ -214,7 +263,7 @@ impl Checkpoint {
             .filter(|required| !required.optional && !self.contains(required.name))
             .filter(|required| !self.unreadable.contains_key(required.name));
         let mut problems: Vec<String> = missing
-            .map(|required| format!("missing tensor {}", required.name))
+            .map(|required| format!("missing tensor {}", self.stored(required.name)))
             .collect();
         for (name, problem) in &self.unreadable {
             problems.push(match known.contains_key(name.as_str()) {
@@ -224,8 +273,9 @@ impl Checkpoint {
         }
         for (name, info) in self.tensors() {
             match known.get(name) {
-                None => problems.push(format!("surplus tensor {name}")),
+                None => problems.push(format!("surplus tensor {}", self.stored(name))),
                 Some(required) if required.shape != info.shape => {
+                    let name = self.stored(name);
                     problems.push(format!(
                         "tensor {name}: expected shape {:?}, got {:?}",
                         required.shape, info.shape
@@ -237,6 +287,11 @@ impl Checkpoint {
         summary(&problems).map_or(Ok(()), |text| {
             Err(Error::invalid(text).at(self.folder.display()))
         })
+    }
+
+    /// A tensor's name in the files.
+    fn stored(&self, name: &str) -> String {
+        self.names.stored(name).join(" + ")
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<()> {
@@ -269,6 +324,33 @@ impl Checkpoint {
         self.files.push((path, file));
         Ok(())
     }
+}
+
+/// Parts that lie one below the other; `names` are those in the file.
+fn joined(parts: Vec<Option<TensorInfo>>, names: &[String]) -> Result<TensorInfo> {
+    let mut whole = Vec::with_capacity(parts.len());
+    for (part, name) in parts.into_iter().zip(names) {
+        let part = part.ok_or_else(|| Error::invalid(format!("missing tensor {name}")))?;
+        let first: &TensorInfo = whole.first().unwrap_or(&part);
+        let fits = first.dtype == part.dtype && first.shape.get(1..) == part.shape.get(1..);
+        if !fits {
+            let (expected, got) = (&first.shape, &part.shape);
+            let problem = format!("tensor {name}: expected rows as of {expected:?}, got {got:?}");
+            return Err(Error::invalid(problem));
+        }
+        whole.push(part);
+    }
+    if whole.len() == 1 {
+        return Ok(whole.remove(0));
+    }
+    let rows = whole.iter().filter_map(|part| part.shape.first()).sum();
+    let inner = whole[0].shape.iter().skip(1).copied();
+    Ok(TensorInfo {
+        dtype: whole[0].dtype,
+        shape: std::iter::once(rows).chain(inner).collect(),
+        bytes: whole.iter().map(TensorInfo::bytes).sum(),
+        place: Place::Parts(whole),
+    })
 }
 
 fn summary(problems: &[String]) -> Option<String> {

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::dtype::Dtype;
+use super::names::Names;
 use super::stream::{TensorStream, write_streams};
 use crate::Result;
 
@@ -36,6 +38,26 @@ impl<'a> TensorData<'a> {
         self.shape.iter().product::<usize>() * self.dtype.size()
     }
 
+    /// The same under its names in a file: one below the other if there are several.
+    pub fn stored(self, names: &Names) -> Vec<Self> {
+        let names = names.stored(&self.name);
+        let (count, bytes) = (names.len(), Rc::new(self.bytes));
+        let mut shape = self.shape;
+        if let Some(rows) = shape.first_mut() {
+            *rows /= count;
+        }
+        let part = |(index, name)| {
+            let bytes = bytes.clone();
+            Self {
+                name,
+                dtype: self.dtype,
+                shape: shape.clone(),
+                bytes: Box::new(move || part(bytes(), index, count)),
+            }
+        };
+        names.into_iter().enumerate().map(part).collect()
+    }
+
     fn stream(self) -> TensorStream<'a> {
         TensorStream {
             name: self.name,
@@ -43,6 +65,17 @@ impl<'a> TensorData<'a> {
             shape: self.shape,
             chunks: Box::new(move |sink| sink(&(self.bytes)())),
         }
+    }
+}
+
+/// One of `count` equal parts.
+fn part(bytes: Cow<[u8]>, index: usize, count: usize) -> Cow<[u8]> {
+    let size = bytes.len() / count;
+    let range = index * size..(index + 1) * size;
+    match bytes {
+        whole if count == 1 => whole,
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+        Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
     }
 }
 

@@ -44,6 +44,18 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.wrong(key, "a positive integer"))
     }
 
+    /// The side of a square: an integer, or a list of it twice.
+    pub(super) fn side(&self, key: &str) -> Result<usize> {
+        let Some(sides) = self.get(key).and_then(Value::as_array) else {
+            return self.size(key);
+        };
+        let sides: Vec<_> = sides.iter().filter_map(Value::as_u64).collect();
+        match sides[..] {
+            [a, b] if a == b && a > 0 && a < 1 << 31 => Ok(a as usize),
+            _ => Err(self.wrong(key, "the side of a square, or a list of it twice")),
+        }
+    }
+
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         if self.get(key).is_none() {
             Ok(default)
@@ -111,13 +123,6 @@ impl<'a> Fields<'a> {
             .and_then(|list| list.get(0))
             .and_then(Value::as_str)
             .ok_or_else(|| self.wrong(key, "a list with a class name"))
-    }
-
-    pub(super) fn one_of(&self, key: &str, supported: &[&str]) -> Result<()> {
-        match self.text(key)? {
-            Some(name) if supported.contains(&name) => Ok(()),
-            _ => Err(self.wrong(key, &format!("one of {}", supported.join(", ")))),
-        }
     }
 
     pub(super) fn absent_or(&self, key: &str, neutral: impl Into<Value>) -> Result<()> {

@@ -1,37 +1,53 @@
-//! A checkpoint's `config.json` (the Hugging Face layout of InternVL) as typed values. Divisibility is checked
-//! once, and everything that this crate cannot compute is refused by name.
+//! A checkpoint's `config.json` as typed values, in each of the layouts. Divisibility is checked once, and everything
+//! that this crate cannot compute is refused by name.
 
 mod fields;
+mod folder;
+mod head;
+mod internvl;
+mod internvl_chat;
+mod own;
 mod rope;
 mod text;
+mod text_model;
 mod vision;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::family;
 use crate::image::{Normalization, TileSettings};
-use crate::kinds::{InputMode, TokenOrder};
+use crate::kinds::{HeadNames, InputMode, Layout, TokenOrder, Transparency};
 use crate::prompt::Template;
 use crate::{Error, Result, checkpoint};
 
 pub use crate::family::TextFamily;
 use fields::{Fields, divides};
+pub use folder::OTHER_FILES;
+pub use head::{HeadChoices, HeadConfig, HeadLayer};
+use own::{Own, VISION};
 pub use text::TextConfig;
 pub use vision::{VisionConfig, VisionNorm};
 
 /// Everything about a reward model but its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The layout of the checkpoint.
+    pub layout: Layout,
     /// The vision encoder; a text-only branch may have none.
     pub vision: Option<VisionConfig>,
     /// The language model.
     pub text: TextConfig,
+    /// The score head.
+    pub head: HeadConfig,
     /// The settings of image tiling.
     pub tiles: TileSettings,
     /// The normalisation of pixels. The published code does not store it; the default is ImageNet's (`normalize_type`).
     pub normalization: Normalization,
+    /// What becomes of an image's transparent pixels.
+    pub transparency: Transparency,
     /// The conversation template; for checkpoints without one, training names it (`conv_style`).
     pub template: Option<Template>,
     /// Side of the pixel-shuffle window (1 / `downsample_ratio`).
@@ -83,7 +99,9 @@ impl Default for Serving {
 }
 
 impl Config {
-    /// Reads and checks `folder/config.json`, the first file that is read of a checkpoint.
+    /// Reads and checks `folder/config.json`, the first file that is read of a checkpoint. What it leaves to other files of
+    /// the folder is read there, and becomes part of [`Self::json`]: the conversation template, and the settings of image
+    /// tiling.
     ///
     /// # Errors
     /// A folder that holds something else than a checkpoint (the message has the cure), a file that cannot be read, or as
@@ -91,10 +109,9 @@ impl Config {
     pub fn open(folder: &Path) -> Result<Self> {
         checkpoint::diagnose(folder)?;
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let value =
-            serde_json::from_str(&text).map_err(|e| Error::invalid(e).at(path.display()))?;
-        Self::parse(value).map_err(|e| e.at(path.display()))
+        let mut raw = folder::json(&path)?;
+        folder::complete(&mut raw, folder)?;
+        Self::parse(raw).map_err(|e| e.at(path.display()))
     }
 
     /// Checks the content of a `config.json`.
@@ -103,11 +120,8 @@ impl Config {
     /// A missing key, a wrong type, or a model that is not supported.
     pub fn parse(raw: Value) -> Result<Self> {
         let root = Fields(&raw);
-        root.one_of("model_type", &["internvl_chat"])?;
-        let vision = vision(&root)?;
-        let text =
-            TextConfig::parse(&root.section("llm_config")?).map_err(|e| e.at("llm_config"))?;
-        let image_size = vision.as_ref().map_or(TILE, |vision| vision.image_size);
+        let own = own(&root)?;
+        let image_size = own.vision.as_ref().map_or(TILE, |vision| vision.image_size);
         let tiles = tile_settings(&root, image_size)?;
         let shuffle = shuffle_side(root.number_or("downsample_ratio", 0.5)?)?;
         let template = root
@@ -120,10 +134,13 @@ impl Config {
                 .map_err(|e| Error::invalid(e).at("normalize_type"))?,
         };
         let config = Self {
-            vision,
-            text,
+            layout: own.layout,
+            vision: own.vision,
+            text: own.text,
+            head: HeadConfig::parse(&root)?,
             tiles,
             normalization,
+            transparency: own.transparency,
             template,
             shuffle,
             token_order: token_order(&root)?,
@@ -190,7 +207,72 @@ impl Config {
     /// # Errors
     /// As [`Self::parse`].
     pub fn without_vision(&self) -> Result<Self> {
-        self.with([("vision_config".to_owned(), Value::Null)])
+        self.with([(VISION.to_owned(), Value::Null)])
+    }
+
+    /// The keys of the language model.
+    pub fn text_json(&self) -> &Value {
+        match self.text_section() {
+            Some(key) => &self.raw[key],
+            None => &self.raw,
+        }
+    }
+
+    /// The same model with a key of its language model replaced.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn with_text(&self, key: &str, value: impl Into<Value>) -> Result<Self> {
+        let Some(section) = self.text_section() else {
+            return self.with([(key.to_owned(), value.into())]);
+        };
+        let mut text = self.raw[section].clone();
+        text[key] = value.into();
+        self.with([(section.to_owned(), text)])
+    }
+
+    /// The key of the language model's section; `None` where the whole file describes it.
+    fn text_section(&self) -> Option<&'static str> {
+        match self.layout {
+            Layout::InternvlChat => Some(internvl_chat::TEXT),
+            Layout::Internvl => Some(internvl::TEXT),
+            Layout::Text => None,
+        }
+    }
+
+    /// The same model with these choices about its score head.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn with_head(&self, choices: &HeadChoices) -> Result<Self> {
+        if *choices == HeadChoices::default() {
+            return Ok(self.clone());
+        }
+        let head = self.head.clone().with(choices);
+        self.with([(head::HEAD.to_owned(), json!(head))])
+    }
+
+    /// The keys that name a model with a score head in this layout; none for a head that its class does not have.
+    pub fn reward_class(&self) -> Vec<(&'static str, Value)> {
+        let class = match self.layout {
+            Layout::InternvlChat => "InternVLRewardModel".to_owned(),
+            Layout::Internvl => format!("InternVL{HEADED}"),
+            Layout::Text => {
+                let class = self.text.family.architecture();
+                class.replace("ForCausalLM", HEADED)
+            }
+        };
+        let mut keys = vec![("architectures", json!([class]))];
+        if self.layout == Layout::InternvlChat {
+            return keys;
+        }
+        if !self.head.is_drawn() || self.head.names != HeadNames::Score {
+            return Vec::new();
+        }
+        // transformers takes the number of outputs from these.
+        keys.push(("id2label", json!({"0": "LABEL_0"})));
+        keys.push(("label2id", json!({"LABEL_0": 0})));
+        keys
     }
 
     /// The same model with the first `layers` of its language model's layers, or all if it has fewer.
@@ -198,9 +280,7 @@ impl Config {
     /// # Errors
     /// As [`Self::parse`].
     pub fn with_layers(&self, layers: usize) -> Result<Self> {
-        let mut text = self.raw["llm_config"].clone();
-        text["num_hidden_layers"] = layers.min(self.text.layers).into();
-        self.with([("llm_config".to_owned(), text)])
+        self.with_text("num_hidden_layers", layers.min(self.text.layers))
     }
 
     /// The same model with its position embedding resized to its tiles.
@@ -211,9 +291,13 @@ impl Config {
         if self.vision.is_none() {
             return Ok(self.clone());
         }
-        let mut vision = self.raw["vision_config"].clone();
-        vision["image_size"] = self.tiles.image_size.into();
-        self.with([("vision_config".to_owned(), vision)])
+        let mut vision = self.raw[VISION].clone();
+        let side = self.tiles.image_size;
+        vision["image_size"] = match vision["image_size"].is_array() {
+            true => [side; 2].as_slice().into(),
+            false => side.into(),
+        };
+        self.with([(VISION.to_owned(), vision)])
     }
 
     fn check(&self) -> Result<()> {
@@ -235,18 +319,32 @@ impl Config {
     }
 }
 
+/// The end of the class names of transformers' models with a score head.
+const HEADED: &str = "ForSequenceClassification";
 /// The default side of a tile.
 const TILE: usize = 448;
 
-/// `"vision_config": null` means a model without vision; a missing key is an oversight.
-fn vision(root: &Fields) -> Result<Option<VisionConfig>> {
-    if root.is_null("vision_config") {
-        return Ok(None);
+fn own(root: &Fields) -> Result<Own> {
+    match root.text("model_type")? {
+        Some(internvl_chat::TYPE) => internvl_chat::parse(root),
+        Some(internvl::TYPE) => internvl::parse(root),
+        Some(kind) if text_model::TYPES.contains(&kind) => text_model::parse(root),
+        kind => Err(unknown_type(kind)),
     }
-    let section = root.section("vision_config")?;
-    let select_layer = root.integer_or("select_layer", -1)?;
-    let vision = VisionConfig::parse(&section, select_layer).map_err(|e| e.at("vision_config"))?;
-    Ok(Some(vision))
+}
+
+fn unknown_type(kind: Option<&str>) -> Error {
+    let supported = [
+        &[internvl_chat::TYPE, internvl::TYPE],
+        &text_model::TYPES[..],
+    ]
+    .concat();
+    let supported = supported.join(", ");
+    let kind = kind.unwrap_or("nothing");
+    let reason = family::reason(kind);
+    Error::invalid(format!(
+        "model_type: expected one of {supported}, got {kind}{reason}"
+    ))
 }
 
 fn tile_settings(root: &Fields, image_size: usize) -> Result<TileSettings> {

@@ -55,8 +55,24 @@ impl TextConfig {
         self.kv_heads * self.head_dim
     }
 
+    /// Reads a model that is named by its class or, without one, by its type.
     pub(super) fn parse(fields: &Fields) -> Result<Self> {
-        let family = family(fields)?;
+        match fields.get("architectures") {
+            Some(_) => {
+                let class = fields.first_text("architectures")?;
+                Self::of_family(fields, TextFamily::named(class)?)
+            }
+            None => Self::parse_inner(fields),
+        }
+    }
+
+    /// Reads a model that is named by its type.
+    pub(super) fn parse_inner(fields: &Fields) -> Result<Self> {
+        let family = TextFamily::of_type(fields.required_text("model_type")?)?;
+        Self::of_family(fields, family)
+    }
+
+    fn of_family(fields: &Fields, family: TextFamily) -> Result<Self> {
         fields.absent_or("hidden_act", "silu")?;
         let (hidden, heads) = (
             fields.size("hidden_size")?,
@@ -89,14 +105,6 @@ impl TextConfig {
             mlp_bias: flag(fields, mlp_bias)?,
             tied_embeddings: fields.flag_or("tie_word_embeddings", false)?,
         })
-    }
-}
-
-/// The family, by class name or, where a config within another one has none, by model type.
-fn family(fields: &Fields) -> Result<TextFamily> {
-    match fields.get("architectures") {
-        Some(_) => TextFamily::named(fields.first_text("architectures")?),
-        None => TextFamily::of_type(fields.required_text("model_type")?),
     }
 }
 

@@ -39,6 +39,14 @@ pub struct VisionConfig {
     pub qk_norm: bool,
 }
 
+/// What the layouts write under different keys.
+struct Style {
+    patch: usize,
+    image_size: usize,
+    qkv_bias: bool,
+    qk_norm: bool,
+}
+
 impl VisionConfig {
     /// Patches along one side of the tiles that the position embedding fits.
     pub fn patches_per_side(&self) -> usize {
@@ -46,6 +54,30 @@ impl VisionConfig {
     }
 
     pub(super) fn parse(fields: &Fields, select_layer: i64) -> Result<Self> {
+        let style = Style {
+            patch: fields.size("patch_size")?,
+            image_size: fields.size("image_size")?,
+            qkv_bias: fields.flag_or("qkv_bias", true)?,
+            qk_norm: fields.flag_or("qk_normalization", false)?,
+        };
+        Self::of_style(fields, select_layer, style)
+    }
+
+    /// Reads the section as transformers writes it.
+    pub(super) fn parse_transformers(fields: &Fields, layer: i64) -> Result<Self> {
+        fields.absent_or("use_absolute_position_embeddings", true)?;
+        fields.absent_or("use_mask_token", false)?;
+        fields.absent_or("use_mean_pooling", true)?;
+        let style = Style {
+            patch: fields.side("patch_size")?,
+            image_size: fields.side("image_size")?,
+            qkv_bias: fields.flag_or("attention_bias", false)?,
+            qk_norm: fields.flag_or("use_qk_norm", false)?,
+        };
+        Self::of_style(fields, layer, style)
+    }
+
+    fn of_style(fields: &Fields, select_layer: i64, style: Style) -> Result<Self> {
         fields.absent_or("hidden_act", "gelu")?;
         fields.absent_or("num_channels", 3)?;
         let layers = fields.size("num_hidden_layers")?;
@@ -55,12 +87,12 @@ impl VisionConfig {
             layers_run: selected(select_layer, layers)?,
             heads: fields.size("num_attention_heads")?,
             ffn: fields.size("intermediate_size")?,
-            patch: fields.size("patch_size")?,
-            image_size: fields.size("image_size")?,
+            patch: style.patch,
+            image_size: style.image_size,
             norm: norm(fields)?,
             norm_eps: fields.number_or("layer_norm_eps", 1e-6)?,
-            qkv_bias: fields.flag_or("qkv_bias", true)?,
-            qk_norm: fields.flag_or("qk_normalization", false)?,
+            qkv_bias: style.qkv_bias,
+            qk_norm: style.qk_norm,
         };
         divides(
             "num_attention_heads",

@@ -83,7 +83,7 @@ impl TextFamily {
 }
 
 /// Why a family is not supported, if its name has it.
-fn reason(name: &str) -> &'static str {
+pub(crate) fn reason(name: &str) -> &'static str {
     let name = name.to_lowercase().replace('_', "");
     let is = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     if is(&["moe", "gptoss", "mixtral"]) {

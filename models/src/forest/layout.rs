@@ -7,6 +7,7 @@ use ndarray::Array2;
 
 use super::document::Document;
 use crate::prompt::Conversation;
+use crate::reading::Reading;
 use crate::rope::{RopeBlock, RopeSettings};
 use crate::{Error, Result};
 
@@ -28,11 +29,6 @@ impl Placement {
             self.own + token - self.prefix
         };
         index as i64
-    }
-
-    /// Flat index of its last token, where the reward is read.
-    pub fn last(&self) -> i64 {
-        self.flat(self.length - 1)
     }
 }
 
@@ -98,7 +94,20 @@ impl Forest {
 
     /// Flat indices of every conversation's last token.
     pub fn reward_positions(&self) -> Vec<i64> {
-        self.branches.iter().map(Placement::last).collect()
+        self.positions_of(Reading::Last).0
+    }
+
+    /// Flat indices of the tokens where rewards are read, conversation by conversation, and their number in each.
+    pub fn positions_of(&self, reading: Reading) -> (Vec<i64>, Vec<usize>) {
+        let (mut flat, mut counts) = (Vec::new(), Vec::new());
+        let ids = self.input_ids.as_slice().unwrap_or_default();
+        for place in &self.branches {
+            let is = |token: usize, id: u32| ids[place.flat(token) as usize] == i64::from(id);
+            let tokens = reading.tokens(place.length, is);
+            counts.push(tokens.len());
+            flat.extend(tokens.map(|token| place.flat(token)));
+        }
+        (flat, counts)
     }
 }
 

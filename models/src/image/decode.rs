@@ -1,7 +1,7 @@
 //! Bytes of an image file → RGB, like Pillow's `convert("RGB")`.
 //!
-//! Alpha is dropped, not composited: colours of transparent pixels appear. Palettes are resolved and their
-//! transparency ignored. EXIF orientation and ICC profiles are ignored. Of an animation, the first frame is used.
+//! Alpha is dropped, not composited: colours of transparent pixels appear; or, as transformers does, transparent pixels
+//! lie over white. Palettes are resolved. EXIF orientation and ICC profiles are ignored. Of an animation, the first frame is used.
 //!
 //! Two differences: a truncated file, which the published code fills with grey, is an error; and the part of a GIF's screen
 //! that its first frame does not cover is black, not the palette's first or transparent colour.
@@ -11,9 +11,11 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::{RgbImage, Rgba, RgbaImage};
 
 use super::jpeg;
 use super::rgb::{Rgb, check_not_empty};
+use crate::kinds::Transparency;
 use crate::{Error, ImageFault, Result};
 
 /// The default limit of pixels: above it Pillow too refuses an image as a decompression bomb. Just under 512 MiB of RGB.
@@ -62,13 +64,24 @@ pub fn file_dimensions(path: &Path, max_pixels: u64) -> Result<(u32, u32)> {
 /// Another format; broken or truncated content; more than `max_pixels`, or a side over [`MAX_SIDE`], by the header, before
 /// memory is allocated; a CMYK JPEG that does not declare the coding of its inks.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb> {
+    decode_with(bytes, max_pixels, Transparency::Dropped)
+}
+
+/// The same with a choice of what becomes of transparent pixels.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with(bytes: &[u8], max_pixels: u64, transparency: Transparency) -> Result<Rgb> {
     let (width, height) = dimensions(bytes)?;
     check_size(width, height, max_pixels)?;
     let format = format(bytes)?;
     if format == ImageFormat::Jpeg {
         jpeg::check(bytes)?;
     }
-    let image = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
+    let mut image = DynamicImage::from_decoder(open(bytes, format)?).map_err(invalid)?;
+    if transparency == Transparency::White {
+        image = over_white(image);
+    }
     Rgb::new(
         width,
         height,
@@ -138,6 +151,33 @@ fn rgb_bytes(image: DynamicImage, is_gray16: bool) -> Vec<u8> {
         DynamicImage::ImageRgba16(image) => colors::<_, 4>(&image, high_byte),
         other => other.into_rgb8().into_raw(),
     }
+}
+
+/// An image without alpha channel: its colours over white.
+fn over_white(image: DynamicImage) -> DynamicImage {
+    if !image.color().has_alpha() {
+        return image;
+    }
+    let rgba = match image {
+        DynamicImage::ImageRgba16(_) | DynamicImage::ImageLumaA16(_) => {
+            let wide = image.into_rgba16();
+            RgbaImage::from_fn(wide.width(), wide.height(), |x, y| {
+                Rgba(wide.get_pixel(x, y).0.map(high_byte))
+            })
+        }
+        narrow => narrow.into_rgba8(),
+    };
+    let rgb = RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [colors @ .., alpha] = rgba.get_pixel(x, y).0;
+        image::Rgb(colors.map(|color| mixed_with_white(color, alpha)))
+    });
+    DynamicImage::ImageRgb8(rgb)
+}
+
+/// The nearest integer to the weighted mean of a colour and white.
+fn mixed_with_white(color: u8, alpha: u8) -> u8 {
+    let [color, alpha] = [color, alpha].map(u32::from);
+    ((color * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
 fn colors<T: Copy, const CHANNELS: usize>(samples: &[T], to_byte: fn(T) -> u8) -> Vec<u8> {

@@ -10,7 +10,7 @@ mod resize;
 mod rgb;
 mod tile;
 
-pub use decode::{DEFAULT_MAX_PIXELS, MAX_SIDE, decode, dimensions, file_dimensions};
+pub use decode::{DEFAULT_MAX_PIXELS, MAX_SIDE, decode, decode_with, dimensions, file_dimensions};
 pub use normalization::Normalization;
 pub use rgb::Rgb;
 pub use tile::{TileSettings, Tiles, tile_count, tiles};

@@ -16,6 +16,9 @@ pub enum Normalization {
 }
 
 impl Normalization {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 3] = [Self::Imagenet, Self::Clip, Self::Siglip];
+
     /// Subtracted from the pixels, R G B.
     pub fn mean(self) -> [f32; 3] {
         match self {

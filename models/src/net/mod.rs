@@ -2,7 +2,9 @@
 //! with ONNX nodes. Each file holds a part's forward pass and the list of its parameters.
 
 mod branch;
+mod head;
 mod language;
+mod names;
 mod ops;
 mod part;
 mod positions;
@@ -13,8 +15,9 @@ mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
 pub use language::{output_projection, token_embeddings};
+pub use names::names_of;
 pub use ops::{Activation, Bias, Ops};
-pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part};
+pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part, is_of_head};
 pub use positions::fit_positions;
 pub use reward::{
     RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
@@ -37,8 +40,7 @@ pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
         projector::parameters(config, vision, &mut list);
     }
     language::parameters(&config.text, &mut list);
-    list.part(Part::Head);
-    list.optional("weight", Kind::Score, &[1, config.text.hidden]);
+    head::parameters(config, &mut list);
     list.into_parameters()
 }
 
@@ -52,8 +54,9 @@ pub fn block_linears(config: &Config, branch: Branch) -> Vec<Parameter> {
 /// The branches that a checkpoint holds.
 ///
 /// # Errors
-/// Tensors that are missing, surplus or of another shape.
+/// Tensors that are missing, surplus or of another shape; a score head that is not known completely.
 pub fn branches(checkpoint: &Checkpoint, config: &Config) -> Result<Vec<Branch>> {
+    config.head.check()?;
     let prefix = Branch::TextOnly.prefix();
     let mut found = vec![Branch::Main];
     let mut expected = parameters(config, Branch::Main);

@@ -28,6 +28,10 @@ pub enum Activation {
     Gelu,
     /// x · sigmoid(x).
     Silu,
+    /// max(x, 0).
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// An interpreter. Weights are fetched by name, relative to the open scopes; `name` of a layer is completed by

@@ -113,6 +113,13 @@ pub struct Parameter {
     inner: usize,
 }
 
+/// Whether the tensor of this name belongs to a score head.
+pub fn is_of_head(name: &str) -> bool {
+    let branches = [Branch::Main, Branch::TextOnly];
+    let mut scopes = branches.map(|branch| Part::Head.scope(branch)).into_iter();
+    scopes.any(|scope| name.starts_with(&scope))
+}
+
 impl Parameter {
     /// The entry of a checkpoint that holds it.
     pub fn required(&self) -> Required<'_> {
@@ -198,7 +205,12 @@ impl Inventory {
     }
 
     fn bias(&mut self, name: &str, kind: Kind, width: usize) {
-        let parameter = self.parameter(&format!("{name}.bias"), kind, &[width]);
+        self.bias_named(format!("{name}.bias"), kind, width);
+    }
+
+    /// A bias with this name inside the open block or part.
+    pub(super) fn bias_named(&mut self, name: impl AsRef<str>, kind: Kind, width: usize) {
+        let parameter = self.parameter(name.as_ref(), kind, &[width]);
         self.parameters.push(Parameter {
             is_bias: true,
             ..parameter

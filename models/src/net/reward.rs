@@ -1,8 +1,7 @@
 //! The whole reward model: tiles → image embeddings; tokens and image embeddings → rewards.
 
-use super::ops::{Bias, Ops};
-use super::part::Part;
-use super::{language, projector, vision};
+use super::ops::Ops;
+use super::{head, language, projector, vision};
 use crate::config::Config;
 use crate::{Error, Result};
 
@@ -88,8 +87,7 @@ pub fn rewards<O: Ops + 'static>(
 ) -> Result<O::T> {
     let read = inputs.reward_positions.as_ref();
     let hidden = hidden_states(ops, config, &inputs.tokens, read)?;
-    let scores = ops.linear(Part::Head.module(), &hidden, Bias::No)?;
-    ops.squeeze_last(&scores)
+    head::forward(ops, &config.head, &hidden)
 }
 
 /// Next-token logits `[k, vocabulary]` at flat indices `at` `[k]`.

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use super::names::names;
 use super::part::Part;
 use super::{SCORE_HEAD, TEXT_ONLY_SCOPE};
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
 use crate::{Error, Result};
 
 /// Buffers without weights, which older versions of transformers saved: their values follow from the configuration.
@@ -13,11 +15,18 @@ const BUFFERS: [&str; 2] = [".inv_freq", ".position_ids"];
 /// Components of the names of LoRA layers that are not merged.
 const LORA: [&str; 3] = ["lora_A", "lora_B", "base_layer"];
 
-/// Opens the folder's weights for the network. Returns them with a notice if tensors are ignored.
+/// Opens the folder's weights under the names of the network. Returns them with a notice if tensors are ignored.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; weights whose names say that they need a step first, such as merging (the message has it).
-pub fn open(folder: &Path) -> Result<(Checkpoint, Option<String>)> {
+/// As [`Checkpoint::open`]; weights whose names say that they need a step first, such as merging (the message has it); a
+/// tensor that is stored in parts, of which one is missing.
+pub fn open(folder: &Path, config: &Config) -> Result<(Checkpoint, Option<String>)> {
+    let (checkpoint, notice) = read(folder)?;
+    Ok((checkpoint.renamed(names(config)?)?, notice))
+}
+
+/// The same under the names of the files, but for those that stand for the network's in every layout.
+fn read(folder: &Path) -> Result<(Checkpoint, Option<String>)> {
     let mut checkpoint = Checkpoint::open(folder)?;
     let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
     if let Some(problem) = diagnosis(&names) {
@@ -84,7 +93,7 @@ mod tests {
         let tensor = |name: &&str| TensorData::f32(*name, &[1], &[1.0]);
         let path = folder.path().join(WEIGHTS_FILE);
         write_tensors(&path, names.iter().map(tensor).collect()).unwrap();
-        let (checkpoint, notice) = open(folder.path())?;
+        let (checkpoint, notice) = read(folder.path())?;
         Ok((checkpoint.names().map(str::to_owned).collect(), notice))
     }
 

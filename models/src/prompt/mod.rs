@@ -61,7 +61,8 @@ struct Turn<'a> {
 pub struct Prompter {
     tokenizer: Tokenizer,
     settings: PromptSettings,
-    image_context: u32,
+    /// `None` where no text is an image token.
+    image_context: Option<u32>,
 }
 
 impl Prompter {
@@ -70,9 +71,8 @@ impl Prompter {
     pub fn new(tokenizer: Tokenizer, settings: PromptSettings) -> Result<Self> {
         check_sizes(&settings)?;
         check_tokens(&tokenizer, settings.template)?;
-        let no_context = || Error::invalid(format!("the tokenizer has no token {IMAGE_CONTEXT}"));
         Ok(Self {
-            image_context: tokenizer.id(IMAGE_CONTEXT).ok_or_else(no_context)?,
+            image_context: image_context(&tokenizer, &settings)?,
             tokenizer,
             settings,
         })
@@ -91,7 +91,7 @@ impl Prompter {
     /// The ids of one conversation about images with these numbers of `tiles`.
     ///
     /// One image comes before the prompt, whatever the prompt says (published). Of several, each takes the place of one
-    /// `<image>` in the prompt, or all come first if it has none. An empty message leaves only the header of its role.
+    /// `<image>` in the prompt, or all come first if it has none. What an empty message leaves depends on the template.
     ///
     /// # Errors
     /// `<image>` tags that do not match the images, a literal `<IMG_CONTEXT>` (unless special tokens are literal), or
@@ -121,6 +121,7 @@ impl Prompter {
 
     fn message<'a>(&self, prompt: &'a str, images: usize) -> Result<Cow<'a, str>> {
         match (self.settings.tokens_per_tile, images) {
+            (0, 0) if !self.settings.template.markup().has_images => Ok(Cow::Borrowed(prompt)),
             (0, 0) => Ok(Cow::Owned(untagged(prompt))),
             (0, _) => Err(Error::NoVision { images }),
             _ => user_message(prompt, images),
@@ -174,6 +175,8 @@ impl Prompter {
             script.response = script.pieces.len();
             if !message.is_empty() {
                 images.write(message, &mut script.pieces);
+            }
+            if !message.is_empty() || markup.closes_empty {
                 script.pieces.extend(frame.end);
             }
         }
@@ -214,7 +217,7 @@ impl Prompter {
     }
 
     fn image_tokens(&self, ids: &[u32]) -> Vec<usize> {
-        let is_image = |(at, &id): (usize, &u32)| (id == self.image_context).then_some(at);
+        let is_image = |(at, &id): (usize, &u32)| (Some(id) == self.image_context).then_some(at);
         ids.iter().enumerate().filter_map(is_image).collect()
     }
 }
@@ -293,6 +296,22 @@ fn check_tokens(tokenizer: &Tokenizer, template: Template) -> Result<()> {
             "template {template} needs the token {token}, which the tokenizer lacks (is it another model's template?)"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The id of image tokens, if the template has images.
+fn image_context(tokenizer: &Tokenizer, settings: &PromptSettings) -> Result<Option<u32>> {
+    let template = settings.template;
+    match (template.markup().has_images, tokenizer.id(IMAGE_CONTEXT)) {
+        (true, Some(id)) => Ok(Some(id)),
+        (_, None) if settings.tokens_per_tile > 0 => {
+            let problem = format!("the tokenizer has no token {IMAGE_CONTEXT}");
+            Err(Error::invalid(problem))
+        }
+        (false, _) if settings.tokens_per_tile > 0 => Err(Error::invalid(format!(
+            "template {template} has no images, but the model has a vision encoder"
+        ))),
+        _ => Ok(None),
     }
 }
 

@@ -31,7 +31,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const UTF_8: &str = "convert it with iconv -f UTF-16 -t UTF-8";
 static OTHERS: [Other; 14] = [
-    other(b"PAR1", "a Parquet file", "write its rows as JSON lines"),
+    other(b"PAR1", "a Parquet file", "convert it with seeward-import"),
     other(b"ARROW1", "an Arrow file", "write its rows as JSON lines"),
     other(
         b"\xff\xff\xff\xff",

@@ -116,7 +116,7 @@ fn what_holds_no_rows_is_named_with_its_cure() {
     let mut tar = vec![b'x'; 300];
     tar[257..262].copy_from_slice(b"ustar");
     for (content, name, cure) in [
-        (b"PAR1...".to_vec(), "a Parquet file", "JSON lines"),
+        (b"PAR1...".to_vec(), "a Parquet file", "seeward-import"),
         (utf_16("{\"a\":1}"), "text in UTF-16", "iconv"),
         (utf_16("\u{feff}{\"a\":1}"), "text in UTF-16", "iconv"),
         (

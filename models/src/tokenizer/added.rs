@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::engine::VISION_TOKENS;
 use super::settings::{AddedToken, Settings};
 use super::words::Words;
 use crate::{Error, Result};
@@ -25,7 +24,7 @@ pub(super) struct AddedTokens {
     tokens: Vec<Added>,
     by_content: HashMap<String, usize>,
     finder: AhoCorasick,
-    /// The number of [`VISION_TOKENS`] that neither the vocabulary nor the settings have.
+    /// The number of image tokens that neither the vocabulary nor the settings have.
     pub(super) new: usize,
 }
 
@@ -36,18 +35,18 @@ impl AddedTokens {
         words: &dyn Words,
         settings: &Settings,
         special: &[AddedToken],
+        vision: &[&str],
     ) -> Result<Self> {
         let mut table = Table::new(words, settings.added())?;
         for token in special {
             table.add(token)?;
         }
-        let vision = VISION_TOKENS.map(AddedToken::plain);
         let mut new = 0;
-        for token in &vision {
-            new += usize::from(table.add(token)?);
+        for token in vision {
+            new += usize::from(table.add(&AddedToken::plain(token))?);
         }
         let has_role = |content: &str| {
-            VISION_TOKENS.contains(&content) || special.iter().any(|token| token.content == content)
+            vision.contains(&content) || special.iter().any(|token| token.content == content)
         };
         table.finish(new, has_role)
     }

@@ -15,6 +15,24 @@ pub const VISION_TOKENS: [&str; 9] = [
     "</box>",
 ];
 
+/// What a tokenizer adds to its files' tokens and to texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Additions {
+    /// As InternVL's published code: the missing [`VISION_TOKENS`], and the tokens that the files add to every text.
+    Published,
+    /// Nothing: a chat template of transformers has every token that a conversation needs.
+    None,
+}
+
+impl Additions {
+    pub(super) fn vision_tokens(self) -> &'static [&'static str] {
+        match self {
+            Self::Published => &VISION_TOKENS,
+            Self::None => &[],
+        }
+    }
+}
+
 /// The reading of special tokens that are spelled in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {

@@ -10,7 +10,7 @@ use tokenizers::{
     PreTokenizer, Token, Tokenizer, normalizer,
 };
 
-use super::engine::{Engine, Piece, Tokens, VISION_TOKENS, no_token, refused};
+use super::engine::{Additions, Engine, Piece, Tokens, no_token, refused};
 use super::files::read_file;
 use crate::{Error, Result};
 
@@ -19,25 +19,28 @@ pub(super) struct Json {
     added: HashMap<String, AddedToken>,
     vocabulary: usize,
     new: usize,
+    /// Whether texts get the tokens that the file adds to every text.
+    adds_specials: bool,
 }
 
 impl Json {
-    pub(super) fn read(file: &Path) -> Result<Self> {
+    pub(super) fn read(file: &Path, additions: Additions) -> Result<Self> {
         let inner = parse(&read_file(file)?).map_err(|e| e.at(file.display()))?;
-        Ok(Self::new(inner))
+        Ok(Self::new(inner, additions))
     }
 
-    fn new(mut inner: Tokenizer) -> Self {
+    fn new(mut inner: Tokenizer, additions: Additions) -> Self {
         // The prompt cuts and the forest pads.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
-        let new = add_vision_tokens(&mut inner);
+        let new = add_tokens(&mut inner, additions.vision_tokens());
         let last = inner.get_vocab(true).into_values().max();
         Self {
             added: added_tokens(&inner),
             vocabulary: last.map_or(0, |id| id as usize + 1),
             inner,
             new,
+            adds_specials: additions == Additions::Published,
         }
     }
 
@@ -52,7 +55,7 @@ impl Json {
         }
         parts.tokenize(|part| self.inner.get_model().tokenize(part.get()))?;
         let encoding = parts.into_encoding(None, 0, OffsetType::Byte)?;
-        self.inner.post_process(encoding, None, true)
+        self.inner.post_process(encoding, None, self.adds_specials)
     }
 
     /// The places in `text` of the tokens among `pieces`, in order.
@@ -88,7 +91,8 @@ impl Json {
 
 impl Engine for Json {
     fn encode_parsed(&self, text: &str) -> Result<Tokens> {
-        self.inner.encode(text, true).map(tokens).map_err(refused)
+        let encoded = self.inner.encode(text, self.adds_specials);
+        encoded.map(tokens).map_err(refused)
     }
 
     fn encode_pieces(&self, pieces: &[Piece]) -> Result<Tokens> {
@@ -155,12 +159,10 @@ fn added_tokens(inner: &Tokenizer) -> HashMap<String, AddedToken> {
     tokens.map(|token| (token.content.clone(), token)).collect()
 }
 
-/// Adds those of [`VISION_TOKENS`] that are not added tokens yet. Returns the number of those that were not even in the vocabulary.
-fn add_vision_tokens(inner: &mut Tokenizer) -> usize {
+/// Adds those of `wanted` that are not added tokens yet. Returns the number of those that were not even in the vocabulary.
+fn add_tokens(inner: &mut Tokenizer, wanted: &[&str]) -> usize {
     let added = added_tokens(inner);
-    let missing = VISION_TOKENS
-        .iter()
-        .filter(|token| !added.contains_key(**token));
+    let missing = wanted.iter().filter(|token| !added.contains_key(**token));
     let missing: Vec<_> = missing
         .map(|token| AddedToken::from(*token, true))
         .collect();

@@ -20,7 +20,7 @@ mod words;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use engine::{Piece, Tokens};
+pub(crate) use engine::{Additions, Piece, Tokens};
 pub use engine::{Specials, VISION_TOKENS};
 pub use vocab_merges::QWEN2_WORDS;
 pub(crate) use words::is_python_space;
@@ -40,8 +40,13 @@ impl Tokenizer {
     /// # Errors
     /// No known tokenizer files there, or ones that are malformed or need an unsupported feature.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, Additions::Published)
+    }
+
+    /// The same with a choice of what is added.
+    pub(crate) fn open_with(folder: &Path, additions: Additions) -> Result<Self> {
         Ok(Self {
-            engine: source::read(folder)?,
+            engine: source::read(folder, additions)?,
             files: source::files(folder),
         })
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::added::{Added, AddedTokens};
 use super::aligned::Aligned;
-use super::engine::{Engine, Piece, Specials, Tokens, no_token};
+use super::engine::{Additions, Engine, Piece, Specials, Tokens, no_token};
 use super::settings::Settings;
 use super::words::{BLANK, Words, is_python_space};
 use crate::Result;
@@ -73,16 +73,17 @@ impl Slow {
     pub(super) fn new(
         mut words: Box<dyn Words>,
         rules: Rules,
-        settings: &Settings,
+        (settings, additions): (&Settings, Additions),
     ) -> Result<Self> {
         let special = settings.special(rules.defaults)?;
-        let added = AddedTokens::new(&*words, settings, &special);
+        let added = AddedTokens::new(&*words, settings, &special, additions.vision_tokens());
         let added = added.map_err(|e| settings.place(e))?;
         words.set_special(added.ids())?;
         let bos = settings.role("bos_token", rules.defaults)?;
         let bos = bos.and_then(|token| added.get(&token.content).map(|token| token.id));
         Ok(Self {
-            bos: bos.filter(|_| settings.adds_bos(rules.adds_bos)),
+            bos: bos
+                .filter(|_| additions == Additions::Published && settings.adds_bos(rules.adds_bos)),
             blank: words.id(BLANK.encode_utf8(&mut [0; 4])),
             words,
             added,

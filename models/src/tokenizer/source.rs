@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::engine::Engine;
+use super::engine::{Additions, Engine};
 use super::json::Json;
 use super::sentencepiece::{self, SentencePiece};
 use super::settings::Settings;
@@ -93,12 +93,15 @@ impl Source {
 /// The tokenizer of the class in tokenizer_config.json; without a class, of the best files in the folder. Qwen2's three
 /// files give the same ids, so that any will do; SentencePiece's model is not replaced by a
 /// tokenizer.json, whose ids may differ.
-pub(super) fn read(folder: &Path) -> Result<Box<dyn Engine>> {
+pub(super) fn read(folder: &Path, additions: Additions) -> Result<Box<dyn Engine>> {
     let settings = Settings::read(folder)?;
     match choose(folder, &settings)? {
-        Source::SentencePiece => sentencepiece_engine(folder, &settings),
-        Source::VocabMerges => vocab_merges_engine(folder, &settings),
-        Source::Json => Ok(Box::new(Json::read(&folder.join(TOKENIZER_JSON))?)),
+        Source::SentencePiece => sentencepiece_engine(folder, &settings, additions),
+        Source::VocabMerges => vocab_merges_engine(folder, &settings, additions),
+        Source::Json => {
+            let file = folder.join(TOKENIZER_JSON);
+            Ok(Box::new(Json::read(&file, additions)?))
+        }
     }
 }
 
@@ -131,7 +134,11 @@ fn no_model(folder: &Path, class: &str) -> Error {
     .at(folder.display())
 }
 
-fn sentencepiece_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn Engine>> {
+fn sentencepiece_engine(
+    folder: &Path,
+    settings: &Settings,
+    additions: Additions,
+) -> Result<Box<dyn Engine>> {
     settings.refuse_unsupported()?;
     let file = folder.join(TOKENIZER_MODEL);
     let rules = if settings.is_legacy() {
@@ -142,10 +149,15 @@ fn sentencepiece_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn En
     let model = sentencepiece::Model::read(&file)?;
     let words =
         SentencePiece::new(model, settings.is_legacy()).map_err(|e| e.at(file.display()))?;
-    Ok(Box::new(Slow::new(Box::new(words), rules, settings)?))
+    let additions = (settings, additions);
+    Ok(Box::new(Slow::new(Box::new(words), rules, additions)?))
 }
 
-fn vocab_merges_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn Engine>> {
+fn vocab_merges_engine(
+    folder: &Path,
+    settings: &Settings,
+    additions: Additions,
+) -> Result<Box<dyn Engine>> {
     settings.refuse_unsupported()?;
     let vocabulary = vocab_merges::read_vocabulary(&folder.join(VOCAB))?;
     let merges = vocab_merges::read_merges(&folder.join(MERGES), &vocabulary, settings)?;
@@ -153,7 +165,7 @@ fn vocab_merges_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn Eng
     Ok(Box::new(Slow::new(
         Box::new(words),
         Rules::QWEN2,
-        settings,
+        (settings, additions),
     )?))
 }
 

@@ -243,7 +243,8 @@ fn template_names_are_the_published_ones() {
     let unknown = error("hermes-2".parse::<Template>());
     assert_eq!(
         unknown,
-        "template: expected one of Hermes-2, internlm2-chat, phi3-chat, internvl_zh, internvl2_5, got \"hermes-2\""
+        "template: expected one of Hermes-2, internlm2-chat, phi3-chat, internvl_zh, internvl2_5, \
+         internvl-hf, chatml, qwen2.5, llama3, llama3.1, got \"hermes-2\""
     );
     assert!(serde_json::from_value::<Template>(json!("x")).is_err());
 }

@@ -4,5 +4,7 @@ mod arguments;
 mod bundle;
 pub mod evaluate;
 mod image_folder;
+pub mod import;
+mod journal;
 pub mod score;
 mod terminal;

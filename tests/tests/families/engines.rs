@@ -1,8 +1,13 @@
 //! A family's golden model in LibTorch and as a bundle in ONNX Runtime.
 
+use std::path::PathBuf;
+
 use seeward_export::{Options as ExportOptions, export};
+use seeward_models::config::HeadChoices;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::Branch;
+use seeward_models::prompt::Template;
+use seeward_models::reading::RewardAt;
 use seeward_runtime::{Options, Request, RewardModel};
 use seeward_train::config::Config;
 use seeward_train::data::preprocess::Preprocessor;
@@ -12,7 +17,32 @@ use seeward_train::model::setup::Start;
 use tch::Device;
 use tempfile::TempDir;
 
-use crate::golden::{Row, model};
+use crate::golden::{Row, model, template};
+
+/// A checkpoint, and what none of its files says.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    pub(crate) template: Option<Template>,
+    pub(crate) head: HeadChoices,
+}
+
+impl Folder {
+    fn golden(family: &str) -> Self {
+        Self {
+            path: model(family),
+            template: template(family),
+            head: HeadChoices::default(),
+        }
+    }
+}
+
+fn name(at: &RewardAt) -> String {
+    match at {
+        RewardAt::Last => "last".to_owned(),
+        RewardAt::Mean => "mean".to_owned(),
+        RewardAt::Token(token) => token.clone(),
+    }
+}
 
 /// A model in LibTorch.
 pub(crate) struct LibTorch {
@@ -21,15 +51,23 @@ pub(crate) struct LibTorch {
 }
 
 impl LibTorch {
-    /// `shared`: the responses of a row share what they have in common.
     pub(crate) fn load(family: &str, mode: InputMode, shared: bool) -> Self {
+        Self::of(&Folder::golden(family), mode, shared)
+    }
+
+    /// `shared`: the responses of a row share what they have in common.
+    pub(crate) fn of(folder: &Folder, mode: InputMode, shared: bool) -> Self {
         tch::set_num_threads(1);
         let config = Config {
-            model_name_or_path: model(family).display().to_string(),
+            model_name_or_path: folder.path.display().to_string(),
             use_text_only: mode == InputMode::TextOnly,
             use_image_only: mode == InputMode::ImageOnly,
             share_computation: shared,
             max_length: 4096,
+            conv_style: folder.template.map(|template| template.name().to_owned()),
+            head_activation: folder.head.activation,
+            head_output: folder.head.output,
+            reward_at: folder.head.at.as_ref().map(name),
             ..Config::default()
         };
         let start = Start::load(&config, None, Device::Cpu).expect("golden model");
@@ -74,14 +112,20 @@ pub(crate) struct Onnx {
 
 impl Onnx {
     pub(crate) fn export(family: &str, target: Target, precision: Precision) -> Self {
+        Self::of(&Folder::golden(family), target, precision)
+    }
+
+    pub(crate) fn of(source: &Folder, target: Target, precision: Precision) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let options = ExportOptions {
-            checkpoint: model(family),
+            checkpoint: source.path.clone(),
             output: folder.path().join("bundle"),
             branch: Branch::Main,
             target,
             precision,
             max_length: None,
+            template: source.template,
+            head: source.head.clone(),
         };
         export(&options).expect("exported");
         Self {

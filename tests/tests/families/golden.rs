@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use seeward_models::kinds::InputMode;
+use seeward_models::prompt::Template;
 use seeward_tests::compare::{Tolerance, assert_close};
 use seeward_tests::golden::{self, number};
 use serde_json::{Value, json};
@@ -26,6 +27,17 @@ pub(crate) struct Response {
 /// The folder of a family's checkpoint.
 pub(crate) fn model(family: &str) -> PathBuf {
     golden::path(&format!("families/{family}/model"))
+}
+
+/// The template of a family whose checkpoint names none.
+pub(crate) fn template(family: &str) -> Option<Template> {
+    let name = match family {
+        "internvl3_5_hf" => "internvl-hf",
+        "qwen2" | "qwen3" => "chatml",
+        "llama" => "llama3",
+        _ => return None,
+    };
+    Some(name.parse().expect("a template"))
 }
 
 /// The rows of a family; one without vision sees no images.

@@ -8,6 +8,8 @@
 
 mod engines;
 mod golden;
+mod heads;
+mod training;
 
 use seeward_models::config::Config;
 use seeward_models::hash::hash;
@@ -17,7 +19,14 @@ use seeward_models::kinds::{InputMode, Precision, Target};
 use engines::{LibTorch, Onnx};
 use golden::{is_jpeg, model, rows};
 
-const FAMILIES: [&str; 2] = ["internvl3", "internvl3_5"];
+const FAMILIES: [&str; 6] = [
+    "internvl3",
+    "internvl3_5",
+    "internvl3_5_hf",
+    "qwen2",
+    "qwen3",
+    "llama",
+];
 const MODES: [InputMode; 3] = [InputMode::Full, InputMode::TextOnly, InputMode::ImageOnly];
 const TOLERANCE: f64 = 1e-4;
 
@@ -41,7 +50,8 @@ fn token_ids_and_tiles_are_those_of_the_family() {
             }
             for (path, (count, pixels)) in row.images.iter().zip(&row.tiles) {
                 let file = std::fs::read(path).unwrap();
-                let tiles = image::decode(&file, DEFAULT_MAX_PIXELS).unwrap();
+                let tiles =
+                    image::decode_with(&file, DEFAULT_MAX_PIXELS, config.transparency).unwrap();
                 let tiles = image::tiles(&tiles, &config.tiles).unwrap();
                 assert_eq!(tiles.dim().0, *count, "{family}: {path:?}");
                 let same = hash(tiles.as_slice().unwrap()) == *pixels;

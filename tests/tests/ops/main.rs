@@ -77,6 +77,8 @@ table! {
 
     gelu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Gelu, x);
     silu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Silu, x);
+    relu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Relu, x);
+    tanh(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Tanh, x);
     add(ops, x: floats([2, 3, 8]), y: floats([2, 3, 8])) => ops.add(x, y);
     mul(ops, x: floats([2, 3, 8]), y: floats([2, 3, 8])) => ops.mul(x, y);
 

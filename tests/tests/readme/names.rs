@@ -13,11 +13,12 @@ use crate::page::{
 };
 use crate::run;
 
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     "seeward-train",
     "seeward-export",
     "seeward-score",
     "seeward-evaluate",
+    "seeward-import",
 ];
 /// Flags of cargo.
 const FOREIGN_FLAGS: [&str; 1] = ["--test"];

@@ -1,5 +1,6 @@
 //! Config values that are a choice among names, [`Format`] and [`Resume`].
 
+use seeward_models::kinds::HeadActivation;
 use seeward_models::sample::Format;
 use serde_norway::Value;
 
@@ -53,6 +54,10 @@ impl Setting for Format {
     fn yaml(&self) -> Value {
         Value::from(self.name())
     }
+}
+
+impl Choice for HeadActivation {
+    const NAMES: &'static [(&'static str, Self)] = &Self::NAMED;
 }
 
 macro_rules! choices {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use seeward_models::kinds::HeadActivation;
 use seeward_models::sample::Format;
 use serde_norway::{Mapping, Value};
 
@@ -67,6 +68,13 @@ keys! {
 
     /// Name of the conversation template; `None` uses that of the checkpoint's `config.json`.
     conv_style: Option<String> = None;
+    /// Nonlinearity between the layers of a score head that has several; `None` uses that of the checkpoint's `config.json`.
+    head_activation: Option<HeadActivation> = None;
+    /// Output of a score head with several that is the reward, counted from 0; `None` uses that of the checkpoint.
+    head_output: Option<usize> = None;
+    /// Place of the reward: `last`, `mean` over all tokens, or the last of this special token; `None` uses that of the
+    /// checkpoint.
+    reward_at: Option<String> = None;
     /// Length limit of a conversation in tokens; longer ones are cut on the right.
     max_length: usize = 8192;
     /// Freezes the language model.

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use seeward_models::forest::Document;
 use seeward_models::hash::hash;
 use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
-use seeward_models::kinds::InputMode;
+use seeward_models::kinds::{InputMode, Transparency};
 use seeward_models::prompt::{Conversation, Prompter};
+use seeward_models::reading::Reading;
 use seeward_models::rope::RopeSettings;
 use seeward_models::sample::{Pair, Sft};
 use seeward_models::{Error, Result};
@@ -24,6 +25,10 @@ pub struct Preprocessor {
     pub(crate) prompter: Prompter,
     /// Splits images into tiles.
     pub(crate) tiles: TileSettings,
+    /// Where rewards are read.
+    pub(crate) reading: Reading,
+    /// Transparent pixels of images.
+    pub(crate) transparency: Transparency,
     /// Whether the branch sees images, text or both.
     pub mode: InputMode,
     /// Rotary embedding of the language model; conversations with different scalings share nothing.
@@ -122,7 +127,8 @@ impl Preprocessor {
             InputMode::ImageOnly => "",
             _ => prompt,
         };
-        self.prompter.conversation(prompt, response, tiles)
+        let read = self.prompter.conversation(prompt, response, tiles)?;
+        self.reading.check(&read.ids).map(|()| read)
     }
 
     /// The tile count of an image that this branch sees, from its header.
@@ -174,7 +180,8 @@ impl Preprocessor {
             });
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let tiles = || image::tiles(&image::decode(&bytes, DEFAULT_MAX_PIXELS)?, &self.tiles);
+        let decode = || image::decode_with(&bytes, DEFAULT_MAX_PIXELS, self.transparency);
+        let tiles = || image::tiles(&decode()?, &self.tiles);
         self.unless_cached(&hash(&bytes), tiles)
             .map_err(|e| e.at(path))
     }

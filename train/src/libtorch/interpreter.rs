@@ -289,6 +289,8 @@ impl Ops for Torch {
         value(match kind {
             Activation::Gelu => x.0.f_gelu("none"),
             Activation::Silu => x.0.f_silu(),
+            Activation::Relu => x.0.f_relu(),
+            Activation::Tanh => x.0.f_tanh(),
         })
     }
 

@@ -10,7 +10,7 @@
 //! run's precision; probes are measured in fp32 on the saved weights.
 
 use seeward_models::checkpoint::Dtype;
-use seeward_models::net::SCORE_HEAD;
+use seeward_models::net;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -51,7 +51,7 @@ impl Precision {
 
     /// The element type in which the weight `name` is used.
     pub(crate) fn kind_of(self, name: &str) -> Kind {
-        if name.ends_with(SCORE_HEAD) {
+        if net::is_of_head(name) {
             Kind::Float
         } else {
             self.kind()
@@ -64,9 +64,14 @@ impl Precision {
             Self::Fp32 => "float32",
             Self::Bf16 => "bfloat16",
         };
-        config["torch_dtype"] = json!(name);
-        for part in ["llm_config", "vision_config"] {
-            let dtype = config.pointer_mut(&format!("/{part}/torch_dtype"));
+        // The newer key is transformers 5's.
+        let key = match config.get("dtype") {
+            Some(_) => "dtype",
+            None => "torch_dtype",
+        };
+        config[key] = json!(name);
+        for part in ["llm_config", "text_config", "vision_config"] {
+            let dtype = config.pointer_mut(&format!("/{part}/{key}"));
             if let Some(dtype) = dtype.filter(|dtype| dtype.is_string()) {
                 *dtype = json!(name);
             }

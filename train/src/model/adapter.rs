@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use seeward_models::atomic::replace_file;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
+use seeward_models::config::Config as ModelConfig;
 use seeward_models::net::{self, Branch};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
@@ -124,7 +125,9 @@ impl LoraRestore<'_> {
     /// # Errors
     /// A file that cannot be read, or a base other than the one that was merged.
     pub(crate) fn restore(&self, parameters: &mut Parameters) -> Result<()> {
-        let base = Checkpoint::open(self.base.0).with_context(|| {
+        let base =
+            ModelConfig::open(self.base.0).and_then(|config| net::open(self.base.0, &config));
+        let (base, _) = base.with_context(|| {
             let base = self.base.0.display();
             format!("resuming a LoRA run needs its original base model at {base}")
         })?;

@@ -8,9 +8,10 @@ use seeward_models::config::Config;
 use seeward_models::hash::hash;
 use seeward_models::image::Tiles;
 use seeward_models::net::{self, Branch, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::reading::Reading;
 use seeward_models::{Error, Result};
 use tch::kind::Element;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::data::inputs::{Image, Inputs};
 use crate::libtorch::arrays::tensor;
@@ -35,6 +36,8 @@ pub struct Model {
     pub vision: Vision,
     /// Whether it computes a reward at every token, as the published code does, instead of only where one is read.
     pub every_token: bool,
+    /// Where rewards are read.
+    pub reading: Reading,
 }
 
 /// How a branch obtains the features of images.
@@ -72,12 +75,17 @@ impl Model {
     }
 
     fn rewards_by(&self, ops: Torch, inputs: &Inputs) -> Result<Tensor> {
-        let read = self.integers(&inputs.forest.reward_positions());
-        if !self.every_token {
-            return self.rewards_at(ops, inputs, Some(read));
-        }
-        let rewards = self.rewards_at(ops, inputs, None)?.flatten(0, -1);
-        rewards.f_index_select(0, &read.0).map_err(Error::invalid)
+        let (read, counts) = inputs.forest.positions_of(self.reading);
+        let read = self.integers(&read);
+        let rewards = match self.every_token {
+            false => self.rewards_at(ops, inputs, Some(read))?,
+            true => {
+                let rewards = self.rewards_at(ops, inputs, None)?.flatten(0, -1);
+                let picked = rewards.f_index_select(0, &read.0);
+                picked.map_err(Error::invalid)?
+            }
+        };
+        means(rewards, &counts).map_err(Error::invalid)
     }
 
     fn rewards_at(&self, ops: Torch, inputs: &Inputs, at: Option<Value>) -> Result<Tensor> {
@@ -263,6 +271,18 @@ impl Model {
     fn place(&self, tensor: Tensor) -> Value {
         Value(memory::place(&tensor, self.device))
     }
+}
+
+/// The reward of each conversation from those that were read for it.
+fn means(rewards: Tensor, counts: &[usize]) -> std::result::Result<Tensor, TchError> {
+    if counts.iter().all(|&count| count == 1) {
+        return Ok(rewards);
+    }
+    let counts: Vec<i64> = counts.iter().map(|&count| count as i64).collect();
+    let parts = rewards.f_split_with_sizes(&counts[..], 0)?;
+    let means = parts.iter().map(|part| part.f_mean(None));
+    let means = means.collect::<std::result::Result<Vec<_>, _>>()?;
+    Tensor::f_stack(&means, 0)
 }
 
 fn content_and_tiles(image: &Image) -> (String, usize) {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use seeward_models::config::{Config as ModelConfig, Serving};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use seeward_models::config::{Config as ModelConfig, HeadChoices, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
-use seeward_models::prompt::{PromptSettings, Prompter};
+use seeward_models::prompt::{PromptSettings, Prompter, Template};
+use seeward_models::reading::{Reading, RewardAt};
 use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::{Value, json};
 use tch::Device;
@@ -41,13 +42,13 @@ const SAMPLE: &str = "<image>\n Which of the 2 is RIGHT? 图中有几只猫？ n
 impl Branches<BranchSource> {
     /// The main branch's tokenizer, which the text-only branch shares.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer> {
-        let main = Tokenizer::open(&self.main.folder)?;
+        let main = self.main.tokenizer()?;
         if let Some(text) = self
             .text
             .as_ref()
             .filter(|text| text.folder != self.main.folder)
         {
-            let own = Tokenizer::open(&text.folder)?;
+            let own = text.tokenizer()?;
             let ids = |tokenizer: &Tokenizer| tokenizer.encode(SAMPLE, Specials::Parsed);
             ensure!(
                 own.vocabulary() == main.vocabulary() && ids(&own)? == ids(&main)?,
@@ -76,7 +77,7 @@ pub(crate) fn sources(
         None => hub::resolve(&config.model_name_or_path)?,
     };
     let main = BranchSource::open(config, &folder, Branch::Main, Branch::Main)?;
-    let (checkpoint, notice) = net::open(&folder)?;
+    let (checkpoint, notice) = net::open(&folder, &main.config)?;
     notices.extend(notice);
     let stored = net::branches(&checkpoint, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
@@ -111,6 +112,7 @@ impl BranchSource {
         };
         let place = |e: seeward_models::Error| e.at(folder.display());
         let whole = own.with(overrides(config, &own)).map_err(place)?;
+        let whole = whole.with_head(&head_choices(config)).map_err(place)?;
         let changed = match branch {
             Branch::Main => whole.clone(),
             Branch::TextOnly => reduced(config, &whole).map_err(place)?,
@@ -126,7 +128,7 @@ impl BranchSource {
 
     /// Reads the weights and fits position embeddings to the run's tile size; the configuration follows.
     pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
-        let (mut checkpoint, _) = net::open(&self.folder)?;
+        let (mut checkpoint, _) = net::open(&self.folder, &self.whole)?;
         if self.stored == Branch::Main {
             net::branches(&checkpoint, &self.whole)?;
         }
@@ -135,6 +137,18 @@ impl BranchSource {
         let names = (self.stored.prefix(), self.branch.prefix());
         let wanted = net::parameters(&self.config, self.stored);
         Ok(parameters.load(&checkpoint, &wanted, (&names.0, &names.1), device)?)
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(self.template()?.tokenizer(&self.folder)?)
+    }
+
+    fn template(&self) -> Result<Template> {
+        let none = || {
+            let place = self.folder.display();
+            anyhow!("{place}: its config.json names no template; set conv_style")
+        };
+        self.config.template.ok_or_else(none)
     }
 
     /// Resizes the embeddings to the tokenizer's vocabulary.
@@ -161,18 +175,13 @@ impl BranchSource {
             parameters: parameters.clone(),
             vision: Vision::Trains,
             every_token: false,
+            reading: Reading::default(),
         }
     }
 
     fn preprocessor(&self, config: &Config, tokenizer: Tokenizer) -> Result<Preprocessor> {
-        let Some(template) = self.config.template else {
-            bail!(
-                "{}: its config.json names no template; set conv_style",
-                self.folder.display()
-            );
-        };
         let settings = PromptSettings {
-            template,
+            template: self.template()?,
             tokens_per_tile: self.config.tokens_per_tile(),
             max_length: config.max_length,
             literal_special_tokens: config.literal_special_tokens,
@@ -182,10 +191,13 @@ impl BranchSource {
         } else {
             input_mode(config)
         };
+        let reading = Reading::of(&self.config.head.at, &tokenizer)?;
         let prompter = Prompter::new(tokenizer, settings)?;
         Ok(Preprocessor {
+            reading,
             prompter,
             tiles: self.config.tiles,
+            transparency: self.config.transparency,
             mode,
             rope: self.config.text.rope.clone(),
             shared: config.share_computation,
@@ -203,6 +215,15 @@ fn reduced(config: &Config, whole: &ModelConfig) -> seeward_models::Result<Model
     match config.text_branch_layers {
         Some(layers) => seeing.with_layers(layers),
         None => Ok(seeing),
+    }
+}
+
+/// What the run says about its score heads.
+fn head_choices(config: &Config) -> HeadChoices {
+    HeadChoices {
+        activation: config.head_activation,
+        output: config.head_output,
+        at: config.reward_at.as_ref().map(|at| RewardAt::named(at)),
     }
 }
 

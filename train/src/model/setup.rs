@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
+use seeward_models::config::OTHER_FILES;
+use seeward_models::kinds::Layout;
 use seeward_models::net::{self, Part, SCORE_HEAD};
 use tch::{Device, Kind, Tensor};
 
@@ -29,7 +31,7 @@ pub struct Start {
     pub preprocessors: Branches<Preprocessor>,
     /// The weights of all branches, by their names in the checkpoint.
     pub parameters: Rc<Parameters>,
-    /// The tokenizer's files, which are copied into checkpoints.
+    /// The files of the tokenizer and of image settings, which are copied into checkpoints.
     pub(crate) tokenizer_files: Vec<PathBuf>,
     /// Notices for the user.
     pub(crate) notices: Vec<String>,
@@ -59,7 +61,8 @@ impl Start {
         let trained = trained(config, &sources);
         parameters.train_where(|name| lora::is_addition(name) || trained.contains(name));
         let parameters = Rc::new(parameters);
-        let tokenizer_files = tokenizer.files().to_vec();
+        let mut tokenizer_files = tokenizer.files().to_vec();
+        tokenizer_files.extend(other_files(&sources.main));
         let preprocessors = sources.preprocessors(config)?;
         let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
         fit_to(&preprocessors, &mut models, config);
@@ -73,11 +76,22 @@ impl Start {
     }
 }
 
+/// The folder's further files in the layouts of transformers, which its programs need.
+fn other_files(main: &BranchSource) -> Vec<PathBuf> {
+    let files = match main.config.layout {
+        Layout::InternvlChat => &[][..],
+        Layout::Internvl | Layout::Text => &OTHER_FILES[..],
+    };
+    let files = files.iter().map(|name| main.folder.join(name));
+    files.filter(|file| file.is_file()).collect()
+}
+
 /// Sets how each branch obtains image features and where it computes rewards.
 fn fit_to(preprocessors: &Branches<Preprocessor>, models: &mut Branches<Model>, config: &Config) {
     for (model, preprocessor) in models.each_mut().zip(preprocessors.each()) {
         model.vision = vision(config, model, preprocessor);
         model.every_token = !preprocessor.shared;
+        model.reading = preprocessor.reading;
     }
 }
 
@@ -93,8 +107,12 @@ fn prepare_head(
     let name = format!("{}{SCORE_HEAD}", source.branch.prefix());
     if config.algorithm == Algorithm::Sft {
         require_output_projection(parameters, source)?;
-        parameters.remove(&name);
-    } else if !parameters.contains(&name) {
+        for parameter in net::parameters(&source.config, source.branch) {
+            if parameter.part == Part::Head {
+                parameters.remove(&parameter.name);
+            }
+        }
+    } else if source.config.head.is_drawn() && !parameters.contains(&name) {
         let hidden = source.config.text.hidden as i64;
         let stream = Stream::new(config.seed as u64, &name, 0);
         let drawn = stream.torch(|| Tensor::f_randn([1, hidden], (Kind::Float, Device::Cpu)))?;

@@ -4,13 +4,12 @@ use anyhow::{Result, ensure};
 use seeward_models::config::Config;
 use seeward_models::net;
 use seeward_models::tokenizer::Tokenizer;
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::libtorch::parameters::Parameters;
 use crate::random::Stream;
 
-/// Standard deviation of new rows if `llm_config.initializer_range` is absent.
+/// Standard deviation of new rows if the language model's `initializer_range` is absent.
 const DEVIATION: f64 = 0.02;
 
 /// The number of rows that a tokenizer needs.
@@ -43,7 +42,7 @@ impl Vocabulary {
         if !self.differs(config.text.vocabulary)? {
             return Ok(config.clone());
         }
-        let mut text = config.json()["llm_config"].clone();
+        let text = config.text_json();
         let deviation = text["initializer_range"].as_f64().unwrap_or(DEVIATION);
         let input = net::token_embeddings(&config.text);
         let output = net::output_projection(&config.text);
@@ -59,8 +58,7 @@ impl Vocabulary {
                 parameters.insert(name, table);
             }
         }
-        text["vocab_size"] = json!(self.rows);
-        Ok(config.with([("llm_config".to_owned(), text)])?)
+        Ok(config.with_text("vocab_size", self.rows)?)
     }
 
     /// Whether a table of `stored` rows must change. Without new tokens it may have spare rows.

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use seeward_models::atomic::{replace_file, replace_folder};
-use seeward_models::checkpoint::{self, TensorData, WEIGHTS_FILE, write_tensors};
+use seeward_models::checkpoint::{self, Names, TensorData, VALUE_HEAD_FILE, WEIGHTS_FILE};
+use seeward_models::checkpoint::{is_value_head, write_tensors};
+use seeward_models::config::Config as ModelConfig;
+use seeward_models::kinds::Layout;
+use seeward_models::net;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Algorithm, Config};
 use crate::model::adapter;
 use crate::output::disk_space;
 use crate::output::folder::{OPTIMIZER, RESOLVED_CONFIG};
@@ -115,10 +119,28 @@ impl Checkpoint<'_> {
         for model in models.each() {
             adapter::write(folder, self.config, model)?;
         }
-        Ok(write_tensors(
-            &folder.join(WEIGHTS_FILE),
-            self.trainer.parameters.data(),
-        )?)
+        let (tensors, names) = (self.trainer.parameters.data(), self.names());
+        let stored = tensors.into_iter().flat_map(|data| data.stored(&names));
+        let (head, model): (Vec<_>, Vec<_>) = stored.partition(|data| is_value_head(&data.name));
+        if !head.is_empty() {
+            write_tensors(&folder.join(VALUE_HEAD_FILE), head)?;
+        }
+        Ok(write_tensors(&folder.join(WEIGHTS_FILE), model)?)
+    }
+
+    /// The keys that name the model; one without score head keeps those that it has.
+    fn class(&self, model: &ModelConfig) -> Vec<(&'static str, Value)> {
+        match (self.config.algorithm, model.layout) {
+            (Algorithm::Sft, Layout::Internvl | Layout::Text) => Vec::new(),
+            _ => model.reward_class(),
+        }
+    }
+
+    /// The names of the tensors in the layout that the branches came in.
+    fn names(&self) -> Names {
+        let models = &self.trainer.models;
+        let main = &models.main.config;
+        net::names_of(main, models.text.as_ref().map_or(main, |text| &text.config))
     }
 
     /// The content of `config.json`.
@@ -137,7 +159,9 @@ impl Checkpoint<'_> {
                 model["seeward"][key] = json!(scale);
             }
         }
-        model["architectures"] = json!(["InternVLRewardModel"]);
+        for (key, value) in self.class(&models.main.config) {
+            model[key] = value;
+        }
         self.trainer.parameters.precision().declare(&mut model);
         model
     }

@@ -8,6 +8,7 @@ pub(super) const SYSTEM_MESSAGE: &str = "你是由上海人工智能实验室联
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "Hermes-2",
+    jinja: &[],
     markup: Markup {
         opening: &[
             Token("<|im_start|>"),
@@ -24,6 +25,8 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        closes_empty: false,
     },
 };

@@ -5,6 +5,7 @@ use super::markup::{Markup, TemplateSpec};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internlm2-chat",
+    jinja: &[],
     markup: Markup {
         strips: true,
         ..hermes_2::TEMPLATE.markup

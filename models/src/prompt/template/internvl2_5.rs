@@ -7,6 +7,7 @@ const SYSTEM_MESSAGE: &str = "你是书生·万象，英文名是InternVL，是�
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl2_5",
+    jinja: &[],
     markup: Markup {
         opening: &[
             Token("<|im_start|>"),
@@ -24,6 +25,8 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>"), Text("\n")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        closes_empty: false,
     },
 };

@@ -5,6 +5,7 @@ use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl_zh",
+    jinja: &[],
     markup: Markup {
         opening: &[Text(" ")],
         user: Frame {
@@ -16,6 +17,8 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("</s>")],
         },
         gap: " ",
+        has_images: true,
         strips: false,
+        closes_empty: false,
     },
 };

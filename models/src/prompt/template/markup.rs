@@ -7,6 +7,8 @@ use crate::tokenizer::is_python_space;
 pub(in super::super) struct TemplateSpec {
     /// Its published name.
     pub(super) name: &'static str,
+    /// The sha256 of the Jinja texts, without white space at their ends, that print the same.
+    pub(super) jinja: &'static [&'static str],
     /// The text and tokens around messages.
     pub(super) markup: Markup,
 }
@@ -26,11 +28,15 @@ pub(in super::super) struct Markup {
     pub(super) assistant: Frame,
     /// Between a header and a message that is not empty.
     pub(in super::super) gap: &'static str,
+    /// Whether messages may have images, at the place of an `<image>`; otherwise that is text like any other.
+    pub(in super::super) has_images: bool,
     /// Whether messages lose white space at their ends.
     pub(super) strips: bool,
+    /// Whether an empty message has its end, and not the header alone.
+    pub(in super::super) closes_empty: bool,
 }
 
-/// The frame of the messages of one role. An empty message has the header only.
+/// The frame of the messages of one role.
 pub(in super::super) struct Frame {
     pub(in super::super) header: &'static [Piece<'static>],
     pub(in super::super) end: &'static [Piece<'static>],

@@ -1,28 +1,40 @@
 //! The conversation templates of the published models, as data: one file each, and the table of all.
 
+mod chatml;
 mod hermes_2;
 mod internlm2_chat;
 mod internvl2_5;
+mod internvl_hf;
 mod internvl_zh;
+mod llama3;
 mod markup;
 mod phi3_chat;
+mod qwen2_5;
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::hash;
+use crate::tokenizer::{Additions, Tokenizer};
 use crate::{Error, Result};
 use markup::TemplateSpec;
 pub(super) use markup::{Markup, Role};
 
 /// Every template.
-static TEMPLATES: [TemplateSpec; 5] = [
+static TEMPLATES: [TemplateSpec; 10] = [
     hermes_2::TEMPLATE,
     internlm2_chat::TEMPLATE,
     phi3_chat::TEMPLATE,
     internvl_zh::TEMPLATE,
     internvl2_5::TEMPLATE,
+    internvl_hf::TEMPLATE,
+    chatml::TEMPLATE,
+    qwen2_5::TEMPLATE,
+    llama3::LLAMA3,
+    llama3::LLAMA3_1,
 ];
 
 /// A conversation template, by its published name. A model's config.json names the one that it needs.
@@ -36,6 +48,15 @@ impl Template {
         TEMPLATES.iter().map(|template| template.name)
     }
 
+    /// The template that prints what this Jinja text prints, if it is a known one. Texts are compared, not interpreted.
+    pub(crate) fn of_jinja(text: &str) -> Option<Self> {
+        let hash = hash(text.trim());
+        let mut templates = TEMPLATES.iter();
+        templates
+            .find(|template| template.jinja.contains(&hash.as_str()))
+            .map(Self)
+    }
+
     /// The published name.
     pub fn name(self) -> &'static str {
         self.0.name
@@ -44,6 +65,19 @@ impl Template {
     /// The added tokens of the template, some of them several times.
     pub fn tokens(self) -> impl Iterator<Item = &'static str> {
         self.markup().tokens()
+    }
+
+    /// Opens a folder's tokenizer for conversations in this template: one with images adds the tokens that InternVL's
+    /// published code adds.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn tokenizer(self, folder: &Path) -> Result<Tokenizer> {
+        let additions = match self.markup().has_images {
+            true => Additions::Published,
+            false => Additions::None,
+        };
+        Tokenizer::open_with(folder, additions)
     }
 
     pub(super) fn markup(self) -> &'static Markup {

@@ -6,6 +6,7 @@ use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "phi3-chat",
+    jinja: &[],
     markup: Markup {
         opening: &[
             Token("<|system|>"),
@@ -22,6 +23,8 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|end|>")],
         },
         gap: "",
+        has_images: true,
         strips: false,
+        closes_empty: false,
     },
 };

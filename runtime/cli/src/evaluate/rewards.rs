@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::score::errors_path;
+use crate::journal::errors_path;
 
 /// A response among those of the scoring rows.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,6 +11,7 @@ use super::job::Job;
 use super::window::WINDOW_ROWS;
 use crate::arguments::EngineOptions;
 use crate::image_folder::ImageFolder;
+use crate::journal;
 
 /// Everything that decides the bytes of the output, except the input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,9 +50,11 @@ impl Identity {
             options: options.collect(),
         })
     }
+}
 
+impl journal::Identity for Identity {
     /// The first difference from `before`.
-    pub(super) fn difference(&self, before: &Self) -> Option<String> {
+    fn difference(&self, before: &Self) -> Option<String> {
         if self.bundle != before.bundle {
             return Some("the bundle has changed".to_owned());
         }

@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use super::arguments::PROGRAM;
 use super::identity::Identity;
 use super::input::Position;
-use super::journal::Journal;
 use super::window::Window;
+use crate::journal::Journal;
 use crate::terminal;
 
 /// The destination of a run's lines and errors.
 pub(super) enum Sink {
-    Files(Box<Journal>),
+    Files(Box<Journal<Position, Identity>>),
     Stream(Stream),
 }
 
@@ -36,7 +36,8 @@ impl Sink {
         match is_stream(path) {
             true => Stream::open(path).map(Self::Stream),
             false => {
-                Journal::open(path, identity, resume).map(|files| Self::Files(Box::new(files)))
+                let files = Journal::open(path, identity, Position::start(), resume)?;
+                Ok(Self::Files(Box::new(files)))
             }
         }
     }
@@ -63,7 +64,10 @@ impl Sink {
     /// A full disk, or a pipe that nobody reads any more.
     pub(super) fn append(&mut self, window: &Window, position: Position) -> Result<()> {
         match self {
-            Self::Files(journal) => journal.append(window, position),
+            Self::Files(journal) => {
+                let lines = [&*window.output, &*window.errors];
+                journal.append(lines, window.failed_rows, position)
+            }
             Self::Stream(stream) => stream.append(window, position),
         }
     }

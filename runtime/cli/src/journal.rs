@@ -1,4 +1,5 @@
-//! The journal of a run: the output, the errors, and the progress from which a later run resumes.
+//! The journal of a program that converts an input: its output, its errors, and the progress from which a later run
+//! resumes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,38 +8,42 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use seeward_models::atomic::replace_file;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::identity::Identity;
-use super::input::Position;
-use super::window::Window;
+/// The identity of a run: only a run of the same identity can resume.
+pub(crate) trait Identity: Serialize + DeserializeOwned {
+    /// What differs from the earlier run, if anything does.
+    fn difference(&self, earlier: &Self) -> Option<String>;
+}
 
 /// The progress file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Progress {
-    input: Position,
+struct Progress<P, I> {
+    input: P,
     output_bytes: u64,
     errors_bytes: u64,
     failed_rows: u64,
     #[serde(flatten)]
-    identity: Identity,
+    identity: I,
 }
 
-/// The three files of a run, locked against other runs.
-pub(super) struct Journal {
+/// The three files of a run, locked against other runs. `P` is a place in the input, `I` the run's identity.
+pub(crate) struct Journal<P, I> {
     output: Log,
     errors: Log,
     progress_path: PathBuf,
-    progress: Progress,
+    progress: Progress<P, I>,
 }
 
-impl Journal {
-    /// Opens the files of `output`, truncated to the finished windows of the run that it resumes, or empty.
+impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
+    /// Opens the files of `output`, truncated to the finished parts of the run that it resumes, or empty; an input begins at
+    /// `start`.
     ///
     /// # Errors
     /// The earlier run had another identity, the output does not match the progress, or another run is writing it.
-    pub(super) fn open(output: &Path, identity: Identity, resume: bool) -> Result<Self> {
+    pub(crate) fn open(output: &Path, identity: I, start: P, resume: bool) -> Result<Self> {
         let progress_path = sibling(output, ".progress");
         let output = Log::open(output.to_owned())?;
         let errors = Log::open(errors_path(&output.path))?;
@@ -46,7 +51,14 @@ impl Journal {
             true => earlier(&progress_path, [&output, &errors], &identity)?,
             false => None,
         };
-        let progress = progress.unwrap_or_else(|| empty(identity));
+        // A resumed run may know more than the earlier one, such as files that follow.
+        let progress = match progress {
+            Some(progress) => Progress {
+                identity,
+                ..progress
+            },
+            None => empty(identity, start),
+        };
         output.check(progress.output_bytes)?;
         errors.check(progress.errors_bytes)?;
         let mut journal = Self {
@@ -68,26 +80,31 @@ impl Journal {
     }
 
     /// The place in the input from which the run resumes.
-    pub(super) fn position(&self) -> &Position {
+    pub(crate) fn position(&self) -> &P {
         &self.progress.input
     }
 
     /// Rows in the errors file.
-    pub(super) fn failed_rows(&self) -> u64 {
+    pub(crate) fn failed_rows(&self) -> u64 {
         self.progress.failed_rows
     }
 
-    /// Appends the lines of a window that ends at `position` of the input.
+    /// Appends the lines of a part that ends at `position` of the input: those of the output, and those of its failed rows.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(super) fn append(&mut self, window: &Window, position: Position) -> Result<()> {
-        self.output.append(&window.output)?;
-        self.errors.append(&window.errors)?;
+    pub(crate) fn append(
+        &mut self,
+        [output, errors]: [&str; 2],
+        failed_rows: u64,
+        position: P,
+    ) -> Result<()> {
+        self.output.append(output)?;
+        self.errors.append(errors)?;
         self.progress.input = position;
-        self.progress.output_bytes += window.output.len() as u64;
-        self.progress.errors_bytes += window.errors.len() as u64;
-        self.progress.failed_rows += window.failed_rows;
+        self.progress.output_bytes += output.len() as u64;
+        self.progress.errors_bytes += errors.len() as u64;
+        self.progress.failed_rows += failed_rows;
         self.save()
     }
 
@@ -108,9 +125,9 @@ fn sibling(output: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn empty(identity: Identity) -> Progress {
+fn empty<P, I>(identity: I, start: P) -> Progress<P, I> {
     Progress {
-        input: Position::start(),
+        input: start,
         output_bytes: 0,
         errors_bytes: 0,
         failed_rows: 0,
@@ -119,11 +136,11 @@ fn empty(identity: Identity) -> Progress {
 }
 
 /// The progress of an earlier run, if there was one.
-fn earlier(
+fn earlier<P: DeserializeOwned, I: Identity>(
     path: &Path,
     [output, errors]: [&Log; 2],
-    identity: &Identity,
-) -> Result<Option<Progress>> {
+    identity: &I,
+) -> Result<Option<Progress<P, I>>> {
     const HINT: &str = "--no-resume starts from scratch";
     if !path.exists() {
         for log in [output, errors] {
@@ -136,7 +153,7 @@ fn earlier(
     }
     let context = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(context)?;
-    let progress: Progress = serde_json::from_str(&text).with_context(context)?;
+    let progress: Progress<P, I> = serde_json::from_str(&text).with_context(context)?;
     match identity.difference(&progress.identity) {
         Some(difference) => bail!("{}: cannot resume: {difference} ({HINT})", path.display()),
         None => Ok(Some(progress)),
@@ -211,31 +228,22 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
-
     use super::*;
 
-    fn identity(batch_tokens: u64) -> Identity {
-        Identity {
-            bundle: "b".to_owned(),
-            options: Map::from_iter([("batch_tokens".to_owned(), json!(batch_tokens))]),
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Version {
+        version: u64,
+    }
+
+    impl Identity for Version {
+        fn difference(&self, earlier: &Self) -> Option<String> {
+            let (was, is) = (earlier.version, self.version);
+            (was != is).then(|| format!("version was {was} and is {is}"))
         }
     }
 
-    fn window(output: &str, errors: &str) -> Window {
-        Window {
-            output: output.to_owned(),
-            errors: errors.to_owned(),
-            failed_rows: u64::from(!errors.is_empty()),
-            ..Window::default()
-        }
-    }
-
-    fn at(offset: u64) -> Position {
-        Position {
-            offset,
-            ..Position::start()
-        }
+    fn open(output: &Path, version: u64, resume: bool) -> Result<Journal<u64, Version>> {
+        Journal::open(output, Version { version }, 0, resume)
     }
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -244,25 +252,22 @@ mod tests {
         (folder, output)
     }
 
-    fn refusal(output: &Path, identity: Identity) -> String {
-        Journal::open(output, identity, true)
-            .err()
-            .unwrap()
-            .to_string()
+    fn refusal(output: &Path, version: u64) -> String {
+        open(output, version, true).err().unwrap().to_string()
     }
 
     #[test]
     fn a_run_resumes_after_the_last_whole_window() {
         let (_folder, output) = folder();
-        let mut journal = Journal::open(&output, identity(1), true).unwrap();
-        journal.append(&window("a\n", "e\n"), at(5)).unwrap();
+        let mut journal = open(&output, 1, true).unwrap();
+        journal.append(["a\n", "e\n"], 1, 5).unwrap();
         // The next window is interrupted before its progress is saved.
         journal.output.append("half a li").unwrap();
         journal.errors.append("half").unwrap();
         drop(journal);
-        let mut journal = Journal::open(&output, identity(1), true).unwrap();
-        assert_eq!((journal.position().offset, journal.failed_rows()), (5, 1));
-        journal.append(&window("b\n", ""), at(9)).unwrap();
+        let mut journal = open(&output, 1, true).unwrap();
+        assert_eq!((*journal.position(), journal.failed_rows()), (5, 1));
+        journal.append(["b\n", ""], 0, 9).unwrap();
         assert_eq!(fs::read_to_string(&output).unwrap(), "a\nb\n");
         assert_eq!(fs::read_to_string(errors_path(&output)).unwrap(), "e\n");
     }
@@ -270,38 +275,33 @@ mod tests {
     #[test]
     fn another_run_is_refused_and_replaced_on_request() {
         let (_folder, output) = folder();
-        let mut journal = Journal::open(&output, identity(1), true).unwrap();
-        journal.append(&window("a\n", ""), at(5)).unwrap();
-        assert!(refusal(&output, identity(1)).contains("another run is writing"));
+        let mut journal = open(&output, 1, true).unwrap();
+        journal.append(["a\n", ""], 0, 5).unwrap();
+        assert!(refusal(&output, 1).contains("another run is writing"));
         drop(journal);
-        let message = refusal(&output, identity(2));
-        assert!(message.contains("batch_tokens was 1 and is 2"), "{message}");
-        let other = Identity {
-            bundle: "c".to_owned(),
-            ..identity(1)
-        };
-        assert!(refusal(&output, other).contains("the bundle has changed"));
+        let message = refusal(&output, 2);
+        assert!(message.contains("version was 1 and is 2"), "{message}");
         assert_eq!(fs::read_to_string(&output).unwrap(), "a\n");
-        let journal = Journal::open(&output, identity(2), false).unwrap();
-        assert_eq!(journal.position(), &Position::start());
+        let journal = open(&output, 2, false).unwrap();
+        assert_eq!(journal.position(), &0);
         assert_eq!(fs::read_to_string(&output).unwrap(), "");
     }
 
     #[test]
     fn files_that_do_not_match_the_progress_are_refused() {
         let (_folder, output) = folder();
-        let mut journal = Journal::open(&output, identity(1), true).unwrap();
-        journal.append(&window("a\n", ""), at(5)).unwrap();
+        let mut journal = open(&output, 1, true).unwrap();
+        journal.append(["a\n", ""], 0, 5).unwrap();
         drop(journal);
         fs::write(&output, "a").unwrap();
-        assert!(refusal(&output, identity(1)).contains("expected the 2 bytes"));
+        assert!(refusal(&output, 1).contains("expected the 2 bytes"));
         fs::remove_file(sibling(&output, ".progress")).unwrap();
-        assert!(refusal(&output, identity(1)).contains("without a progress file"));
+        assert!(refusal(&output, 1).contains("without a progress file"));
         fs::write(&output, "").unwrap();
         fs::write(errors_path(&output), "e").unwrap();
-        let message = refusal(&output, identity(1));
+        let message = refusal(&output, 1);
         assert!(message.contains("errors: exists, without"), "{message}");
         fs::write(sibling(&output, ".progress"), "{").unwrap();
-        assert!(refusal(&output, identity(1)).ends_with(".progress"));
+        assert!(refusal(&output, 1).ends_with(".progress"));
     }
 }

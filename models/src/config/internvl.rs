@@ -1,0 +1,31 @@
+//! InternVL in the layout of transformers.
+
+use super::fields::Fields;
+use super::own::{Own, VISION, vision};
+use super::text::TextConfig;
+use super::vision::VisionConfig;
+use crate::Result;
+use crate::kinds::{Layout, Transparency};
+
+pub(super) const TYPE: &str = "internvl";
+/// The key of the language model's section.
+pub(super) const TEXT: &str = "text_config";
+const LAYER: &str = "vision_feature_layer";
+/// The key that training sets.
+const OWN_LAYER: &str = "select_layer";
+
+pub(super) fn parse(root: &Fields) -> Result<Own> {
+    root.absent_or("vision_feature_select_strategy", "default")?;
+    root.absent_or("projector_hidden_act", "gelu")?;
+    let layer = root.integer_or(OWN_LAYER, root.integer_or(LAYER, -1)?)?;
+    let parse = |section: Fields| {
+        VisionConfig::parse_transformers(&section, layer).map_err(|e| e.at(VISION))
+    };
+    let text = root.section(TEXT)?;
+    Ok(Own {
+        layout: Layout::Internvl,
+        vision: vision(root)?.map(parse).transpose()?,
+        text: TextConfig::parse_inner(&text).map_err(|e| e.at(TEXT))?,
+        transparency: Transparency::White,
+    })
+}

@@ -1,0 +1,23 @@
+//! InternVL in the layout of its published code.
+
+use super::fields::Fields;
+use super::own::{Own, VISION, vision};
+use super::text::TextConfig;
+use super::vision::VisionConfig;
+use crate::Result;
+use crate::kinds::{Layout, Transparency};
+
+pub(super) const TYPE: &str = "internvl_chat";
+/// The key of the language model's section.
+pub(super) const TEXT: &str = "llm_config";
+
+pub(super) fn parse(root: &Fields) -> Result<Own> {
+    let layer = root.integer_or("select_layer", -1)?;
+    let parse = |section: Fields| VisionConfig::parse(&section, layer).map_err(|e| e.at(VISION));
+    Ok(Own {
+        layout: Layout::InternvlChat,
+        vision: vision(root)?.map(parse).transpose()?,
+        text: TextConfig::parse(&root.section(TEXT)?).map_err(|e| e.at(TEXT))?,
+        transparency: Transparency::Dropped,
+    })
+}

@@ -1,0 +1,117 @@
+//! The names of tensors in other layouts than InternVL's, which the network has.
+
+use super::branch::Branch;
+use crate::Result;
+use crate::checkpoint::{Names, Rename};
+use crate::config::Config;
+use crate::kinds::{HeadNames, Layout};
+
+/// As transformers saves InternVL.
+const INTERNVL: [Rename; 16] = [
+    rename(
+        "vision_model.embeddings.class_embedding",
+        &["vision_tower.embeddings.cls_token"],
+    ),
+    rename(
+        "vision_model.embeddings.patch_embedding",
+        &["vision_tower.embeddings.patch_embeddings.projection"],
+    ),
+    rename(
+        "vision_model.embeddings.position_embedding",
+        &["vision_tower.embeddings.position_embeddings"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.ls1",
+        &["vision_tower.encoder.layer.*.lambda_1"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.ls2",
+        &["vision_tower.encoder.layer.*.lambda_2"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.norm1",
+        &["vision_tower.encoder.layer.*.layernorm_before"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.norm2",
+        &["vision_tower.encoder.layer.*.layernorm_after"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.attn.qkv",
+        &[
+            "vision_tower.encoder.layer.*.attention.q_proj",
+            "vision_tower.encoder.layer.*.attention.k_proj",
+            "vision_tower.encoder.layer.*.attention.v_proj",
+        ],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.attn.proj",
+        &["vision_tower.encoder.layer.*.attention.projection_layer"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.attn.q_norm",
+        &["vision_tower.encoder.layer.*.attention.q_norm"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.attn.k_norm",
+        &["vision_tower.encoder.layer.*.attention.k_norm"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.mlp.fc1",
+        &["vision_tower.encoder.layer.*.mlp.fc1"],
+    ),
+    rename(
+        "vision_model.encoder.layers.*.mlp.fc2",
+        &["vision_tower.encoder.layer.*.mlp.fc2"],
+    ),
+    rename("mlp1.0", &["multi_modal_projector.layer_norm"]),
+    rename("mlp1.1", &["multi_modal_projector.linear_1"]),
+    rename("mlp1.3", &["multi_modal_projector.linear_2"]),
+];
+
+/// As transformers saves a language model.
+const TEXT: [Rename; 2] = [
+    rename("language_model.model", &["model"]),
+    rename("language_model.lm_head", &["lm_head"]),
+];
+
+const fn rename(ours: &'static str, theirs: &'static [&'static str]) -> Rename {
+    Rename { ours, theirs }
+}
+
+impl Layout {
+    fn renames(self) -> &'static [Rename] {
+        match self {
+            Self::InternvlChat => &[],
+            Self::Internvl => &INTERNVL,
+            Self::Text => &TEXT,
+        }
+    }
+}
+
+const VALUE_HEAD: [Rename; 1] = [rename("score", &["v_head.summary"])];
+const RM_HEAD: [Rename; 1] = [rename("score", &["rm_head"])];
+
+fn renames(config: &Config) -> Vec<&'static [Rename]> {
+    let head: &[Rename] = match config.head.names {
+        HeadNames::Score => &[],
+        HeadNames::ValueHead => &VALUE_HEAD,
+        HeadNames::RmHead => &RM_HEAD,
+    };
+    vec![config.layout.renames(), head]
+}
+
+/// The names of a checkpoint's tensors in its files.
+///
+/// # Errors
+/// A configuration of the text-only branch that is not supported.
+pub(super) fn names(config: &Config) -> Result<Names> {
+    Ok(names_of(config, &config.text_only_branch()?))
+}
+
+/// The same for a checkpoint of these branches.
+pub fn names_of(main: &Config, text_only: &Config) -> Names {
+    Names::default()
+        .with(Branch::TextOnly.prefix(), renames(text_only))
+        .with(Branch::Main.prefix(), renames(main))
+}
