@@ -142,12 +142,12 @@ impl Int8Weights {
     }
 }
 
-/// Layers over one input, and the nonlinearity after them: the GELU of one layer, or the SiLU of the first times the second.
-/// An operator of Seeward's runtime computes both and returns what the next layer reads: in 8 bits integers in the range
-/// `output`, else bf16.
+/// Layers that are fused ([`Products::fuses_hidden`]) over one input, and the nonlinearity after them: the GELU of one layer,
+/// or the SiLU of the first times the second. An operator of Seeward's runtime computes both and returns what the next layer
+/// reads: in 8 bits integers in the range `output`, else bf16.
 ///
 /// # Errors
-/// A missing weight, or layers of floats, which have no such operator.
+/// A missing weight.
 pub(crate) fn hidden(
     builder: &mut GraphBuilder,
     layers: &[Linear],
