@@ -8,7 +8,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use seeward_kernels::attention::{Attention, AttentionShape, Visibility};
-use seeward_kernels::int8::{Layer, LayerParts, QuantizedRows, linear, packed_shape};
+use seeward_kernels::int8::{
+    GROUP, Layer, LayerParts, QuantizedRows, QuantizedRowsMut, Quantizer, linear, packed_shape,
+};
 use seeward_kernels::{CpuFeatures, Serial};
 
 const ROWS: usize = 96;
@@ -32,20 +34,24 @@ fn instruction_sets() -> [(&'static str, CpuFeatures); 3] {
 }
 
 fn int8_linear(criterion: &mut Criterion) {
+    let groups = INPUTS / GROUP;
     let weights = vec![3; packed_shape(INPUTS, OUTPUTS).iter().product()];
-    let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; ROWS.max(OUTPUTS)]);
+    let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; groups * OUTPUTS]);
     let parts = LayerParts {
         inputs: INPUTS,
+        outputs: OUTPUTS,
+        groups,
         zero_point: 128,
         weights: &weights,
-        scales: &scales[..OUTPUTS],
-        sums: &vec![3 * INPUTS as i32; OUTPUTS],
+        scales: &scales,
+        sums: &vec![3 * GROUP as i32; groups * OUTPUTS],
         bias: None,
     };
     let layer = Layer::new(parts).expect("sizes match");
     let rows = QuantizedRows {
         integers: &integers,
-        scales: &scales[..ROWS],
+        scales: &scales[..ROWS * groups],
+        groups,
     };
     let mut output = vec![0.0; ROWS * OUTPUTS];
     let mut group = criterion.benchmark_group("int8 linear");
@@ -53,6 +59,25 @@ fn int8_linear(criterion: &mut Criterion) {
     for (name, features) in instruction_sets() {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| linear(features, &layer, black_box(rows), &mut output, &Serial));
+        });
+    }
+}
+
+fn quantize_rows(criterion: &mut Criterion) {
+    let values: Vec<f32> = (0..ROWS * INPUTS).map(|at| (at as f32).sin()).collect();
+    let quantizer = Quantizer::RotatedGroups;
+    let (mut integers, mut scales) = (vec![0; values.len()], vec![0.0; values.len() / GROUP]);
+    let mut group = criterion.benchmark_group("quantize rows");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    for (name, features) in instruction_sets() {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| {
+                let output = QuantizedRowsMut {
+                    integers: &mut integers,
+                    scales: &mut scales,
+                };
+                quantizer.quantize_rows(features, (black_box(&values), INPUTS), output, &Serial)
+            });
         });
     }
 }
@@ -83,5 +108,5 @@ fn forest_attention(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, int8_linear, forest_attention);
+criterion_group!(benches, int8_linear, quantize_rows, forest_attention);
 criterion_main!(benches);

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{InputBuffers, IntDot, PANEL_GROUP, Sums, WeightGroup};
+use super::dot::{Group, InputBuffers, IntDot, QUAD, Sums};
 use crate::cpu_features::{Avx2, Avx512Vnni};
 use crate::panel::{PANEL_OUTPUTS, ROWS};
 
@@ -14,33 +14,28 @@ const REGISTERS: usize = PANEL_OUTPUTS / 16;
 
 /// Keeps sums in 24 of 32 registers.
 impl IntDot for Avx512Vnni {
-    type Inputs = [u8; PANEL_GROUP];
+    type Inputs = [u8; QUAD];
 
     #[inline(always)]
-    fn prepare(bytes: [u8; PANEL_GROUP]) -> [u8; PANEL_GROUP] {
+    fn prepare(bytes: [u8; QUAD]) -> [u8; QUAD] {
         bytes
     }
 
-    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[[u8; PANEL_GROUP]; ROWS]> {
+    fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[[u8; QUAD]; ROWS]> {
         buffers.bytes()
     }
 
     #[inline(always)]
-    fn sums(
-        self,
-        start: &[i32; PANEL_OUTPUTS],
-        inputs: &[[[u8; PANEL_GROUP]; ROWS]],
-        weights: &[WeightGroup],
-    ) -> Sums {
+    fn sums(self, group: &Group<[u8; QUAD]>) -> Sums {
         let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
-        // SAFETY: the token proves the instructions; whole registers of `start`, of a group's weights and of the sums are read
+        // SAFETY: the token proves the instructions; whole registers of `start`, of a quad's weights and of the sums are read
         // and written.
         unsafe {
-            let start = start.as_ptr();
+            let start = group.start.as_ptr();
             let first: [__m512i; REGISTERS] =
                 std::array::from_fn(|at| _mm512_loadu_si512(start.add(16 * at).cast()));
             let mut registers = [first; ROWS];
-            for (inputs, weights) in inputs.iter().zip(weights) {
+            for (inputs, weights) in group.inputs.iter().zip(group.weights) {
                 let weights = weights.as_ptr();
                 let weights: [__m512i; REGISTERS] =
                     std::array::from_fn(|at| _mm512_loadu_si512(weights.add(16 * at).cast()));
@@ -70,7 +65,7 @@ impl IntDot for Avx2 {
     type Inputs = i64;
 
     #[inline(always)]
-    fn prepare(bytes: [u8; PANEL_GROUP]) -> i64 {
+    fn prepare(bytes: [u8; QUAD]) -> i64 {
         let [a, b, c, d] = bytes.map(i64::from);
         a | b << 16 | c << 32 | d << 48
     }
@@ -80,19 +75,14 @@ impl IntDot for Avx2 {
     }
 
     #[inline(always)]
-    fn sums(
-        self,
-        start: &[i32; PANEL_OUTPUTS],
-        inputs: &[[i64; ROWS]],
-        weights: &[WeightGroup],
-    ) -> Sums {
+    fn sums(self, group: &Group<i64>) -> Sums {
         let mut sums: Sums = [[0; PANEL_OUTPUTS]; ROWS];
         for first in (0..PANEL_OUTPUTS).step_by(AVX2_OUTPUTS) {
             // SAFETY: the token proves the instructions; the weights, sums and starts of eight outputs from `first` on are read
             // and written.
             unsafe {
                 let mut registers = [[_mm256_setzero_si256(); 2]; ROWS];
-                for (inputs, weights) in inputs.iter().zip(weights) {
+                for (inputs, weights) in group.inputs.iter().zip(group.weights) {
                     let weights = weights.as_ptr().add(first).cast::<__m128i>();
                     let weights: [__m256i; 2] = std::array::from_fn(|half| {
                         _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(half)))
@@ -104,7 +94,7 @@ impl IntDot for Avx2 {
                         }
                     }
                 }
-                let start = _mm256_loadu_si256(start.as_ptr().add(first).cast());
+                let start = _mm256_loadu_si256(group.start.as_ptr().add(first).cast());
                 for ([lower, upper], sums) in registers.iter().zip(&mut sums) {
                     // Outputs 0, 1, 4, 5, 2, 3, 6, 7.
                     let added = _mm256_hadd_epi32(*lower, *upper);
