@@ -65,8 +65,15 @@ fn int8_linear(criterion: &mut Criterion) {
 
 fn quantize_rows(criterion: &mut Criterion) {
     let values: Vec<f32> = (0..ROWS * INPUTS).map(|at| (at as f32).sin()).collect();
-    let quantizer = Quantizer::RotatedGroups;
-    let (mut integers, mut scales) = (vec![0; values.len()], vec![0.0; values.len() / GROUP]);
+    let quantizer = if std::env::var("ROWSQ").is_ok() {
+        Quantizer::Rows(seeward_kernels::int8::QuantRange::SYMMETRIC)
+    } else {
+        Quantizer::RotatedGroups
+    };
+    let (mut integers, mut scales) = (
+        vec![0; values.len()],
+        vec![0.0; quantizer.shape(INPUTS)[1] * ROWS],
+    );
     let mut group = criterion.benchmark_group("quantize rows");
     group.throughput(Throughput::Elements(values.len() as u64));
     for (name, features) in instruction_sets() {

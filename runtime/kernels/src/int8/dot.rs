@@ -1,5 +1,7 @@
-//! Sums of products of bytes: the operation that instruction sets differ in.
+//! Sums of products of bytes, and the rotation: the operations that instruction sets differ in.
 
+use super::quantize::GROUP;
+use super::rotation::rotate;
 use crate::cpu_features::Portable;
 use crate::panel::{PANEL_OUTPUTS, ROWS};
 
@@ -52,6 +54,12 @@ pub(super) trait IntDot: Copy {
 
     /// The group's start plus, for each row and output, the products of all quads.
     fn sums(self, group: &Group<Self::Inputs>) -> Sums;
+
+    /// [`rotate`] by these instructions: the same sums and differences in the same order.
+    #[inline(always)]
+    fn rotate(self, values: &mut [f32; GROUP]) {
+        rotate(values);
+    }
 
     /// Adds the sums with their scales. Each CPU rounds at the same places.
     #[inline(always)]

@@ -137,6 +137,6 @@ impl Work for Task<'_> {
         }
         self.block
             .quantizer
-            .quantize_each(hidden, first.outputs(), self.output);
+            .quantize_each(dot, hidden, first.outputs(), self.output);
     }
 }

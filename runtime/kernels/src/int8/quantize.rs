@@ -2,7 +2,6 @@
 
 use super::dispatch::{Work, dispatch};
 use super::dot::IntDot;
-use super::rotation::rotate;
 use super::rows::QuantizedRowsMut;
 use crate::CpuFeatures;
 use crate::activations::ROUNDER;
@@ -12,6 +11,8 @@ use crate::parallel::{ParallelFor, run_tasks};
 pub const GROUP: usize = 64;
 /// Rows of a task.
 const ROWS_PER_TASK: usize = 32;
+/// The sign's bit.
+const SIGN: u32 = 1 << 31;
 /// The scale of zeros.
 const LEAST: f32 = 1e-32;
 
@@ -36,11 +37,16 @@ impl QuantRange {
     #[inline(always)]
     fn quantize(self, values: &[f32], integers: &mut [u8]) -> f32 {
         let scale = self.scale(values);
+        self.round(values, scale, integers);
+        scale
+    }
+
+    #[inline(always)]
+    fn round(self, values: &[f32], scale: f32, integers: &mut [u8]) {
         let (inverse, zero_point) = (1.0 / scale, ROUNDER + f32::from(self.zero_point));
         for (integer, value) in integers.iter_mut().zip(values) {
             *integer = (value * inverse + zero_point).to_bits() as u8;
         }
-        scale
     }
 
     #[inline(always)]
@@ -112,7 +118,13 @@ impl Quantizer {
 
     /// The same of a few rows.
     #[inline(always)]
-    pub(super) fn quantize_each(self, values: &[f32], width: usize, output: QuantizedRowsMut) {
+    pub(super) fn quantize_each<D: IntDot>(
+        self,
+        dot: D,
+        values: &[f32],
+        width: usize,
+        output: QuantizedRowsMut,
+    ) {
         let [integers, groups] = self.shape(width);
         let rows = values.chunks(width.max(1));
         let rows = rows.zip(output.integers.chunks_mut(integers.max(1)));
@@ -120,23 +132,33 @@ impl Quantizer {
         for ((values, integers), scales) in rows {
             match self {
                 Self::Rows(range) => scales[0] = range.quantize(values, integers),
-                Self::RotatedGroups => quantize_groups(values, integers, scales),
+                Self::RotatedGroups => quantize_groups(dot, values, integers, scales),
             }
         }
     }
 }
 
 #[inline(always)]
-fn quantize_groups(values: &[f32], integers: &mut [u8], scales: &mut [f32]) {
+fn quantize_groups<D: IntDot>(dot: D, values: &[f32], integers: &mut [u8], scales: &mut [f32]) {
     let groups = values
         .chunks(GROUP)
         .zip(integers.as_chunks_mut::<GROUP>().0);
     for ((values, integers), scale) in groups.zip(scales) {
         let mut group = [0.0; GROUP];
         group[..values.len()].copy_from_slice(values);
-        rotate(&mut group);
-        *scale = QuantRange::SYMMETRIC.quantize(&group, integers);
+        dot.rotate(&mut group);
+        *scale = symmetric_scale(&group);
+        QuantRange::SYMMETRIC.round(&group, *scale, integers);
     }
+}
+
+/// The scale of a range symmetric about zero. Without their signs, the bits of floats are in the order of the floats, and
+/// those of infinity and NaN come last.
+#[inline(always)]
+fn symmetric_scale(values: &[f32; GROUP]) -> f32 {
+    let bits = values.iter().map(|value| value.to_bits() & !SIGN);
+    let largest = f32::from_bits(bits.fold(0, u32::max));
+    largest / f32::from(QuantRange::SYMMETRIC.qmax) + largest * 0.0 + LEAST
 }
 
 /// Some rows.
@@ -149,9 +171,9 @@ struct Task<'a> {
 
 impl Work for Task<'_> {
     #[inline(always)]
-    fn with<D: IntDot>(self, _: D) {
+    fn with<D: IntDot>(self, dot: D) {
         self.quantizer
-            .quantize_each(self.values, self.width, self.output);
+            .quantize_each(dot, self.values, self.width, self.output);
     }
 }
 
@@ -182,6 +204,7 @@ fn extremes(values: &[f32]) -> [f32; 3] {
 mod tests {
     use super::*;
     use crate::Serial;
+    use crate::int8::rotate;
 
     const EVEN: QuantRange = QuantRange::SYMMETRIC;
     const GELU: QuantRange = QuantRange {

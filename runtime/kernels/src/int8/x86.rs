@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::{Group, InputBuffers, IntDot, QUAD, Sums};
+use super::quantize::GROUP;
 use crate::cpu_features::{Avx2, Avx512Vnni};
 use crate::panel::{PANEL_OUTPUTS, ROWS};
 
@@ -23,6 +24,30 @@ impl IntDot for Avx512Vnni {
 
     fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[[u8; QUAD]; ROWS]> {
         buffers.bytes()
+    }
+
+    #[inline(always)]
+    fn rotate(self, values: &mut [f32; GROUP]) {
+        let at = |register: usize| 16 * register;
+        // SAFETY: the token proves the instructions; whole registers of values and signs are read and written.
+        unsafe {
+            let first = values.as_ptr();
+            let mut x: Group512 =
+                std::array::from_fn(|register| _mm512_loadu_ps(first.add(at(register))));
+            let sign = _mm512_loadu_ps(const { &signs::<1, 16>() }.as_ptr());
+            x = x.map(|x| _mm512_fmadd_ps(x, sign, _mm512_permute_ps::<0b10_11_00_01>(x)));
+            let sign = _mm512_loadu_ps(const { &signs::<2, 16>() }.as_ptr());
+            x = x.map(|x| _mm512_fmadd_ps(x, sign, _mm512_permute_ps::<0b01_00_11_10>(x)));
+            let sign = _mm512_loadu_ps(const { &signs::<4, 16>() }.as_ptr());
+            x = x.map(|x| _mm512_fmadd_ps(x, sign, _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x)));
+            let sign = _mm512_loadu_ps(const { &signs::<8, 16>() }.as_ptr());
+            x = x.map(|x| _mm512_fmadd_ps(x, sign, _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x)));
+            x = across(x, 1, |a, b| _mm512_add_ps(a, b), |a, b| _mm512_sub_ps(a, b));
+            x = across(x, 2, |a, b| _mm512_add_ps(a, b), |a, b| _mm512_sub_ps(a, b));
+            for (register, x) in x.into_iter().enumerate() {
+                _mm512_storeu_ps(values.as_mut_ptr().add(at(register)), x);
+            }
+        }
     }
 
     #[inline(always)]
@@ -56,6 +81,37 @@ impl IntDot for Avx512Vnni {
     }
 }
 
+/// Signs of values that lie in the lower and upper halves of runs of twice `DISTANCE`.
+const fn signs<const DISTANCE: usize, const LANES: usize>() -> [f32; LANES] {
+    let mut signs = [1.0; LANES];
+    let mut at = 0;
+    while at < LANES {
+        if at & DISTANCE != 0 {
+            signs[at] = -1.0;
+        }
+        at += 1;
+    }
+    signs
+}
+
+/// Registers of a group of values in AVX-512, and in AVX2.
+type Group512 = [__m512; GROUP / 16];
+type Group256 = [__m256; GROUP / 8];
+
+/// Sums and differences of registers `distance` from each other.
+#[inline(always)]
+fn across<T: Copy, const N: usize>(
+    registers: [T; N],
+    distance: usize,
+    sum: impl Fn(T, T) -> T,
+    difference: impl Fn(T, T) -> T,
+) -> [T; N] {
+    std::array::from_fn(|at| match at & distance {
+        0 => sum(registers[at], registers[at + distance]),
+        _ => difference(registers[at - distance], registers[at]),
+    })
+}
+
 /// Outputs whose sums AVX2 computes at once; each has two in a register.
 const AVX2_OUTPUTS: usize = 8;
 
@@ -72,6 +128,29 @@ impl IntDot for Avx2 {
 
     fn buffer(buffers: &mut InputBuffers) -> &mut Vec<[i64; ROWS]> {
         &mut buffers.widened
+    }
+
+    #[inline(always)]
+    fn rotate(self, values: &mut [f32; GROUP]) {
+        let at = |register: usize| 8 * register;
+        // SAFETY: the token proves the instructions; whole registers of values and signs are read and written.
+        unsafe {
+            let first = values.as_ptr();
+            let mut x: Group256 =
+                std::array::from_fn(|register| _mm256_loadu_ps(first.add(at(register))));
+            let sign = _mm256_loadu_ps(const { &signs::<1, 8>() }.as_ptr());
+            x = x.map(|x| _mm256_fmadd_ps(x, sign, _mm256_permute_ps::<0b10_11_00_01>(x)));
+            let sign = _mm256_loadu_ps(const { &signs::<2, 8>() }.as_ptr());
+            x = x.map(|x| _mm256_fmadd_ps(x, sign, _mm256_permute_ps::<0b01_00_11_10>(x)));
+            let sign = _mm256_loadu_ps(const { &signs::<4, 8>() }.as_ptr());
+            x = x.map(|x| _mm256_fmadd_ps(x, sign, _mm256_permute2f128_ps::<1>(x, x)));
+            x = across(x, 1, |a, b| _mm256_add_ps(a, b), |a, b| _mm256_sub_ps(a, b));
+            x = across(x, 2, |a, b| _mm256_add_ps(a, b), |a, b| _mm256_sub_ps(a, b));
+            x = across(x, 4, |a, b| _mm256_add_ps(a, b), |a, b| _mm256_sub_ps(a, b));
+            for (register, x) in x.into_iter().enumerate() {
+                _mm256_storeu_ps(values.as_mut_ptr().add(at(register)), x);
+            }
+        }
     }
 
     #[inline(always)]
