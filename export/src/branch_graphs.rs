@@ -41,8 +41,8 @@ fn vision_graph(source: &Source, lowering: Lowering) -> Result<Option<Graph>> {
 
 fn reward_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
     let config = &source.config;
-    let contract = contract::reward_contract(config.text.hidden, config.text.head_dim());
-    let lowering = lowering.of_heads(config.text.head_dim());
+    let contract = contract::reward_contract(config.text.hidden, config.text.head_dim);
+    let lowering = lowering.of_heads(config.text.head_dim);
     branch_graph(bundle::REWARD_GRAPH, contract, source, lowering, |ops| {
         let inputs = reward_inputs(ops)?;
         net::rewards(ops, config, &inputs)

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use seeward_models::Error;
 use seeward_models::bundle::{self, Manifest};
-use seeward_models::config::Config;
 use seeward_models::forest::ModelFlops;
 
 use crate::graph::OPSET;
@@ -89,7 +88,7 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
     let config = &source.config;
     Manifest {
         format_version: bundle::FORMAT_VERSION,
-        family: family(config),
+        family: config.text.family.architecture().to_owned(),
         target: options.target,
         precision: options.precision,
         opset: OPSET,
@@ -112,10 +111,4 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
 fn tokenizer_files(source: &Source) -> Vec<String> {
     let files = source.prompter.tokenizer().files();
     files.iter().map(|file| file_name(file)).collect()
-}
-
-/// The architecture's name in config.json; [`Config`] has checked that it is present.
-fn family(config: &Config) -> String {
-    let architecture = &config.json()["llm_config"]["architectures"][0];
-    architecture.as_str().unwrap_or_default().to_owned()
 }

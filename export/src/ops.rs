@@ -148,6 +148,20 @@ impl Ops for GraphOps {
         norm::rms(&mut self.builder, name, x, epsilon)
     }
 
+    fn rms_norm_heads(
+        &mut self,
+        name: &str,
+        x: &Value,
+        heads: usize,
+        epsilon: f64,
+    ) -> Result<Value> {
+        let split = self.builder.reshape(x, &[0, 0, heads as i64, -1])?;
+        let normed = norm::rms(&mut self.builder, name, &split, epsilon)?;
+        let joined = self.builder.reshape(&normed, &[0, 0, -1])?;
+        // Rotation and products are as narrow as the projections.
+        self.builder.cast(name, &joined, x.element)
+    }
+
     fn patch_embedding(
         &mut self,
         name: &str,

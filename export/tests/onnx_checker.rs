@@ -128,8 +128,17 @@ for name, got, least, most in [('fp16', fp16, 1e-4, 1.5e-2), ('bf16', bf16, 1e-3
     assert least < difference < most, f'{name}: {difference}'
 ";
 
-/// Language models with packed projections or scaled positions, and the other style of vision encoder.
-const OTHER_FAMILIES: [&str; 5] = ["internlm2", "internlm2_dyn", "llama", "phi3_su", "vit6b"];
+/// Language models with packed projections, scaled positions or norms of heads, and the other style of vision encoder.
+const OTHER_FAMILIES: [&str; 6] = [
+    "internlm2",
+    "internlm2_dyn",
+    "llama",
+    "phi3_su",
+    "vit6b",
+    "internvl3_5",
+];
+/// Those that are written for every target.
+const EVERY_TARGET: [&str; 2] = ["qwen2", "internvl3_5"];
 
 fn python(script: &str, arguments: impl IntoIterator<Item = PathBuf>) {
     assert!(
@@ -176,8 +185,10 @@ fn every_golden_bundle_passes_in_every_precision() {
         let portable = GOLDEN.iter().chain(&families);
         let portable =
             portable.map(|model| graphs(root.path(), *model, Target::Portable, precision));
-        let others = [Target::Cuda, Target::Tensorrt]
-            .map(|target| graphs(root.path(), GOLDEN[0], target, precision));
+        let others = [Target::Cuda, Target::Tensorrt].map(|target| {
+            EVERY_TARGET.map(|name| graphs(root.path(), (name, Branch::Main), target, precision))
+        });
+        let others = others.into_iter().flatten();
         let graphs = portable.chain(others).flatten();
         python(CHECK, [PathBuf::from(element)].into_iter().chain(graphs));
     }
@@ -190,8 +201,11 @@ fn quantized_bundles_declare_the_operators_that_they_use() {
         (Precision::Int4, "MatMulNBits", "UINT8"),
     ] {
         let root = tempfile::tempdir().unwrap();
-        let main = GOLDEN.iter().filter(|model| model.1 == Branch::Main);
-        let graphs = main.flat_map(|model| graphs(root.path(), *model, Target::Cpu, precision));
+        let names = ["qwen2", "qwen2_tied", "qwen2_dual", "internvl3_5"];
+        let graphs = names
+            .map(|name| graphs(root.path(), (name, Branch::Main), Target::Cpu, precision))
+            .into_iter()
+            .flatten();
         let arguments = [op, integers].map(PathBuf::from).into_iter().chain(graphs);
         python(CHECK_QUANTIZED, arguments);
     }
@@ -201,8 +215,11 @@ fn quantized_bundles_declare_the_operators_that_they_use() {
 fn tensorrt_bundles_use_operators_of_its_list_only() {
     let root = tempfile::tempdir().unwrap();
     for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
-        let graphs = graphs(root.path(), GOLDEN[0], Target::Tensorrt, precision);
-        python(CHECK_TENSORRT, graphs);
+        for name in EVERY_TARGET {
+            let model = (name, Branch::Main);
+            let graphs = graphs(root.path(), model, Target::Tensorrt, precision);
+            python(CHECK_TENSORRT, graphs);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files and folders that are complete or absent: written under another name, synced, then renamed into place.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -32,13 +32,24 @@ pub fn replace_folder<E: From<Error>>(
 /// # Errors
 /// The disk's; a `target` that is not a regular file, such as a device.
 pub fn replace_file(target: &Path, bytes: &[u8]) -> Result<()> {
+    replace_file_with(target, |file| file.write_all(bytes))
+}
+
+/// Replaces the file `target` by what `fill` writes. When `fill` or the disk fails, `target` is unchanged.
+///
+/// # Errors
+/// As [`replace_file`], and those of `fill`.
+pub fn replace_file_with(
+    target: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<()> {
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Error::invalid("expected a file to replace").at(target.display()));
     }
     let fresh = sibling(target, "partial")?;
     let write = || {
         let mut file = File::create(&fresh)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         file.sync_all()?;
         fs::rename(&fresh, target)
     };

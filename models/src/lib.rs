@@ -17,6 +17,8 @@ pub mod probe;
 pub mod process;
 pub mod prompt;
 pub mod rope;
+#[cfg(feature = "rows")]
+pub mod rows;
 pub mod sample;
 pub mod tokenizer;
 

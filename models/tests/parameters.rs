@@ -71,6 +71,10 @@ impl Ops for Recorder {
         self.weight(name)
     }
 
+    fn rms_norm_heads(&mut self, name: &str, _x: &(), _heads: usize, _epsilon: f64) -> Result<()> {
+        self.weight(name)
+    }
+
     fn patch_embedding(
         &mut self,
         name: &str,

@@ -280,7 +280,8 @@ fn batch(config: &Config, shared: bool) -> Result<Batch> {
         ..config.clone()
     };
     let preprocessors = Preflight::of(&config)?.preprocessors;
-    let scan = Scan::open(&config, Path::new(&config.dataset_path))?;
+    let unpacked = Path::new(&config.output_dir).join("rows.jsonl");
+    let scan = Scan::open(&config, Path::new(&config.dataset_path), &unpacked)?;
     let (rows, _) = scan.within(0.0)?;
     let preprocessors = Preprocessors {
         main: Some(&preprocessors.main),

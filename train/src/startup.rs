@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
     pub(crate) fn open(config: &'a Config, device: Device) -> Result<(Self, Progress)> {
         let output = OutputFolder::open(Path::new(&config.output_dir))?;
         let resumed = output.resume(config)?;
-        let loaded = Loaded::read(config, resumed.as_ref(), device)?;
+        let loaded = Loaded::read(config, &output, resumed.as_ref(), device)?;
         let probes = loaded.probes(config)?;
         let mut notices = loaded.notices;
         notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Everything that is read before the output folder changes.
+/// Everything that is read before the output folder changes, except that rows are unpacked there.
 struct Loaded {
     rows: Rows,
     /// Evaluation sets by name.
@@ -139,13 +139,27 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn read(config: &Config, resumed: Option<&Resumed>, device: Device) -> Result<Self> {
+    fn read(
+        config: &Config,
+        output: &OutputFolder,
+        resumed: Option<&Resumed>,
+        device: Device,
+    ) -> Result<Self> {
         let mut notices = Vec::new();
-        let rows = read_rows(config, &config.dataset_path, &mut notices)?;
-        let set = |(name, path): (&String, &String)| {
-            Ok((name.clone(), read_rows(config, path, &mut notices)?))
+        let mut read = |path: &str, index: usize| {
+            let unpacked = output
+                .path()
+                .join(folder::ROWS)
+                .join(format!("{index}.jsonl"));
+            let scan = Scan::open(config, Path::new(path), &unpacked)?;
+            let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
+            notices.extend(unreadable.iter().map(skipped_rows::notice));
+            anyhow::Ok(rows)
         };
-        let sets = config.eval_data.iter().map(set).collect::<Result<_>>()?;
+        let rows = read(&config.dataset_path, 0)?;
+        let sets = config.eval_data.iter().zip(1..);
+        let sets = sets.map(|((name, path), index)| Ok((name.clone(), read(path, index)?)));
+        let sets = sets.collect::<Result<_>>()?;
         let start = Start::load(config, resumed.map(|resumed| &*resumed.folder), device)?;
         notices.extend(start.notices);
         let mut trainer = Trainer::new(config, start.models, start.parameters);
@@ -181,13 +195,6 @@ impl Loaded {
 fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usize {
     let steps = config.text_branch_warmup_steps;
     preprocessors.text.as_ref().map_or(0, |_| steps)
-}
-
-fn read_rows(config: &Config, path: &str, notices: &mut Vec<String>) -> Result<Rows> {
-    let scan = Scan::open(config, Path::new(path))?;
-    let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
-    notices.extend(unreadable.iter().map(skipped_rows::notice));
-    Ok(rows)
 }
 
 fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> Result<()> {

@@ -19,8 +19,12 @@ pub(crate) const GOLDEN: [(&str, Branch); 4] = [
 ];
 
 pub(crate) fn golden(name: &str) -> PathBuf {
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
-    Path::new(models).join(name)
+    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
+    let model = golden.join("models").join(name);
+    match model.is_dir() {
+        true => model,
+        false => golden.join("families").join(name).join("model"),
+    }
 }
 
 pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Options {

@@ -102,6 +102,10 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
+    pub(super) fn required_text(&self, key: &str) -> Result<&'a str> {
+        self.text(key)?.ok_or_else(|| self.wrong(key, "a string"))
+    }
+
     pub(super) fn first_text(&self, key: &str) -> Result<&'a str> {
         self.get(key)
             .and_then(|list| list.get(0))

@@ -40,7 +40,7 @@ fn reads_a_published_style_config() {
         (
             config.text.heads,
             config.text.kv_heads,
-            config.text.head_dim()
+            config.text.head_dim
         ),
         (4, 2, 16)
     );
@@ -55,7 +55,22 @@ fn refuses_by_name_what_it_cannot_compute() {
     refused(
         |c| c["llm_config"]["architectures"] = json!(["MambaForCausalLM"]),
         "llm_config: architecture MambaForCausalLM is not supported (supported: Qwen2ForCausalLM, \
-         LlamaForCausalLM, InternLM2ForCausalLM, Phi3ForCausalLM)",
+         Qwen3ForCausalLM, LlamaForCausalLM, InternLM2ForCausalLM, Phi3ForCausalLM)",
+    );
+    refused(
+        |c| c["llm_config"]["architectures"] = json!(["Qwen3MoeForCausalLM"]),
+        "architecture Qwen3MoeForCausalLM is not supported: a mixture of experts (",
+    );
+    refused(
+        |c| {
+            c["llm_config"]["architectures"] = Value::Null;
+            c["llm_config"]["model_type"] = json!("qwen3_5_text");
+        },
+        "model_type qwen3_5_text is not supported: layers of linear attention (supported: qwen2, qwen3, ",
+    );
+    refused(
+        |c| c["llm_config"]["layer_types"] = json!(["full_attention", "sliding_attention"]),
+        "layer_types: \"sliding_attention\" is not supported (supported: full_attention alone)",
     );
     refused(
         |c| c["vision_config"]["norm_type"] = json!("batch_norm"),
@@ -312,6 +327,9 @@ fn the_published_models_are_accepted_at_their_sizes() {
         ("InternVL2_5-8B", "InternLM2ForCausalLM", 8.08),
         ("InternVL2_5-38B", "Qwen2ForCausalLM", 38.4),
         ("InternVL2_5-78B", "Qwen2ForCausalLM", 78.4),
+        ("InternVL3-1B", "Qwen2ForCausalLM", 0.94),
+        ("InternVL3_5-1B", "Qwen3ForCausalLM", 1.06),
+        ("InternVL3_5-8B", "Qwen3ForCausalLM", 8.53),
     ] {
         let config = published(name);
         assert_eq!(

@@ -1,8 +1,10 @@
 //! `llm_config`: the language model.
 
+use serde_json::Value;
+
 use super::fields::{Fields, divides};
 use super::rope;
-use crate::family::{Flag, TextFamily};
+use crate::family::{Flag, HeadSize, TextFamily};
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
 
@@ -19,6 +21,8 @@ pub struct TextConfig {
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
+    /// Width of one attention head.
+    pub head_dim: usize,
     /// Width of the gated MLP.
     pub ffn: usize,
     /// Rows of the embedding table.
@@ -36,19 +40,28 @@ pub struct TextConfig {
 }
 
 impl TextConfig {
-    /// Width of one attention head.
-    pub fn head_dim(&self) -> usize {
-        self.hidden / self.heads
+    /// Width of all query heads together.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Whether every head's queries and keys are normed.
+    pub fn has_head_norms(&self) -> bool {
+        self.family.layout().head_norms.is_some()
+    }
+
+    /// Width of all key heads together.
+    pub fn key_width(&self) -> usize {
+        self.kv_heads * self.head_dim
     }
 
     pub(super) fn parse(fields: &Fields) -> Result<Self> {
-        let family = TextFamily::named(fields.first_text("architectures")?)?;
+        let family = family(fields)?;
         fields.absent_or("hidden_act", "silu")?;
         let (hidden, heads) = (
             fields.size("hidden_size")?,
             fields.size("num_attention_heads")?,
         );
-        divides("num_attention_heads", heads, "hidden_size", hidden)?;
         let kv_heads = fields.size_or("num_key_value_heads", heads)?;
         divides(
             "num_key_value_heads",
@@ -56,8 +69,7 @@ impl TextConfig {
             "num_attention_heads",
             heads,
         )?;
-        let head_dim = hidden / heads;
-        fields.absent_or("head_dim", head_dim)?;
+        let head_dim = head_dim(fields, family, hidden, heads)?;
         fields.absent_or("partial_rotary_factor", 1.0)?;
         divides("rotary pairs of 2", 2, "head size", head_dim)?;
         whole_window(fields)?;
@@ -68,6 +80,7 @@ impl TextConfig {
             layers: fields.size("num_hidden_layers")?,
             heads,
             kv_heads,
+            head_dim,
             ffn: fields.size("intermediate_size")?,
             vocabulary: fields.size("vocab_size")?,
             norm_eps: fields.number("rms_norm_eps")?,
@@ -76,6 +89,25 @@ impl TextConfig {
             mlp_bias: flag(fields, mlp_bias)?,
             tied_embeddings: fields.flag_or("tie_word_embeddings", false)?,
         })
+    }
+}
+
+/// The family, by class name or, where a config within another one has none, by model type.
+fn family(fields: &Fields) -> Result<TextFamily> {
+    match fields.get("architectures") {
+        Some(_) => TextFamily::named(fields.first_text("architectures")?),
+        None => TextFamily::of_type(fields.required_text("model_type")?),
+    }
+}
+
+fn head_dim(fields: &Fields, family: TextFamily, hidden: usize, heads: usize) -> Result<usize> {
+    match family.head_size() {
+        HeadSize::Key { default } => fields.size_or("head_dim", default),
+        HeadSize::Share => {
+            divides("num_attention_heads", heads, "hidden_size", hidden)?;
+            fields.absent_or("head_dim", hidden / heads)?;
+            Ok(hidden / heads)
+        }
     }
 }
 
@@ -88,6 +120,7 @@ fn flag(fields: &Fields, flag: Flag) -> Result<bool> {
 
 /// Accepts windows that every conversation fits into; narrower ones are not supported.
 fn whole_window(fields: &Fields) -> Result<()> {
+    full_attention(fields)?;
     if fields.get("use_sliding_window").is_some() {
         return fields.absent_or("use_sliding_window", false);
     }
@@ -104,4 +137,17 @@ fn whole_window(fields: &Fields) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses layers of another kind of attention, such as sliding windows or linear attention.
+fn full_attention(fields: &Fields) -> Result<()> {
+    const FULL: &str = "full_attention";
+    let kinds = fields.get("layer_types").and_then(Value::as_array);
+    let mut others = kinds.into_iter().flatten().filter(|kind| *kind != FULL);
+    match others.next() {
+        None => Ok(()),
+        Some(kind) => Err(Error::invalid(format!(
+            "layer_types: {kind} is not supported (supported: {FULL} alone)"
+        ))),
+    }
 }

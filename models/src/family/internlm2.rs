@@ -1,10 +1,12 @@
 //! InternLM2 and InternLM2.5: q/k/v packed by key head, each with the queries that it serves: [q … q k v].
 
 use super::layout::{Layout, Linear, LinearBias, Packing, Projections};
-use super::spec::{FamilySpec, Flag};
+use super::spec::{FamilySpec, Flag, HeadSize};
 
 pub(super) const FAMILY: FamilySpec = FamilySpec {
     architecture: "InternLM2ForCausalLM",
+    model_type: "internlm2",
+    head_size: HeadSize::Share,
     scalings: &["linear", "dynamic"],
     attention_bias: Flag::Key {
         name: "bias",
@@ -20,6 +22,7 @@ pub(super) const FAMILY: FamilySpec = FamilySpec {
             packing: Packing::ByKeyHead,
             bias: LinearBias::Attention,
         },
+        head_norms: None,
         attention_output: Linear {
             name: "attention.wo",
             bias: LinearBias::Attention,

@@ -10,6 +10,8 @@ pub(crate) struct Layout {
     pub(crate) attention_norm: &'static str,
     /// Queries, keys and values.
     pub(crate) qkv: Projections<3>,
+    /// The norms of every head's queries and of its keys, before their rotation.
+    pub(crate) head_norms: Option<[&'static str; 2]>,
     /// From the heads.
     pub(crate) attention_output: Linear,
     /// The norm before the MLP.

@@ -1,10 +1,12 @@
 //! Llama 2 and 3, and Yi: nothing packed, biases where the configuration asks for them.
 
 use super::layout::{Layout, Linear, LinearBias, Projections};
-use super::spec::{FamilySpec, Flag};
+use super::spec::{FamilySpec, Flag, HeadSize};
 
 pub(super) const FAMILY: FamilySpec = FamilySpec {
     architecture: "LlamaForCausalLM",
+    model_type: "llama",
+    head_size: HeadSize::Share,
     scalings: &["linear", "dynamic", "llama3"],
     attention_bias: Flag::Key {
         name: "attention_bias",
@@ -22,6 +24,7 @@ pub(super) const FAMILY: FamilySpec = FamilySpec {
             names: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
             bias: LinearBias::Attention,
         },
+        head_norms: None,
         attention_output: Linear {
             name: "self_attn.o_proj",
             bias: LinearBias::Attention,

@@ -5,6 +5,7 @@ mod layout;
 mod llama;
 mod phi3;
 mod qwen2;
+mod qwen3;
 mod spec;
 
 use std::fmt;
@@ -12,11 +13,12 @@ use std::fmt;
 use crate::{Error, Result};
 pub(crate) use layout::{Layout, Linear, LinearBias, Packing, Projections};
 use spec::FamilySpec;
-pub(crate) use spec::Flag;
+pub(crate) use spec::{Flag, HeadSize};
 
 /// Every family.
-static FAMILIES: [FamilySpec; 4] = [
+static FAMILIES: [FamilySpec; 5] = [
     qwen2::FAMILY,
+    qwen3::FAMILY,
     llama::FAMILY,
     internlm2::FAMILY,
     phi3::FAMILY,
@@ -32,14 +34,24 @@ impl TextFamily {
     /// # Errors
     /// An architecture that is not supported.
     pub fn named(architecture: &str) -> Result<Self> {
-        let found = FAMILIES
-            .iter()
-            .find(|family| family.architecture == architecture);
+        Self::find("architecture", architecture, |family| family.architecture)
+    }
+
+    /// The family of this `model_type`.
+    ///
+    /// # Errors
+    /// A type that is not supported.
+    pub(crate) fn of_type(model_type: &str) -> Result<Self> {
+        Self::find("model_type", model_type, |family| family.model_type)
+    }
+
+    fn find(what: &str, name: &str, of: fn(&FamilySpec) -> &'static str) -> Result<Self> {
+        let found = FAMILIES.iter().find(|family| of(family) == name);
         found.map(Self).ok_or_else(|| {
-            let supported: Vec<_> = FAMILIES.iter().map(|family| family.architecture).collect();
-            let supported = supported.join(", ");
+            let supported: Vec<_> = FAMILIES.iter().map(of).collect();
+            let (reason, supported) = (reason(name), supported.join(", "));
             Error::invalid(format!(
-                "architecture {architecture} is not supported (supported: {supported})"
+                "{what} {name} is not supported{reason} (supported: {supported})"
             ))
         })
     }
@@ -47,6 +59,11 @@ impl TextFamily {
     /// Its class in `architectures`.
     pub fn architecture(self) -> &'static str {
         self.0.architecture
+    }
+
+    /// The width of a head.
+    pub(crate) fn head_size(self) -> HeadSize {
+        self.0.head_size
     }
 
     /// The kinds of `rope_scaling` that its published code computes.
@@ -62,6 +79,19 @@ impl TextFamily {
     /// Names and packing of its tensors.
     pub(crate) fn layout(self) -> &'static Layout {
         &self.0.layout
+    }
+}
+
+/// Why a family is not supported, if its name has it.
+fn reason(name: &str) -> &'static str {
+    let name = name.to_lowercase().replace('_', "");
+    let is = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if is(&["moe", "gptoss", "mixtral"]) {
+        ": a mixture of experts"
+    } else if is(&["qwen35", "qwen3next"]) {
+        ": layers of linear attention"
+    } else {
+        ""
     }
 }
 

@@ -1,10 +1,12 @@
 //! Phi-3: all queries, then all keys, then all values in one tensor; gate and up in another.
 
 use super::layout::{Layout, Linear, LinearBias, Packing, Projections};
-use super::spec::{FamilySpec, Flag};
+use super::spec::{FamilySpec, Flag, HeadSize};
 
 pub(super) const FAMILY: FamilySpec = FamilySpec {
     architecture: "Phi3ForCausalLM",
+    model_type: "phi3",
+    head_size: HeadSize::Share,
     scalings: &["su", "longrope"],
     attention_bias: Flag::Fixed(false),
     mlp_bias: Flag::Fixed(false),
@@ -17,6 +19,7 @@ pub(super) const FAMILY: FamilySpec = FamilySpec {
             packing: Packing::OneByOne,
             bias: LinearBias::None,
         },
+        head_norms: None,
         attention_output: Linear {
             name: "self_attn.o_proj",
             bias: LinearBias::None,

@@ -1,10 +1,12 @@
 //! Qwen2 and Qwen2.5: nothing packed, biases on queries, keys and values.
 
 use super::layout::{Layout, Linear, LinearBias, Projections};
-use super::spec::{FamilySpec, Flag};
+use super::spec::{FamilySpec, Flag, HeadSize};
 
 pub(super) const FAMILY: FamilySpec = FamilySpec {
     architecture: "Qwen2ForCausalLM",
+    model_type: "qwen2",
+    head_size: HeadSize::Share,
     scalings: &["dynamic"],
     attention_bias: Flag::Fixed(true),
     mlp_bias: Flag::Fixed(false),
@@ -16,6 +18,7 @@ pub(super) const FAMILY: FamilySpec = FamilySpec {
             names: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
             bias: LinearBias::Attention,
         },
+        head_norms: None,
         attention_output: Linear {
             name: "self_attn.o_proj",
             bias: LinearBias::None,

@@ -6,6 +6,10 @@ use super::layout::Layout;
 pub(super) struct FamilySpec {
     /// Its class in `architectures`.
     pub(super) architecture: &'static str,
+    /// Its `model_type`, which names it in a config without `architectures`.
+    pub(super) model_type: &'static str,
+    /// The width of a head.
+    pub(super) head_size: HeadSize,
     /// The kinds of `rope_scaling` that its published code computes.
     pub(super) scalings: &'static [&'static str],
     /// Whether the attention's projections have biases.
@@ -27,5 +31,17 @@ pub(crate) enum Flag {
         name: &'static str,
         /// The value where the key is absent.
         default: bool,
+    },
+}
+
+/// The width of an attention head.
+#[derive(Clone, Copy)]
+pub(crate) enum HeadSize {
+    /// The model's width divided by the number of heads.
+    Share,
+    /// The key `head_dim`, with the default of the published class.
+    Key {
+        /// The value where the key is absent.
+        default: usize,
     },
 }

@@ -27,13 +27,13 @@ pub struct ModelFlops {
 impl ModelFlops {
     /// The amount of computation of this language model.
     pub fn of(text: &TextConfig) -> Self {
-        let key_width = text.kv_heads * text.head_dim();
-        let attention = 2 * text.hidden * (text.hidden + key_width);
+        let (width, key_width) = (text.attention_width(), text.key_width());
+        let attention = 2 * text.hidden * (width + key_width);
         let layer = attention + 3 * text.hidden * text.ffn;
         Self {
             layers: text.layers as u64,
             weights: (text.layers * layer) as u64,
-            attention: (text.layers * 4 * text.hidden) as u64,
+            attention: (text.layers * 4 * width) as u64,
         }
     }
 }

@@ -191,8 +191,12 @@ fn attention<O: Ops>(
     context: &Context<O>,
 ) -> Result<O::T> {
     let heads = (config.heads, config.kv_heads);
-    let projections = &config.family.layout().qkv;
-    let qkv = projections.forward(ops, config, x, qkv_sizes(config))?;
+    let layout = config.family.layout();
+    let mut qkv = layout.qkv.forward(ops, config, x, qkv_sizes(config))?;
+    if let Some([q_norm, k_norm]) = layout.head_norms {
+        qkv[0] = ops.rms_norm_heads(q_norm, &qkv[0], heads.0, config.norm_eps)?;
+        qkv[1] = ops.rms_norm_heads(k_norm, &qkv[1], heads.1, config.norm_eps)?;
+    }
     let q = ops.rope(&qkv[0], &context.rope, heads.0)?;
     let k = ops.rope(&qkv[1], &context.rope, heads.1)?;
     ops.attention(&q, &k, &qkv[2], Some(&context.mask), heads)
@@ -211,8 +215,8 @@ fn mlp<O: Ops>(ops: &mut O, config: &TextConfig, x: &O::T) -> Result<O::T> {
 }
 
 fn qkv_sizes(config: &TextConfig) -> [usize; 3] {
-    let kv = config.kv_heads * config.head_dim();
-    [config.hidden, kv, kv]
+    let kv = config.key_width();
+    [config.attention_width(), kv, kv]
 }
 
 /// The name of the token embeddings' tensor [vocabulary, width].
@@ -255,6 +259,9 @@ fn block_parameters(config: &TextConfig, list: &mut Inventory) {
     let (layout, width) = (config.family.layout(), config.hidden);
     list.rms_norm(layout.attention_norm, width);
     list.rms_norm(layout.mlp_norm, width);
+    for name in layout.head_norms.into_iter().flatten() {
+        list.rms_norm(name, config.head_dim);
+    }
     let separate = [Query, Key, Value].map(Kind::Attention);
     let kinds = (separate, Kind::Attention(AttentionLinear::Packed));
     let projections = &layout.qkv;
@@ -265,6 +272,6 @@ fn block_parameters(config: &TextConfig, list: &mut Inventory) {
     let (output, down) = (Kind::Attention(Output), Kind::Mlp(Down));
     layout
         .attention_output
-        .parameters(list, config, output, width);
+        .parameters(list, config, output, config.attention_width());
     layout.down.parameters(list, config, down, config.ffn);
 }

@@ -57,6 +57,14 @@ pub trait Ops: Sized {
     fn layer_norm(&mut self, name: &str, x: &Self::T, epsilon: f64) -> Result<Self::T>;
     /// Root-mean-square norm over the last axis.
     fn rms_norm(&mut self, name: &str, x: &Self::T, epsilon: f64) -> Result<Self::T>;
+    /// An RMS norm of each of the `heads` of x [rows, tokens, heads·head], with one weight `[head]` for all.
+    fn rms_norm_heads(
+        &mut self,
+        name: &str,
+        x: &Self::T,
+        heads: usize,
+        epsilon: f64,
+    ) -> Result<Self::T>;
     /// u8 pixels [tiles, H, W, 3] → (x / 255 − mean) / std → non-overlapping patches [tiles, patches, width].
     fn patch_embedding(
         &mut self,

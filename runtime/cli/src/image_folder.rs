@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use seeward_models::Error;
+use seeward_models::{Error, rows};
 
 /// The folder that `img_path` is relative to.
 #[derive(Clone, Debug)]
@@ -14,14 +14,14 @@ pub(super) struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The folder `root`, else the folder of `input`. Paths may not leave a given root unless `allow_outside`.
+    /// The folder `root`, else the folder of `input`, which for a pipe is the current one. Paths may not leave a given root unless `allow_outside`.
     ///
     /// # Errors
     /// No such folder.
     pub(super) fn new(root: Option<PathBuf>, allow_outside: bool, input: &Path) -> Result<Self> {
         let Some(root) = root else {
             return Ok(Self {
-                root: input.parent().map(Path::to_owned).unwrap_or_default(),
+                root: rows::image_folder(input).to_owned(),
                 fence: None,
             });
         };

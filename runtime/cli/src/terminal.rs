@@ -67,12 +67,18 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
-/// A progress bar over `bytes` with a message and the remaining time; hidden unless stderr is a terminal.
-pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
-    let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
+/// A progress bar over `bytes` with a message and the remaining time, or a line with the message if their number is not
+/// known; hidden unless stderr is a terminal.
+pub(crate) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes {
+        Some(bytes) => (
+            ProgressBar::new(bytes),
+            "{bar:30} {percent:>3} %  {msg}  {eta} left",
+        ),
+        None => (ProgressBar::no_length(), "{spinner} {msg}"),
+    };
     let style = ProgressStyle::with_template(template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(bytes).with_style(style);
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

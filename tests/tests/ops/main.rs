@@ -58,6 +58,8 @@ table! {
         => ops.layer_norm("n", x, 0.05);
     rms_norm(ops, x: floats([2, 3, 16])) ["n.weight": [16]]
         => ops.rms_norm("n", x, 0.05);
+    rms_norm_of_heads(ops, x: floats([2, 3, 16])) ["n.weight": [4]]
+        => ops.rms_norm_heads("n", x, 4, 0.05);
 
     // Higher than wide, to distinguish rows from columns.
     patch_embedding(ops, tiles: pixels([2, 12, 8, 3])) ["p.weight": [6, 3, 4, 4], "p.bias": [6]]

@@ -18,7 +18,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>> {
 fn required(config: &Config) -> Result<()> {
     ensure!(
         !config.dataset_path.is_empty(),
-        "dataset_path: expected a JSONL file, got nothing"
+        "dataset_path: expected a file of rows, got nothing"
     );
     ensure!(
         !config.output_dir.is_empty(),

@@ -57,7 +57,7 @@ keys! {
     model_name_or_path: String = "OpenGVLab/InternVL2-8B".into();
     /// Checkpoint folder or hub id that the text-only branch starts from; `None` uses that of the main branch.
     bias_model_path: Option<String> = None;
-    /// Training rows: a JSONL file. Required.
+    /// Training rows: JSON lines or a JSON array, plain or compressed by gzip or zstd. Required.
     dataset_path: String = String::new();
     /// Format of the training rows and of every set of `eval_data`, whatever other keys their rows have; `None` recognises
     /// the format of each file by its keys.

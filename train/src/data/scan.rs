@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use seeward_models::Error;
 use seeward_models::sample::{self, CarriedKeys, Line, Lines, PreferenceReader};
+use seeward_models::{Error, rows};
 
 use crate::config::{Algorithm, Config};
 use crate::data::row_index::RowIndex;
@@ -35,35 +35,37 @@ pub struct Scan {
 }
 
 impl Rows {
-    /// Opens the preference pairs of a JSONL file, in file order. Relative image paths start from `image_root`, or from
+    /// Opens the preference pairs of a plain JSONL file, in file order. Relative image paths start from `image_root`, or from
     /// the file's folder.
     ///
     /// # Errors
     /// The file or one of its lines cannot be read.
     pub fn pairs(path: &Path, image_root: Option<&Path>) -> Result<Self> {
         let kind = Kind::Pairs(PreferenceReader::recognise(path, CarriedKeys::default())?);
-        let read = Scan::read(path, root(path, image_root), kind)?;
+        let read = Scan::read(path, path, root(path, image_root), kind)?;
         Ok(read.within(0.0)?.0)
     }
 }
 
 impl Scan {
     /// Scans a file of rows for the algorithm of `config`, in file order. Their format is `dataset_format`, or is
-    /// recognised by their keys. Relative image paths start from `image_root`, or from the file's folder.
+    /// recognised by their keys. Relative image paths start from `image_root`, or from the file's folder. Rows that are
+    /// compressed, an array or from a pipe are written to `unpacked` first, since training seeks.
     ///
     /// # Errors
     /// The file cannot be read, or has no rows. Errors of single lines are collected in the result.
-    pub fn open(config: &Config, path: &Path) -> Result<Self> {
+    pub fn open(config: &Config, path: &Path, unpacked: &Path) -> Result<Self> {
+        let source = rows::seekable(path, unpacked)?;
         let root = root(path, config.image_root.as_deref().map(Path::new));
         let carried = config.carry.iter().collect();
         let kind = match config.algorithm {
             Algorithm::Sft => Kind::Sft(carried),
             _ => Kind::Pairs(match config.dataset_format {
                 Some(format) => PreferenceReader::named(format, carried),
-                None => PreferenceReader::recognise(path, carried)?,
+                None => PreferenceReader::recognise(source, carried)?,
             }),
         };
-        Self::read(path, root, kind)
+        Self::read(path, source, root, kind)
     }
 
     /// The rows, and the errors of the unreadable lines.
@@ -78,9 +80,10 @@ impl Scan {
         Ok((self.rows, self.unreadable))
     }
 
-    fn read(path: &Path, root: &Path, kind: Kind) -> Result<Self> {
+    /// Scans the JSON lines in `source`, which messages call `path`.
+    fn read(path: &Path, source: &Path, root: &Path, kind: Kind) -> Result<Self> {
         let place = || path.display().to_string();
-        let file = File::open(path).with_context(place)?;
+        let file = File::open(source).with_context(place)?;
         let bar = PatientBar::new("rows", file.metadata().with_context(place)?.len());
         let mut scan = Self {
             rows: Rows {
@@ -96,7 +99,7 @@ impl Scan {
             non_numeric_dropped: 0,
             unreadable: Vec::new(),
         };
-        let mut lines = Lines::open(path)?;
+        let mut lines = Lines::open(source)?;
         while let Some(block) = block(&mut lines).with_context(place)? {
             let kind = &scan.rows.kind;
             let found = block.par_iter().map(|(_, text)| count(kind, text));
@@ -171,7 +174,7 @@ fn block(lines: &mut Lines<BufReader<File>>) -> io::Result<Option<Vec<Text>>> {
 }
 
 fn root<'a>(path: &'a Path, image_root: Option<&'a Path>) -> &'a Path {
-    image_root.unwrap_or_else(|| path.parent().unwrap_or(Path::new("")))
+    image_root.unwrap_or_else(|| rows::image_folder(path))
 }
 
 #[cfg(test)]
@@ -213,7 +216,11 @@ mod tests {
             r#"{"prompt":"p","chosen":"c","rejected":"r","rejected_response":"of another format"}"#;
         let file = file(row);
         let mut config = Config::default();
-        let rows = |config: &Config| Scan::open(config, file.path()).unwrap().within(0.0);
+        let rows = |config: &Config| {
+            Scan::open(config, file.path(), file.path())
+                .unwrap()
+                .within(0.0)
+        };
         let problem = rows(&config).unwrap_err().to_string();
         assert!(problem.contains("keys of two formats"), "{problem}");
         config.dataset_format = Some("pairwise".parse().unwrap());

@@ -4,9 +4,9 @@
 //! run's precision. Norms run in fp32: an RMS norm of width w stores its input and the normalised input, 8·w, a layer
 //! norm stores 4·w, and the linear layers that follow store their input, e·w. Per token, one layer stores
 //!
-//! - in a language model of width h with an MLP of width f: two RMS norms; queries, keys, values and attention output
-//!   (4·e·h; keys are repeated for every query head); gate, SiLU, up projection and their product (4·e·f). In fp32
-//!   these are 40·h + 16·f, in bf16 28·h + 8·f;
+//! - in a language model of width h with an MLP of width f and heads of width a in total: two RMS norms; queries, keys,
+//!   values and attention output (4·e·a; keys are repeated for every query head); gate, SiLU, up projection and their
+//!   product (4·e·f). In fp32 with a = h these are 40·h + 16·f, in bf16 28·h + 8·f. Norms of queries and keys add theirs;
 //! - in a vision model of width v with an MLP of width g: two norms; the same four (4·e·v); both inputs of layer scale
 //!   (2·e·v); the MLP before and after its activation (2·e·g). In fp32, with layer norms, these are 40·v + 8·g, in
 //!   bf16 24·v + 4·g.
@@ -250,15 +250,23 @@ impl Trained {
             return Stack::default();
         }
         let (e, h, f) = (self.element, text.hidden, text.ffn);
+        let heads = 4 * e * text.attention_width() + self.head_norms(text);
         let mlp = (3 + usize::from(self.weights)) * e * f;
         Stack {
             layers: text.layers,
             input: e * h,
-            attention: self.rms_norm(h) + 4 * e * h + self.lora[0],
+            attention: self.rms_norm(h) + heads + self.lora[0],
             mlp: self.rms_norm(h) + mlp + self.lora[1],
             temporary: 2 * e * f,
             rounded: self.rounded,
         }
+    }
+
+    /// Bytes that norms of queries and keys store.
+    fn head_norms(&self, text: &TextConfig) -> usize {
+        let own = usize::from(self.weights);
+        let width = text.attention_width() + text.key_width();
+        usize::from(text.has_head_norms()) * (1 + own) * FP32 * width
     }
 
     /// The vision model's layers.

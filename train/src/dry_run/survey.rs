@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -41,8 +41,10 @@ impl Survey {
         let preflight = Preflight::of(config)?;
         let preprocessors = &preflight.preprocessors;
         let mut problems = Vec::new();
+        let scratch = tempfile::tempdir().context("a folder for unpacked rows")?;
         let mut contents = |path: &str| -> Result<Contents> {
-            let scan = Scan::open(config, Path::new(path))?;
+            let unpacked = scratch.path().join("rows.jsonl");
+            let scan = Scan::open(config, Path::new(path), &unpacked)?;
             let mut surveyor = Surveyor::new(preprocessors);
             let contents = surveyor.file(&scan)?;
             problems.append(&mut surveyor.problems);

@@ -229,6 +229,20 @@ impl Ops for Torch {
         })
     }
 
+    fn rms_norm_heads(
+        &mut self,
+        name: &str,
+        x: &Value,
+        heads: usize,
+        epsilon: f64,
+    ) -> Result<Value> {
+        let shape = x.0.size();
+        let (rows, tokens, _) = sizes3(&x.0)?;
+        let split = value(x.0.f_view([rows, tokens, heads as i64, -1]))?;
+        let normed = self.rms_norm(name, &split, epsilon)?;
+        value(normed.0.f_view(&shape[..]))
+    }
+
     fn patch_embedding(
         &mut self,
         name: &str,

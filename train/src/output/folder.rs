@@ -17,6 +17,8 @@ pub(crate) const BEST: &str = "checkpoint-best";
 pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 /// The feature cache of a frozen vision model.
 pub(crate) const FEATURES: &str = "vision-cache";
+/// Rows that were unpacked.
+pub(crate) const ROWS: &str = "rows";
 /// The optimizer state of a checkpoint, unless the run saves the model only.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 const PREFIX: &str = "checkpoint-";
@@ -97,7 +99,7 @@ impl OutputFolder {
     /// # Errors
     /// An I/O error.
     pub(crate) fn tidy(&self) -> Result<()> {
-        self.remove(|name| name == FEATURES)
+        self.remove(|name| [FEATURES, ROWS].contains(&name))
     }
 
     /// The checkpoints, oldest first.

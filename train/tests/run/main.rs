@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod dry_run;
 mod events;
+mod files;
 mod format;
 mod interruption;
 mod lora;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use seeward_models::rows;
 use seeward_models::sample::{CarriedKeys, Format, PreferenceReader};
 use seeward_runtime::{Device, InputMode};
 
@@ -40,7 +41,8 @@ pub(super) struct Arguments {
     /// Bundle to evaluate
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// Name and file of a set of preferences; can be repeated
+    /// Name and file of a set of preferences; can be repeated. JSON lines or a JSON array, plain or compressed by gzip or
+    /// zstd; - is standard input
     #[arg(long, value_name = "NAME=FILE.jsonl", required = true)]
     data: Vec<NamedFile>,
     /// Bundle scored without images: the proxy of the shortcut
@@ -156,6 +158,8 @@ impl Arguments {
 /// Names are unique and become parts of file names.
 fn check_names(files: &[NamedFile]) -> Result<()> {
     let mut names = BTreeSet::new();
+    let stdin = files.iter().filter(|file| rows::is_stdin(&file.path));
+    ensure!(stdin.count() < 2, "--data: standard input can be one set");
     for NamedFile { name, .. } in files {
         ensure!(names.insert(name), "--data {name}: the name is given twice");
         ensure!(
@@ -234,5 +238,6 @@ mod tests {
                 .contains("--data x: the name is given twice")
         );
         assert!(refused("--model b").contains("--data"));
+        assert!(refused("--model b --data x=- --data y=/dev/stdin").contains("can be one set"));
     }
 }

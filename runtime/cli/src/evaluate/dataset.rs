@@ -17,6 +17,8 @@ use super::rewards::{Place, Rewards};
 pub(super) struct Dataset {
     pub(super) name: String,
     pub(super) path: PathBuf,
+    /// The file of its JSON lines, which is another one if `path` is compressed, an array or a pipe.
+    source: PathBuf,
     pub(super) reader: PreferenceReader,
     /// The file of the scoring rows.
     pub(super) requests: PathBuf,
@@ -61,18 +63,19 @@ struct Request {
 }
 
 impl Dataset {
-    /// Reads a file with `reader` and writes its scoring rows to `requests`.
+    /// Reads a file, whose JSON lines are in `source`, with `reader` and writes its scoring rows to `requests`.
     ///
     /// # Errors
     /// The file cannot be read, or the scoring rows cannot be written.
     pub(super) fn read(
         file: &PreferenceFile,
+        source: &Path,
         reader: PreferenceReader,
         requests: &Path,
     ) -> Result<Self> {
-        let mut set = Self::empty(file, reader, requests);
+        let mut set = Self::empty(file, source, reader, requests);
         let mut text = String::new();
-        for item in Lines::open(&file.path)? {
+        for item in Lines::open(source)? {
             let (line, row) = item.with_context(|| file.path.display().to_string())?;
             set.rows += 1;
             match row.and_then(|row| set.reader.read(&row)) {
@@ -85,10 +88,16 @@ impl Dataset {
     }
 
     /// The set before its first row.
-    fn empty(file: &PreferenceFile, reader: PreferenceReader, requests: &Path) -> Self {
+    fn empty(
+        file: &PreferenceFile,
+        source: &Path,
+        reader: PreferenceReader,
+        requests: &Path,
+    ) -> Self {
         Self {
             name: file.name.clone(),
             path: file.path.clone(),
+            source: source.to_owned(),
             reader,
             requests: requests.to_owned(),
             lines: Vec::new(),
@@ -150,7 +159,7 @@ impl Dataset {
     /// The file cannot be read or has changed.
     pub(super) fn pairs(&self, wanted: &[&Comparison]) -> Result<Vec<Pair>> {
         let mut pairs = vec![None; wanted.len()];
-        for item in Lines::open(&self.path)? {
+        for item in Lines::open(&self.source)? {
             let (line, row) = item.with_context(|| self.path.display().to_string())?;
             let of_line = |place: &usize| wanted[*place].line == line.number;
             let places: Vec<usize> = (0..wanted.len()).filter(of_line).collect();
@@ -261,7 +270,7 @@ mod tests {
         };
         let requests = folder.path().join("requests.jsonl");
         let reader = PreferenceReader::recognise(&file.path, CarriedKeys::default()).unwrap();
-        let set = Dataset::read(&file, reader, &requests).unwrap();
+        let set = Dataset::read(&file, &file.path, reader, &requests).unwrap();
         let text = fs::read_to_string(&requests).unwrap();
         let requests = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let requests = requests.collect();

@@ -26,6 +26,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::atomic::replace_file;
 use seeward_models::process::{SecondSignal, Signal, Stop};
+use seeward_models::rows;
 
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, Job, PROGRAM, PreferenceFile};
@@ -87,7 +88,10 @@ fn stopped(job: &Job, signal: Signal) -> Ending {
 fn read_sets(job: &Job, folder: &Path) -> Result<Vec<Dataset>> {
     let read = |file: &PreferenceFile| {
         let requests = folder.join(format!("{}.rows.jsonl", file.name));
-        Dataset::read(file, job.reader(&file.path)?, &requests)
+        // The rows are read more than once.
+        let unpacked = folder.join(format!("{}.unpacked", file.name));
+        let source = rows::seekable(&file.path, &unpacked)?;
+        Dataset::read(file, source, job.reader(source)?, &requests)
     };
     let sets = job.files.iter().map(read).collect::<Result<Vec<_>>>()?;
     for set in &sets {

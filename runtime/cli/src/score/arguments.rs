@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use seeward_models::rows;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, InputMode, Options};
 
 use super::job::{Check, Job};
@@ -14,6 +15,7 @@ pub(super) const PROGRAM: &str = "seeward-score";
 const EXAMPLES: &str = "Examples:
   seeward-score --model bundles/mine --input rows.jsonl --output scores.jsonl
   seeward-score --model bundles/mine --check
+  zcat rows.jsonl.gz | seeward-score --model bundles/mine --input - --output - | head
 
 Ctrl-C and SIGTERM stop the run after the rows that are being scored, a second signal at once; rerun the same command
 to resume.
@@ -35,10 +37,11 @@ pub(super) struct Arguments {
     /// Bundle to score with
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// Rows to score
+    /// Rows to score: JSON lines or a JSON array, plain or compressed by gzip or zstd; - is standard input
     #[arg(long, value_name = "IN.jsonl", required_unless_present = "check")]
     input: Option<PathBuf>,
-    /// File to write; OUT.jsonl.errors and OUT.jsonl.progress are written next to it
+    /// File to write; OUT.jsonl.errors and OUT.jsonl.progress are written next to it. - is standard output: no file is
+    /// written, failed rows go to stderr, and no run resumes
     #[arg(long, value_name = "OUT.jsonl", required_unless_present = "check")]
     output: Option<PathBuf>,
     /// Score the bundle's probes again and compare the rewards with the trainer's
@@ -117,12 +120,16 @@ impl Arguments {
 
 /// Checks, before anything is written, that the input exists and that the output is another file.
 fn check_files(input: &Path, output: &Path) -> Result<()> {
-    let file = input.canonicalize();
+    if rows::is_stdin(input) {
+        return Ok(());
+    }
+    let file = input.metadata();
     let file = file.with_context(|| input.display().to_string())?;
     if file.is_dir() {
         bail!("{}: expected a file, got a folder", input.display());
     }
-    if output.canonicalize().is_ok_and(|output| output == file) {
+    let same = |input: PathBuf| output.canonicalize().is_ok_and(|output| output == input);
+    if file.is_file() && input.canonicalize().is_ok_and(same) {
         bail!("{}: --output would replace the input", output.display());
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! The input file: windows of rows, and the position reached.
+//! The input: windows of rows, and the position reached, both in its JSON lines.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use seeward_models::rows::RowStream;
 use seeward_models::sample::Lines;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,20 +33,17 @@ impl Position {
 /// The input, read from a position.
 pub(super) struct Input {
     path: PathBuf,
-    reader: Counted<BufReader<File>>,
-    length: u64,
+    reader: Counted<RowStream>,
 }
 
 impl Input {
-    /// Opens `path` at `position`.
+    /// The rows at `path`, just opened, from `position` on: what comes before is read for its hash.
     ///
     /// # Errors
     /// The file cannot be read, or the part before `position` has changed.
-    pub(super) fn open(path: &Path, position: &Position) -> Result<Self> {
+    pub(super) fn at(path: &Path, rows: RowStream, position: &Position) -> Result<Self> {
         let context = || path.display().to_string();
-        let file = File::open(path).with_context(context)?;
-        let length = file.metadata().with_context(context)?.len();
-        let mut reader = Counted::new(BufReader::with_capacity(1 << 16, file));
+        let mut reader = Counted::new(rows);
         reader.skip(position.offset).with_context(context)?;
         if reader.position() != *position || reader.is_inside_a_line().with_context(context)? {
             bail!(
@@ -57,7 +54,6 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             reader,
-            length,
         })
     }
 
@@ -77,9 +73,9 @@ impl Input {
         self.reader.position()
     }
 
-    /// Length in bytes.
-    pub(super) fn length(&self) -> u64 {
-        self.length
+    /// Length in bytes, if it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.reader.inner.length()
     }
 }
 
@@ -159,6 +155,10 @@ mod tests {
         file
     }
 
+    fn open(path: &Path, position: &Position) -> Result<Input> {
+        Input::at(path, RowStream::open(path)?, position)
+    }
+
     fn texts(rows: Vec<Row>) -> Vec<(u64, String)> {
         rows.into_iter().map(|(n, row)| (n, row.unwrap())).collect()
     }
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn windows_resume_at_every_border() {
         let file = file("one\n\ntwo\r\nthree\n\n\nfour\nfive");
-        let mut whole = Input::open(file.path(), &Position::start()).unwrap();
+        let mut whole = open(file.path(), &Position::start()).unwrap();
         let mut borders = vec![];
         loop {
             let rows = texts(whole.window(2).unwrap());
@@ -181,7 +181,7 @@ mod tests {
             [(4, "three".to_owned()), (7, "four".to_owned())]
         );
         for pair in borders.windows(2) {
-            let mut resumed = Input::open(file.path(), &pair[0].1).unwrap();
+            let mut resumed = open(file.path(), &pair[0].1).unwrap();
             assert_eq!(texts(resumed.window(2).unwrap()), pair[1].0);
             assert_eq!(resumed.position(), pair[1].1);
         }
@@ -190,25 +190,25 @@ mod tests {
     #[test]
     fn a_changed_input_is_refused_and_a_longer_one_is_not() {
         let before = file("one\ntwo\n");
-        let mut input = Input::open(before.path(), &Position::start()).unwrap();
+        let mut input = open(before.path(), &Position::start()).unwrap();
         input.window(9).unwrap();
         let position = input.position();
         for changed in ["one\ntwO\n", "one\n", "", "uno\ntwo\nthree\n"] {
-            let error = Input::open(file(changed).path(), &position).err().unwrap();
+            let error = open(file(changed).path(), &position).err().unwrap();
             assert!(error.to_string().contains("has changed"), "{changed}");
         }
-        let mut longer = Input::open(file("one\ntwo\nthree").path(), &position).unwrap();
+        let mut longer = open(file("one\ntwo\nthree").path(), &position).unwrap();
         assert_eq!(texts(longer.window(9).unwrap()), [(3, "three".to_owned())]);
     }
 
     #[test]
     fn a_last_line_that_continues_is_a_change() {
         let before = file("one");
-        let mut input = Input::open(before.path(), &Position::start()).unwrap();
+        let mut input = open(before.path(), &Position::start()).unwrap();
         input.window(9).unwrap();
         let position = input.position();
-        assert!(Input::open(file("oneself").path(), &position).is_err());
-        let mut longer = Input::open(file("one\ntwo").path(), &position).unwrap();
+        assert!(open(file("oneself").path(), &position).is_err());
+        let mut longer = open(file("one\ntwo").path(), &position).unwrap();
         assert_eq!(texts(longer.window(9).unwrap()), [(2, "two".to_owned())]);
     }
 }

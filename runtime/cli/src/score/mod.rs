@@ -12,6 +12,7 @@ mod input;
 mod job;
 mod journal;
 mod pipeline;
+mod sink;
 mod stats;
 mod window;
 
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::ProgressBar;
 use seeward_models::process::{SecondSignal, Signal, Stop};
+use seeward_models::rows::RowStream;
 use seeward_runtime::{Device, RewardModel};
 
 use crate::terminal::{self, Ending};
@@ -29,9 +31,9 @@ use arguments::{Arguments, PROGRAM, Task};
 use identity::Identity;
 use input::{Input, Position};
 pub(crate) use job::Job;
-use journal::Journal;
 pub(crate) use journal::errors_path;
 use pipeline::Pipeline;
+use sink::Sink;
 pub(crate) use stats::Tally;
 use window::Reader;
 
@@ -91,10 +93,12 @@ pub(crate) struct Run {
 /// # Errors
 /// The journal of another run, a broken file, or a failing engine.
 pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Result<Run> {
-    let mut journal = Journal::open(&job.output, Identity::new(job, &models[0])?, job.resume)?;
-    let mut input = Input::open(&job.input, journal.position())?;
+    // Before any file is written.
+    let rows = RowStream::open(&job.input)?;
+    let mut sink = Sink::open(&job.output, Identity::new(job, &models[0])?, job.resume)?;
+    let mut input = Input::at(&job.input, rows, sink.position())?;
     let bar = terminal::progress_bar(input.length());
-    show(&bar, journal.position(), &Tally::default());
+    show(&bar, sink.position(), &Tally::default());
     let pipeline = Pipeline {
         models,
         reader: Reader {
@@ -105,15 +109,15 @@ pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Resu
     };
     let (start, mut tally) = (Instant::now(), Tally::default());
     let stopped = pipeline.run(&mut input, |window, position| {
-        journal.append(&window, position)?;
+        sink.append(&window, position)?;
         tally.add(&window, start.elapsed());
-        show(&bar, journal.position(), &tally);
+        show(&bar, sink.position(), &tally);
         Ok(())
     });
     bar.finish_and_clear();
     Ok(Run {
         stopped: stopped?,
-        failed_rows: journal.failed_rows(),
+        failed_rows: sink.failed_rows(),
         tally,
     })
 }
@@ -125,18 +129,20 @@ fn show(bar: &ProgressBar, position: &Position, tally: &Tally) {
 
 fn report(job: &Job, tally: &Tally, failed_rows: u64) {
     terminal::log(PROGRAM, tally);
-    if failed_rows > 0 {
+    let failed = format!("{failed_rows} rows failed");
+    if failed_rows > 0 && sink::is_stream(&job.output) {
+        terminal::log(PROGRAM, failed);
+    } else if failed_rows > 0 {
         let errors = journal::errors_path(&job.output);
-        let message = format!("{failed_rows} rows failed: {}", errors.display());
-        terminal::log(PROGRAM, message);
+        terminal::log(PROGRAM, format_args!("{failed}: {}", errors.display()));
     }
 }
 
 fn log_how_to_resume(job: &Job, signal: Signal) {
-    let command = match job.resume {
-        true => "the same command",
-        false => "the same command without --no-resume",
+    let advice = match job.resume {
+        _ if sink::is_stream(&job.output) => "no run can resume, as --output is no file",
+        true => "rerun the same command to resume",
+        false => "rerun the same command without --no-resume to resume",
     };
-    let message = format!("interrupted by {signal}: rerun {command} to resume");
-    terminal::log(PROGRAM, message);
+    terminal::log(PROGRAM, format_args!("interrupted by {signal}: {advice}"));
 }

@@ -1,0 +1,122 @@
+//! A family's golden model in LibTorch and as a bundle in ONNX Runtime.
+
+use seeward_export::{Options as ExportOptions, export};
+use seeward_models::kinds::{InputMode, Precision, Target};
+use seeward_models::net::Branch;
+use seeward_runtime::{Options, Request, RewardModel};
+use seeward_train::config::Config;
+use seeward_train::data::preprocess::Preprocessor;
+use seeward_train::data::rows::{Row as TrainRow, Rows, Samples};
+use seeward_train::model::branch::Model;
+use seeward_train::model::setup::Start;
+use tch::Device;
+use tempfile::TempDir;
+
+use crate::golden::{Row, model};
+
+/// A model in LibTorch.
+pub(crate) struct LibTorch {
+    model: Model,
+    preprocessor: Preprocessor,
+}
+
+impl LibTorch {
+    /// `shared`: the responses of a row share what they have in common.
+    pub(crate) fn load(family: &str, mode: InputMode, shared: bool) -> Self {
+        tch::set_num_threads(1);
+        let config = Config {
+            model_name_or_path: model(family).display().to_string(),
+            use_text_only: mode == InputMode::TextOnly,
+            use_image_only: mode == InputMode::ImageOnly,
+            share_computation: shared,
+            max_length: 4096,
+            ..Config::default()
+        };
+        let start = Start::load(&config, None, Device::Cpu).expect("golden model");
+        Self {
+            model: start.models.main,
+            preprocessor: start.preprocessors.main,
+        }
+    }
+
+    pub(crate) fn ids(&self, prompt: &str, response: &str, tiles: &[usize]) -> Vec<u32> {
+        let read = self.preprocessor.conversation(prompt, response, tiles);
+        read.expect("a conversation").ids
+    }
+
+    /// The rewards of a row's responses: neighbours are the two sides of a pair.
+    pub(crate) fn rewards(&self, row: &Row) -> Vec<f64> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rows.jsonl");
+        let last = row.responses.len() - 1;
+        let pairs: Vec<String> = (0..last).map(|i| row.pair(i, i + 1).to_string()).collect();
+        std::fs::write(&path, pairs.join("\n")).expect("written");
+        let rows = Rows::pairs(&path, None).expect("rows");
+        let numbers: Vec<usize> = (0..rows.count()).collect();
+        let Samples::Pairs(rows) = rows.read(&numbers).expect("rows") else {
+            panic!("pairs")
+        };
+        let rows: Vec<&TrainRow<_>> = rows.iter().collect();
+        let inputs = self.preprocessor.pairs(&rows).expect("inputs");
+        let rewards = tch::no_grad(|| self.model.rewards(&inputs)).expect("rewards");
+        let rewards: Vec<f64> = Vec::try_from(rewards.to_kind(tch::Kind::Double)).expect("a list");
+        let chosen = rewards.iter().step_by(2);
+        chosen.chain(rewards.last()).copied().collect()
+    }
+}
+
+/// A bundle of a family's golden model.
+pub(crate) struct Onnx {
+    folder: TempDir,
+    pub(crate) target: Target,
+    pub(crate) precision: Precision,
+}
+
+impl Onnx {
+    pub(crate) fn export(family: &str, target: Target, precision: Precision) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = ExportOptions {
+            checkpoint: model(family),
+            output: folder.path().join("bundle"),
+            branch: Branch::Main,
+            target,
+            precision,
+            max_length: None,
+        };
+        export(&options).expect("exported");
+        Self {
+            folder,
+            target,
+            precision,
+        }
+    }
+
+    pub(crate) fn load(&self, mode: InputMode) -> Loaded {
+        let options = Options::default().input(mode).threads(1);
+        let bundle = self.folder.path().join("bundle");
+        Loaded(RewardModel::load(bundle, options).expect("loaded"))
+    }
+
+    /// The tolerance of a reward: that of a probe, and in fp32 that of the golden set.
+    pub(crate) fn tolerance(&self) -> f64 {
+        let bundle = seeward_models::bundle::Bundle::open(&self.folder.path().join("bundle"));
+        bundle.expect("a bundle").manifest().probe_tolerance
+    }
+}
+
+/// A bundle in ONNX Runtime.
+pub(crate) struct Loaded(RewardModel);
+
+impl Loaded {
+    /// The rewards of some of a row's responses.
+    pub(crate) fn score(&self, row: &Row, responses: &[usize]) -> Vec<f64> {
+        let texts = responses.iter().map(|&index| &row.responses[index].text);
+        let mut request = Request::new(&row.prompt).responses(texts);
+        for image in &row.images {
+            request = request.image(image.as_path());
+        }
+        let mut scored = self.0.score(&[request]).expect("the engine runs");
+        let scores = scored.results.remove(0).expect("a good request");
+        scores.rewards.into_iter().map(f64::from).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! The golden conversations of the model families: rows with any number of images and several responses.
+
+use std::path::{Path, PathBuf};
+
+use seeward_models::kinds::InputMode;
+use seeward_tests::compare::{Tolerance, assert_close};
+use seeward_tests::golden::{self, number};
+use serde_json::{Value, json};
+
+/// A row of the set.
+pub(crate) struct Row {
+    pub(crate) prompt: String,
+    pub(crate) images: Vec<PathBuf>,
+    pub(crate) responses: Vec<Response>,
+    /// For each image the number of its tiles and the hash of their pixels.
+    pub(crate) tiles: Vec<(usize, String)>,
+}
+
+/// A response with what the published implementation computed for it.
+pub(crate) struct Response {
+    pub(crate) text: String,
+    pub(crate) ids: Vec<u32>,
+    golden: Value,
+}
+
+/// The folder of a family's checkpoint.
+pub(crate) fn model(family: &str) -> PathBuf {
+    golden::path(&format!("families/{family}/model"))
+}
+
+/// The rows of a family; one without vision sees no images.
+pub(crate) fn rows(family: &str) -> Vec<Row> {
+    let golden = golden::json(&format!("families/{family}/golden.json"));
+    let cases = std::fs::read_to_string(golden::path("families/cases.jsonl")).expect("cases");
+    let cases = cases
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let golden = golden["rows"].as_array().expect("rows").clone();
+    cases
+        .zip(golden)
+        .map(|(case, golden)| row(&case, &golden))
+        .collect()
+}
+
+fn row(case: &Value, golden: &Value) -> Row {
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let tiles = list(&golden["images"]);
+    let tiles = tiles.iter().map(|image| {
+        let count = image["tiles"].as_u64().expect("a count");
+        (count as usize, text(&image["pixels_sha256"]))
+    });
+    let tiles: Vec<_> = tiles.collect();
+    let mut images = match &case["img_path"] {
+        Value::String(path) => vec![path.clone()],
+        paths => list(paths).iter().map(text).collect(),
+    };
+    images.truncate(tiles.len());
+    let images = images
+        .iter()
+        .map(|name| golden::path("families").join(name))
+        .collect();
+    let responses = list(&case["responses"]);
+    let responses = responses.iter().zip(list(&golden["responses"]));
+    Row {
+        prompt: text(&case["prompt"]),
+        images,
+        responses: responses
+            .map(|(response, golden)| Response {
+                text: text(response),
+                ids: serde_json::from_value(golden["input_ids"].clone()).expect("ids"),
+                golden,
+            })
+            .collect(),
+        tiles,
+    }
+}
+
+impl Row {
+    /// Whether the set has its rewards in this mode.
+    pub(crate) fn has(&self, mode: InputMode) -> bool {
+        self.responses
+            .iter()
+            .all(|r| !r.golden[key(mode)].is_null())
+    }
+
+    /// Compares rewards, one for each response. `scale` is the tolerance in multiples of max(1, |reward|); decoders of
+    /// JPEG differ by a grey level here and there.
+    pub(crate) fn check(&self, what: &str, mode: InputMode, got: &[f64], scale: f64) {
+        for (response, got) in self.responses.iter().zip(got) {
+            let expected = number(&response.golden[key(mode)]);
+            let what = format!("{what}: {mode:?}, {:?}, {:?}", self.prompt, response.text);
+            let mut tolerance = Tolerance::reward(scale, expected);
+            if mode != InputMode::TextOnly && self.images.iter().any(|image| is_jpeg(image)) {
+                tolerance.absolute = tolerance.absolute.max(0.05);
+            }
+            assert_close(&what, &[*got], &[expected], tolerance);
+        }
+    }
+
+    /// Two responses as a row of preferences.
+    pub(crate) fn pair(&self, chosen: usize, rejected: usize) -> Value {
+        let response = |index: usize| &self.responses[index].text;
+        json!({
+            "prompt": self.prompt, "img_path": self.images,
+            "chosen": response(chosen), "rejected": response(rejected)
+        })
+    }
+}
+
+fn key(mode: InputMode) -> &'static str {
+    match mode {
+        InputMode::Full => "reward",
+        InputMode::TextOnly => "reward_text_only",
+        InputMode::ImageOnly => "reward_image_only",
+    }
+}
+
+pub(crate) fn is_jpeg(image: &Path) -> bool {
+    image
+        .extension()
+        .is_some_and(|extension| extension == "jpg")
+}
