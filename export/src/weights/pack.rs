@@ -1,9 +1,9 @@
 //! Quantized rows of a matrix in the layouts of the operators that take them.
 
 use seeward_models::Result;
-use seeward_models::contract::{PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{GROUP, PANEL_OUTPUTS, QUAD};
 
-use super::quantize::{self, BLOCK, BLOCK_BYTES};
+use super::quantize::QuantizedGroup;
 
 /// One or more rows: their integers, and the elements of the smaller parts after them.
 pub(super) struct Packed {
@@ -14,44 +14,25 @@ pub(super) struct Packed {
 /// Packs the rows of a matrix with this number of columns.
 pub(super) type Pack = dyn Fn(&[f32], usize) -> Result<Packed> + Sync;
 
-/// A panel of at most [`PANEL_OUTPUTS`] rows, zeros in place of missing rows and columns; then the rows' scales and the
-/// sums of their integers.
+/// A panel of at most [`PANEL_OUTPUTS`] rows, zeros in place of missing rows and columns; then the scales and the sums of
+/// their groups.
 pub(super) fn int8(rows: &[f32], columns: usize) -> Result<Packed> {
-    let mut panel = vec![0; columns.div_ceil(PANEL_GROUP) * PANEL_GROUP * PANEL_OUTPUTS];
-    let (mut scales, mut sums) = (Vec::new(), Vec::new());
-    let mut integers = vec![0; columns];
+    let groups = columns.div_ceil(GROUP);
+    let mut integers = vec![0; groups * GROUP * PANEL_OUTPUTS];
+    let mut small = vec![vec![0; groups * PANEL_OUTPUTS * size_of::<f32>()]; 2];
     for (output, row) in rows.chunks(columns.max(1)).enumerate() {
-        let scale = quantize::row_scale(row)?;
-        quantize::row(row, scale, &mut integers);
-        scales.extend(scale.to_le_bytes());
-        sums.extend(sum(&integers).to_le_bytes());
-        let groups = panel.chunks_mut(PANEL_OUTPUTS * PANEL_GROUP);
-        for (group, integers) in groups.zip(integers.chunks(PANEL_GROUP)) {
-            group[output * PANEL_GROUP..][..integers.len()].copy_from_slice(integers);
+        let panels = integers.chunks_mut(GROUP * PANEL_OUTPUTS);
+        for (index, (weights, panel)) in row.chunks(GROUP).zip(panels).enumerate() {
+            let group = QuantizedGroup::new(weights)?;
+            let quads = panel.as_chunks_mut::<QUAD>().0.iter_mut();
+            let quads = quads.skip(output).step_by(PANEL_OUTPUTS);
+            for (quad, integers) in quads.zip(group.integers.as_chunks().0) {
+                *quad = *integers;
+            }
+            let place = (index * PANEL_OUTPUTS + output) * size_of::<f32>();
+            small[0][place..][..4].copy_from_slice(&group.scale.to_le_bytes());
+            small[1][place..][..4].copy_from_slice(&group.sum().to_le_bytes());
         }
     }
-    Ok(Packed {
-        integers: panel,
-        small: vec![scales, sums],
-    })
-}
-
-fn sum(integers: &[u8]) -> i32 {
-    integers.iter().map(|&byte| i32::from(byte as i8)).sum()
-}
-
-/// A row in blocks; then the blocks' scales.
-pub(super) fn int4(row: &[f32], _columns: usize) -> Result<Packed> {
-    let blocks = row.chunks(BLOCK);
-    let mut integers = vec![0; blocks.len() * BLOCK_BYTES];
-    let mut scales = Vec::new();
-    for (block, into) in blocks.zip(integers.chunks_mut(BLOCK_BYTES)) {
-        let scale = quantize::block_scale(block)?;
-        quantize::block(block, scale, into);
-        scales.extend(scale.to_le_bytes());
-    }
-    Ok(Packed {
-        integers,
-        small: vec![scales],
-    })
+    Ok(Packed { integers, small })
 }

@@ -21,14 +21,13 @@ use seeward_train::random::Stream;
 use tch::{Device, Kind, Tensor};
 
 /// Target and precision of a case, with the tolerance.
-const LOWERINGS: [(Target, Precision, f64); 7] = [
+const LOWERINGS: [(Target, Precision, f64); 6] = [
     (Target::Portable, Precision::Fp32, 1e-5),
     (Target::Cpu, Precision::Fp32, 1e-5),
     (Target::Tensorrt, Precision::Fp32, 1e-5),
     (Target::Portable, Precision::Fp16, 5e-3),
     (Target::Tensorrt, Precision::Fp16, 5e-3),
     (Target::Cpu, Precision::Int8, 6.4e-2),
-    (Target::Cpu, Precision::Int4, 0.54),
 ];
 const GRAPH: &str = "case.onnx";
 /// Width of a head in the cases of attention over a forest.
