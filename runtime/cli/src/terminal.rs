@@ -39,8 +39,12 @@ pub(crate) fn log(program: &str, message: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {message}");
 }
 
-/// Logs the nodes that fall back to another of ONNX Runtime's providers.
-pub(crate) fn log_fallback_nodes(program: &str, model: &RewardModel) {
+/// Logs what a user should know of a loaded model: nodes that fall back to another of ONNX Runtime's providers, and a
+/// precision to replace.
+pub(crate) fn log_notices(program: &str, model: &RewardModel) {
+    if let Some(advice) = model.bundle().manifest().outdated_precision() {
+        log(program, format_args!("notice: {advice}"));
+    }
     for nodes in model.fallback_nodes() {
         log(program, format_args!("{}: {nodes}", model.device()));
     }

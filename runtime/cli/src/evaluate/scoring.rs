@@ -53,7 +53,7 @@ impl Scorer {
     fn load(&self, job: &Job) -> Result<RewardModel> {
         let model = RewardModel::load(&self.bundle, self.engine.on(job.device));
         let model = model.with_context(|| format!("bundle {}", self.bundle.display()))?;
-        terminal::log_fallback_nodes(PROGRAM, &model);
+        terminal::log_notices(PROGRAM, &model);
         Ok(model)
     }
 

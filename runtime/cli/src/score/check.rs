@@ -16,7 +16,7 @@ use crate::terminal::{self, Ending};
 pub(super) fn check(check: &Check) -> Result<Ending> {
     let place = || format!("bundle {}", check.model.display());
     let model = RewardModel::load(&check.model, check.options.clone()).with_context(place)?;
-    terminal::log_fallback_nodes(PROGRAM, &model);
+    terminal::log_notices(PROGRAM, &model);
     model.bundle().verify().with_context(place)?;
     let manifest = model.bundle().manifest();
     if manifest.probes.is_empty() {

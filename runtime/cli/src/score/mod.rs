@@ -72,7 +72,7 @@ fn load(job: &Job) -> Result<Vec<RewardModel>> {
     let load = |&device: &Device| {
         let model = RewardModel::load(&job.model, job.engine.on(device));
         let model = model.with_context(|| format!("bundle {}", job.model.display()))?;
-        terminal::log_fallback_nodes(PROGRAM, &model);
+        terminal::log_notices(PROGRAM, &model);
         Ok(model)
     };
     job.devices.iter().map(load).collect()
