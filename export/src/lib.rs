@@ -67,5 +67,6 @@ pub fn export_with(options: &Options, mut progress: impl FnMut(Progress)) -> Res
         files: folder::file_sizes(&options.output)?,
         probes: source.probes.kept.len(),
         skipped_probes: source.probes.skipped,
+        notice: source.notice,
     })
 }

@@ -118,6 +118,9 @@ fn report(options: &Options, summary: &Summary) {
         summary.bytes() as f64 / 1e6,
         summary.files.len()
     );
+    if let Some(notice) = &summary.notice {
+        eprintln!("{notice}");
+    }
     if summary.skipped_probes > 0 {
         eprintln!(
             "warning: skipped {} of {} probes: their tokens under --max-length differ from those of training, so --check \

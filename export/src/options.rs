@@ -34,6 +34,8 @@ pub struct Summary {
     pub probes: usize,
     /// Number of skipped probes: another `max_length` than the trainer's truncates them, which changes their rewards.
     pub skipped_probes: usize,
+    /// A notice of tensors that were ignored.
+    pub notice: Option<String>,
 }
 
 impl Summary {

@@ -23,6 +23,7 @@ pub(crate) struct Source {
     pub(crate) input_mode: InputMode,
     pub(crate) reward_scale: Option<RewardScale>,
     pub(crate) probes: Probes,
+    pub(crate) notice: Option<String>,
 }
 
 impl Source {
@@ -33,7 +34,7 @@ impl Source {
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let folder = &options.checkpoint;
         let whole = Config::open(folder)?;
-        let mut checkpoint = Checkpoint::open(folder)?;
+        let (mut checkpoint, notice) = net::open(folder)?;
         check_branch(folder, &checkpoint, &whole, options.branch)?;
         let serving = whole.serving().map_err(|e| e.at(folder.display()))?;
         let (config, input_mode, reward_scale) = match options.branch {
@@ -54,6 +55,7 @@ impl Source {
         };
         Ok(Self {
             probes: Probes::read(&reading, options.branch)?,
+            notice,
             prompter,
             checkpoint: Rc::new(checkpoint),
             branch: options.branch,

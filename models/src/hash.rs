@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -27,6 +27,49 @@ pub fn file_hash(path: &Path) -> Result<String> {
             0 => return Ok(hex(&hasher.finalize())),
             n => hasher.update(&buffer[..n]),
         }
+    }
+}
+
+/// A reader that hashes what is read from it.
+#[derive(Debug)]
+pub struct HashedReader<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: BufRead> HashedReader<R> {
+    /// A reader of `inner`, of which nothing is hashed yet.
+    pub fn new(inner: R) -> Self {
+        Self {
+            inner,
+            hasher: Sha256::new(),
+        }
+    }
+
+    /// sha256 of the bytes read so far.
+    pub fn hash(&self) -> String {
+        hex(&self.hasher.clone().finalize())
+    }
+}
+
+impl<R: BufRead> Read for HashedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for HashedReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // The consumed bytes are buffered already, so this reads nothing and cannot fail.
+        let filled = self.inner.fill_buf().unwrap_or_default();
+        self.hasher.update(&filled[..amount]);
+        self.inner.consume(amount);
     }
 }
 
@@ -80,5 +123,8 @@ mod tests {
         ];
         assert_eq!(hashes, BTreeMap::from(expected));
         assert_eq!(hash("abc"), ABC);
+        let mut reader = HashedReader::new(&b"abc"[..]);
+        io::copy(&mut reader, &mut io::sink()).unwrap();
+        assert_eq!(reader.hash(), ABC);
     }
 }

@@ -254,3 +254,90 @@ fn a_broken_index_of_shards_is_reported() {
         spoilt.is_refused(problem);
     }
 }
+
+/// Files of a folder of others that decide what it is.
+#[test]
+fn what_a_folder_holds_is_named_with_its_cure() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1876395376\n";
+    let spoilt = Spoilt::new().bytes(WEIGHTS_FILE, |bytes| *bytes = pointer.to_vec());
+    spoilt.is_refused("a Git LFS pointer in place of the file: run git lfs pull");
+
+    let quantized = Spoilt::new().bytes("config.json", |bytes| {
+        let mut config: Value = serde_json::from_slice(bytes).unwrap();
+        config["quantization_config"] = json!({"bits": 4, "quant_method": "awq"});
+        *bytes = config.to_string().into_bytes();
+    });
+    quantized.is_refused("quantized weights (awq)");
+
+    let pickled = Spoilt::new();
+    let weights = pickled.folder().join(WEIGHTS_FILE);
+    fs::rename(weights, pickled.folder().join("pytorch_model.bin")).unwrap();
+    pickled.is_refused("weights as pytorch_model.bin, a pickle");
+
+    let lora = Spoilt::new().tensors(|tensors| {
+        let low = (Dtype::F32, vec![1], vec![0; 4]);
+        tensors.insert(
+            "language_model.base_model.model.a.lora_A.default.weight".into(),
+            low,
+        );
+    });
+    lora.is_refused("LoRA layers that are not merged, such as language_model.base_model");
+
+    let wrapped = Spoilt::new().tensors(|tensors| {
+        let names = std::mem::take(tensors).into_iter();
+        tensors.extend(names.map(|(name, tensor)| (format!("module.{name}"), tensor)));
+    });
+    wrapped.is_refused("every tensor's name begins with \"module.\"");
+
+    let cut = Spoilt::new().bytes("merges.txt", |bytes| {
+        let half = bytes[..bytes.len() / 2]
+            .iter()
+            .rposition(|&byte| byte == b'\n');
+        bytes.truncate(half.unwrap() + 1);
+    });
+    cut.is_refused("merges.txt: no merge makes ");
+}
+
+/// Tensors that others save differently, or not at all, and that no reward depends on.
+#[test]
+fn checkpoints_of_others_export_to_the_same_weights() {
+    let weights = |spoilt: &Spoilt, notice: &str| {
+        let run = spoilt.export();
+        let said = String::from_utf8(run.stderr).unwrap();
+        assert!(run.status.success() && said.contains(notice), "{said}");
+        let manifest = fs::read(spoilt.root.path().join("bundle/reward_model.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let mut files = manifest["files"].as_object().unwrap().clone();
+        files.retain(|name, _| name.contains("onnx"));
+        assert!(files.len() > 2, "{files:?}");
+        files
+    };
+    const OUTPUT: &str = "language_model.lm_head.weight";
+    const LAYER: &str = "language_model.model.layers.0.self_attn.";
+    let base = weights(&Spoilt::new(), "");
+    let swift = Spoilt::new().tensors(|tensors| {
+        let head = tensors.remove("score.weight").unwrap();
+        tensors.insert("language_model.score.weight".into(), head);
+        tensors.remove(OUTPUT).unwrap();
+    });
+    assert_eq!(weights(&swift, ""), base);
+    let run = swift.train();
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+    let buffers = Spoilt::new().tensors(|tensors| {
+        let buffer = (Dtype::F32, vec![4], vec![0; 16]);
+        tensors.insert(format!("{LAYER}rotary_emb.inv_freq"), buffer);
+    });
+    let notice =
+        format!("1 buffers without weights are ignored, such as {LAYER}rotary_emb.inv_freq");
+    assert_eq!(weights(&buffers, &notice), base);
+    let class = Spoilt::new().bytes("tokenizer_config.json", |bytes| {
+        let mut config: Value = serde_json::from_slice(bytes).unwrap();
+        config["tokenizer_class"] = json!("TokenizersBackend");
+        *bytes = config.to_string().into_bytes();
+    });
+    assert_eq!(weights(&class, ""), base);
+}

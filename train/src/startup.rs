@@ -58,13 +58,15 @@ impl<'a> Run<'a> {
         notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
         // After the probes, which need the pixels of images whose features an earlier run has cached.
         cache_on_disk(config, &loaded.trainer, &output)?;
-        notices.extend(resumed.as_ref().map(|r| resume_notice(r, &loaded.sampler)));
+        let total_steps = loaded.sampler.total_steps;
+        notices.extend(resumed.as_ref().map(|r| r.notice(total_steps)));
         let saver = Saver {
             config,
             tokenizer_files: loaded.tokenizer_files,
             probes,
+            rows: loaded.rows.hash().to_owned(),
             steps_per_epoch: loaded.sampler.steps_per_epoch,
-            total_steps: loaded.sampler.total_steps,
+            total_steps,
             saved: Saver::saved(&output, resumed.as_ref()),
             output,
         };
@@ -74,7 +76,7 @@ impl<'a> Run<'a> {
         report.notices(notices);
         let mut run = Self {
             config,
-            schedule: Schedule::new(config, loaded.sampler.total_steps),
+            schedule: Schedule::new(config, total_steps),
             warmup_steps: warmup_steps(config, &loaded.preprocessors),
             skipped: SkippedRows::new(&loaded.rows, config.max_bad_fraction, state.skipped_rows),
             evaluator: Evaluator::new(config, loaded.sets, state.best)?,
@@ -160,13 +162,17 @@ impl Loaded {
         let sets = config.eval_data.iter().zip(1..);
         let sets = sets.map(|((name, path), index)| Ok((name.clone(), read(path, index)?)));
         let sets = sets.collect::<Result<_>>()?;
+        let mut sampler = Sampler::new(config, rows.count())?;
+        if let Some(resumed) = resumed {
+            resumed.check_extension(sampler.total_steps)?;
+            notices.extend(resumed.check_rows(&config.dataset_path, rows.hash())?);
+        }
         let start = Start::load(config, resumed.map(|resumed| &*resumed.folder), device)?;
         notices.extend(start.notices);
         let mut trainer = Trainer::new(config, start.models, start.parameters);
         if let Some(resumed) = resumed {
             checkpoint::restore(&mut trainer, resumed)?;
         }
-        let mut sampler = Sampler::new(config, rows.count())?;
         if config.group_by_length {
             sampler = sampler.grouped(lengths::estimate(&rows, &start.preprocessors.main)?);
         }
@@ -201,12 +207,4 @@ fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> R
     let folder = output.path().join(folder::FEATURES);
     let mut models = trainer.models.each();
     models.try_for_each(|model| Ok(model.cache_on_disk(&folder, config.vision_cache_disk)?))
-}
-
-fn resume_notice(resumed: &Resumed, sampler: &Sampler) -> String {
-    let folder = resumed.folder.display();
-    match resumed.state.progress.step == sampler.total_steps {
-        true => format!("{folder}: the run is complete"),
-        false => format!("resuming from {folder}"),
-    }
 }

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// The single-file name of the layout.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The limit of the format's own reader.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 

@@ -2,12 +2,14 @@
 //! ranges, so that memory never grows with the model and a truncated file is an error rather than a fault.
 
 mod dtype;
+mod folder;
 mod header;
 mod stored;
 mod stream;
 mod write;
 
 pub use dtype::Dtype;
+pub(crate) use folder::{LFS_POINTER, diagnose};
 pub use header::WEIGHTS_FILE;
 pub use stored::{Checkpoint, Required, TensorInfo};
 pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};

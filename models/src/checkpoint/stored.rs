@@ -53,6 +53,8 @@ pub struct Checkpoint {
     folder: PathBuf,
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Tensors of another element type, which no network reads, each with the problem.
+    unreadable: BTreeMap<String, Error>,
 }
 
 impl Checkpoint {
@@ -65,6 +67,7 @@ impl Checkpoint {
             folder: folder.to_owned(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         };
         for name in weight_files(folder)? {
             checkpoint.add_file(folder.join(name))?;
@@ -82,12 +85,19 @@ impl Checkpoint {
             folder,
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         };
         checkpoint.add_file(path.to_owned())?;
         Ok(checkpoint)
     }
 
-    /// Every tensor, in the order of names.
+    /// The names of all tensors, those of an element type that no network reads last.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.tensors.keys().chain(self.unreadable.keys());
+        names.map(String::as_str)
+    }
+
+    /// Every tensor whose element type networks read, in the order of names.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors
             .iter()
@@ -97,11 +107,26 @@ impl Checkpoint {
     /// Type, shape and place of a tensor.
     ///
     /// # Errors
-    /// No tensor of that name.
+    /// No tensor of that name, or one of an element type that no network reads.
     pub fn info(&self, name: &str) -> Result<&TensorInfo> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| Error::invalid(format!("no tensor {name}")).at(self.folder.display()))
+        let problem = || match self.unreadable.get(name) {
+            Some(problem) => Error::invalid(problem).at(name),
+            None => Error::invalid(format!("no tensor {name}")),
+        };
+        let info = self.tensors.get(name);
+        info.ok_or_else(|| problem().at(self.folder.display()))
+    }
+
+    /// Removes the tensor of this name, if there is one. The folder is unchanged.
+    pub fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+        self.unreadable.remove(name);
+    }
+
+    /// Gives the tensor of this name, if there is one, another name. The folder is unchanged.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let info = self.tensors.remove(from);
+        self.tensors.extend(info.map(|info| (to.to_owned(), info)));
     }
 
     /// Whether a tensor of that name exists.
@@ -186,10 +211,17 @@ impl Checkpoint {
         let known: HashMap<&str, &Required> = expected.iter().map(|r| (r.name, r)).collect();
         let missing = expected
             .iter()
-            .filter(|required| !required.optional && !self.contains(required.name));
+            .filter(|required| !required.optional && !self.contains(required.name))
+            .filter(|required| !self.unreadable.contains_key(required.name));
         let mut problems: Vec<String> = missing
             .map(|required| format!("missing tensor {}", required.name))
             .collect();
+        for (name, problem) in &self.unreadable {
+            problems.push(match known.contains_key(name.as_str()) {
+                true => format!("tensor {name}: {problem}"),
+                false => format!("surplus tensor {name}"),
+            });
+        }
         for (name, info) in self.tensors() {
             match known.get(name) {
                 None => problems.push(format!("surplus tensor {name}")),
@@ -211,8 +243,13 @@ impl Checkpoint {
         let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
         let (header_end, metadata) = read_header(&path, &file)?;
         for (name, stored) in metadata.tensors() {
-            let dtype =
-                Dtype::from_stored(stored.dtype).map_err(|e| e.at(&name).at(path.display()))?;
+            let dtype = match Dtype::from_stored(stored.dtype) {
+                Ok(dtype) => dtype,
+                Err(problem) => {
+                    self.unreadable.insert(name, problem);
+                    continue;
+                }
+            };
             let (start, end) = stored.data_offsets;
             let info = TensorInfo {
                 dtype,

@@ -120,7 +120,27 @@ fn a_broken_file_is_an_error() {
         let at = b.windows(5).position(|w| w == b"\"F32\"").unwrap();
         b[at + 1..at + 4].copy_from_slice(b"I32");
     };
-    assert!(opened_with(retyped).contains("expected F32, F16 or BF16, got I32"));
+    // Only where the tensor is asked for.
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    retyped(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    let mut checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let problem = "a: expected F32, F16 or BF16, got I32";
+    assert!(
+        checkpoint
+            .info("a")
+            .unwrap_err()
+            .to_string()
+            .ends_with(problem)
+    );
+    let shape = [1, 3];
+    let asked = [required("a", &shape, false), required("b", &[1], false)];
+    let text = checkpoint.require(asked).unwrap_err().to_string();
+    assert!(text.ends_with(&format!("tensor {problem}")), "{text}");
+    checkpoint.remove("a");
+    assert!(checkpoint.require([required("b", &[1], false)]).is_ok());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::image::{Normalization, TileSettings};
 use crate::kinds::{InputMode, TokenOrder};
 use crate::prompt::Template;
-use crate::{Error, Result};
+use crate::{Error, Result, checkpoint};
 
 pub use crate::family::TextFamily;
 use fields::{Fields, divides};
@@ -83,11 +83,13 @@ impl Default for Serving {
 }
 
 impl Config {
-    /// Reads and checks `folder/config.json`.
+    /// Reads and checks `folder/config.json`, the first file that is read of a checkpoint.
     ///
     /// # Errors
-    /// A file that cannot be read, or as [`Self::parse`].
+    /// A folder that holds something else than a checkpoint (the message has the cure), a file that cannot be read, or as
+    /// [`Self::parse`].
     pub fn open(folder: &Path) -> Result<Self> {
+        checkpoint::diagnose(folder)?;
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
         let value =

@@ -224,7 +224,7 @@ pub fn token_embeddings(config: &TextConfig) -> String {
     full_name(config.family.layout().embeddings)
 }
 
-/// The name of the output projection's tensor [vocabulary, width]; a tied model may lack it.
+/// The name of the output projection's tensor [vocabulary, width]; a checkpoint may lack it.
 pub fn output_projection(config: &TextConfig) -> String {
     full_name(config.family.layout().output)
 }
@@ -246,11 +246,8 @@ pub(super) fn parameters(config: &TextConfig, list: &mut Inventory) {
     }
     list.rms_norm("model.norm", config.hidden);
     let output = format!("{}.weight", layout.output);
-    if config.tied_embeddings {
-        list.optional(output, Kind::OutputProjection, &table);
-    } else {
-        list.add(output, Kind::OutputProjection, &table);
-    }
+    // No reward passes it; training on next tokens asks for it.
+    list.optional(output, Kind::OutputProjection, &table);
 }
 
 fn block_parameters(config: &TextConfig, list: &mut Inventory) {

@@ -8,6 +8,7 @@ mod part;
 mod positions;
 mod projector;
 mod reward;
+mod stored;
 mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
@@ -18,6 +19,7 @@ pub use positions::fit_positions;
 pub use reward::{
     RewardInputs, Tokens, image_embeddings, image_features, logits, project, rewards,
 };
+pub use stored::open;
 
 use crate::Result;
 use crate::checkpoint::Checkpoint;

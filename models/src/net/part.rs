@@ -97,7 +97,7 @@ pub struct Parameter {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Whether a checkpoint may lack it: the score head of a chat model, the output projection of a tied one.
+    /// Whether a checkpoint may lack it: the score head of a chat model, the output projection of any, as no reward passes it.
     pub optional: bool,
     /// The reward model that it belongs to.
     pub branch: Branch,

@@ -1,6 +1,7 @@
 //! What a file of rows holds, by its first bytes.
 
 use crate::Error;
+use crate::checkpoint::LFS_POINTER;
 
 /// The content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +38,7 @@ static OTHERS: [Other; 14] = [
         "an Arrow stream",
         "write its rows as JSON lines",
     ),
-    other(
-        b"version https://git-lfs",
-        "a Git LFS pointer",
-        "run git lfs pull",
-    ),
+    other(LFS_POINTER, "a Git LFS pointer", "run git lfs pull"),
     other(b"PK\x03\x04", "a zip archive", "unpack it with unzip"),
     other(b"\xfd7zXZ\0", "an xz file", "unpack it with xz -d"),
     other(b"BZh", "a bzip2 file", "unpack it with bzip2 -d"),

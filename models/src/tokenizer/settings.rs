@@ -128,6 +128,19 @@ impl Settings {
         &self.added
     }
 
+    /// The contents of all tokens that stay whole or have a role.
+    pub(super) fn special_tokens(&self) -> impl Iterator<Item = &str> {
+        let named = self.roles.values().flat_map(|value| match value {
+            Value::Array(list) => list.as_slice(),
+            one => std::slice::from_ref(one),
+        });
+        let added = self.added.values().map(|token| token.content.as_str());
+        added.chain(named.filter_map(|value| match value {
+            Value::String(content) => Some(content.as_str()),
+            token => token.get("content").and_then(Value::as_str),
+        }))
+    }
+
     /// Whether every text between added tokens is a separate SentencePiece input (Llama's rule before `legacy` became
     /// a setting, and InternLM2's).
     pub(super) fn is_legacy(&self) -> bool {

@@ -55,15 +55,16 @@ impl Source {
         }
     }
 
-    /// The one that the Python class `name` reads.
-    fn of_class(name: &str) -> Result<Self> {
+    /// The one that the Python class `name` reads. Any other class than these slow ones may have other rules for the
+    /// same files; a `tokenizer.json` holds all rules, so it needs one.
+    fn of_class(name: &str, folder: &Path) -> Result<Self> {
         match name {
             "InternLM2Tokenizer" | "LlamaTokenizer" => Ok(Self::SentencePiece),
             "Qwen2Tokenizer" => Ok(Self::VocabMerges),
-            fast if fast.ends_with("Fast") => Ok(Self::Json),
+            other if other.ends_with("Fast") || Self::Json.is_in(folder)? => Ok(Self::Json),
             other => Err(Error::invalid(format!(
-                "tokenizer_class: expected InternLM2Tokenizer, LlamaTokenizer, Qwen2Tokenizer, or a class whose name \
-                 ends in Fast, got {other}"
+                "tokenizer_class: expected InternLM2Tokenizer, LlamaTokenizer, Qwen2Tokenizer, or a {TOKENIZER_JSON} next \
+                 to it, got {other}"
             ))),
         }
     }
@@ -104,7 +105,7 @@ pub(super) fn read(folder: &Path) -> Result<Box<dyn Engine>> {
 fn choose(folder: &Path, settings: &Settings) -> Result<Source> {
     let class = settings
         .class()
-        .map(|name| Ok((name, Source::of_class(name)?)));
+        .map(|name| Ok((name, Source::of_class(name, folder)?)));
     let class = class.transpose().map_err(|e| settings.place(e))?;
     if let Some((name, own)) = class {
         if own.is_in(folder)? {
@@ -147,7 +148,7 @@ fn sentencepiece_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn En
 fn vocab_merges_engine(folder: &Path, settings: &Settings) -> Result<Box<dyn Engine>> {
     settings.refuse_unsupported()?;
     let vocabulary = vocab_merges::read_vocabulary(&folder.join(VOCAB))?;
-    let merges = vocab_merges::read_merges(&folder.join(MERGES), &vocabulary)?;
+    let merges = vocab_merges::read_merges(&folder.join(MERGES), &vocabulary, settings)?;
     let words = ByteLevel::new(vocabulary, merges)?;
     Ok(Box::new(Slow::new(
         Box::new(words),

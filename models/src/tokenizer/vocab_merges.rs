@@ -1,6 +1,6 @@
 //! Byte-level BPE from vocab.json and merges.txt: Qwen2's tokenizer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use tokenizers::models::bpe::BPE;
@@ -12,6 +12,7 @@ use tokenizers::{Model, OffsetType, PreTokenizedString, PreTokenizer, SplitDelim
 
 use super::engine::{Specials, refused};
 use super::files::read_file;
+use super::settings::Settings;
 use super::words::Words;
 use crate::{Error, Result};
 
@@ -100,8 +101,13 @@ fn check_vocabulary(vocabulary: &Vocabulary) -> Result<()> {
     }
 }
 
-/// merges.txt: a head line `#version…`, then two words of `vocabulary` on each line, in order of priority.
-pub(super) fn read_merges(file: &Path, vocabulary: &Vocabulary) -> Result<Merges> {
+/// merges.txt: a head line `#version…`, then two words of `vocabulary` on each line, in order of priority. They make every
+/// word that is neither a byte nor a special token.
+pub(super) fn read_merges(
+    file: &Path,
+    vocabulary: &Vocabulary,
+    settings: &Settings,
+) -> Result<Merges> {
     let text = String::from_utf8(read_file(file)?);
     let text = text.map_err(|e| Error::invalid(e).at(file.display()))?;
     let mut merges = Vec::new();
@@ -112,7 +118,30 @@ pub(super) fn read_merges(file: &Path, vocabulary: &Vocabulary) -> Result<Merges
         let merge = parse_merge(line, vocabulary);
         merges.push(merge.map_err(|e| e.at(format!("{}:{}", file.display(), number + 1)))?);
     }
+    check_complete(&merges, vocabulary, settings).map_err(|e| e.at(file.display()))?;
     Ok(merges)
+}
+
+/// Merges that are cut short leave words that no text can have.
+fn check_complete(merges: &Merges, vocabulary: &Vocabulary, settings: &Settings) -> Result<()> {
+    let mut made: HashSet<String> = merges
+        .iter()
+        .map(|(left, right)| format!("{left}{right}"))
+        .collect();
+    made.extend(settings.special_tokens().map(str::to_owned));
+    let is_byte = |word: &str| word.chars().nth(1).is_none();
+    let missing = vocabulary
+        .iter()
+        .filter(|(word, _)| !is_byte(word) && !made.contains(*word));
+    let missing: Vec<_> = missing.map(|(word, &id)| (id, word)).collect();
+    match missing.iter().min() {
+        Some((id, word)) => Err(Error::invalid(format!(
+            "no merge makes {} of the vocabulary's words, such as {word:?} (id {id}): the file is cut short or of another \
+             tokenizer",
+            missing.len()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn parse_merge(line: &str, vocabulary: &Vocabulary) -> Result<(String, String)> {

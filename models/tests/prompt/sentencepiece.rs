@@ -262,7 +262,7 @@ fn settings_that_would_change_the_ids_are_refused() {
     };
     assert_eq!(
         problem(|s| s["tokenizer_class"] = json!("BertTokenizer")),
-        "tokenizer_class: expected InternLM2Tokenizer, LlamaTokenizer, Qwen2Tokenizer, or a class whose name ends in Fast, got BertTokenizer"
+        "tokenizer_class: expected InternLM2Tokenizer, LlamaTokenizer, Qwen2Tokenizer, or a tokenizer.json next to it, got BertTokenizer"
     );
     assert_eq!(
         problem(|s| s["split_special_tokens"] = json!(true)),

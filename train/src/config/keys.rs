@@ -230,6 +230,9 @@ keys! {
     vision_cache_disk: usize = 0;
     /// Starts from scratch in an output folder that is not empty.
     overwrite_output_dir: bool = false;
+    /// Takes the steps that `max_steps` or `num_train_epochs` adds to those of the run so far, complete or not: from the
+    /// newest checkpoint, by the schedule of the new number of steps.
+    extend: bool = false;
     /// CPU threads of LibTorch; `None` uses LibTorch's default.
     threads: Option<usize> = None;
 }

@@ -22,10 +22,11 @@ use foreign::Verdict;
 pub use keys::Config;
 
 /// Keys that affect output, evaluation or speed, but not the trained weights.
-const WITHOUT_EFFECT_ON_WEIGHTS: [&str; 18] = [
+const WITHOUT_EFFECT_ON_WEIGHTS: [&str; 19] = [
     "eval_data",
     "eval_steps",
     "eval_strategy",
+    "extend",
     "logging_first_step",
     "logging_steps",
     "max_bad_fraction",
@@ -110,7 +111,9 @@ struct Reader {
 
 impl Reader {
     fn file(&mut self, text: &str) -> Result<()> {
-        let entries = match serde_norway::from_str(text)? {
+        let mut content: Value = serde_norway::from_str(text.trim_start_matches('\u{feff}'))?;
+        content.apply_merge()?;
+        let entries = match content {
             Value::Mapping(entries) => entries,
             Value::Null => Mapping::new(),
             other => bail!("expected keys and values, got {}", setting::shown(&other)),

@@ -53,7 +53,10 @@ impl Setting for f64 {
     fn read(value: &Value) -> Option<Self> {
         let number: f64 = match value {
             Value::Number(number) => number.as_f64()?,
-            Value::String(text) => text.trim().parse().ok()?,
+            Value::String(text) => match octal(text) {
+                Some(number) => number? as f64,
+                None => text.trim().parse().ok()?,
+            },
             _ => return None,
         };
         number.is_finite().then_some(number)
@@ -72,6 +75,7 @@ impl Setting for i64 {
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Number(number) if !number.is_f64() => number.as_i64(),
+            Value::String(text) if octal(text).is_some() => octal(text)?,
             Value::String(text) if text.trim().parse::<i64>().is_ok() => text.trim().parse().ok(),
             other => whole(f64::read(other)?),
         }
@@ -80,6 +84,15 @@ impl Setting for i64 {
     fn yaml(&self) -> Value {
         Value::from(*self)
     }
+}
+
+/// Digits after a leading zero, which PyYAML reads as octal; the inner `None` is a digit that is not.
+fn octal(text: &str) -> Option<Option<i64>> {
+    let text = text.trim();
+    let digits = text.trim_start_matches(['+', '-']).strip_prefix('0')?;
+    let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    only_digits.then(|| Some(sign * i64::from_str_radix(digits, 8).ok()?))
 }
 
 /// A whole number in float notation, such as `1e3`, if `f64` represents it exactly.

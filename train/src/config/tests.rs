@@ -395,3 +395,20 @@ fn every_argument_of_the_published_trainer_is_known() {
         Some(EvalStrategy::Epoch)
     );
 }
+
+#[test]
+fn files_are_read_as_pyyaml_reads_them() {
+    let marked = Config::from_yaml(&format!("\u{feff}{BASE}seed: 7"), "c.yaml", &[]);
+    assert_eq!(marked.unwrap().0.seed, 7);
+    // Merge keys; a key of the mapping itself wins.
+    assert_eq!(config("<<: {seed: 7, max_steps: 3}\nseed: 8").seed, 8);
+    assert_eq!(config("<<: {seed: 7, max_steps: 3}").max_steps, 3);
+    let merged = error("<<: {sead: 7}", &[]);
+    assert!(merged.contains("the nearest one is seed"), "{merged}");
+    // Octal numbers.
+    assert_eq!(config("seed: 010").seed, 8);
+    assert_eq!(config("learning_rate: 010").learning_rate, 8.0);
+    assert_eq!(config("seed: 0").seed, 0);
+    assert!(error("seed: 08", &[]).contains("expected a whole number"));
+    assert_eq!(config("learning_rate: 01.5").learning_rate, 1.5);
+}

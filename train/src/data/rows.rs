@@ -26,6 +26,8 @@ pub struct Rows {
     pub(super) kind: Kind,
     pub(super) file: File,
     pub(super) index: RowIndex,
+    /// sha256 of the file's JSON lines.
+    pub(super) hash: String,
     /// Number of unreadable lines.
     pub(super) unreadable: usize,
 }
@@ -78,6 +80,11 @@ impl Rows {
     /// Number of rows.
     pub fn count(&self) -> usize {
         self.index.rows()
+    }
+
+    /// sha256 of the JSON lines, taken when they were indexed.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// Number of unreadable lines.

@@ -1,12 +1,13 @@
 //! The scan of a JSONL file: parses every line once to find its rows and its problems.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use seeward_models::hash::HashedReader;
 use seeward_models::sample::{self, CarriedKeys, Line, Lines, PreferenceReader};
 use seeward_models::{Error, rows};
 
@@ -18,6 +19,8 @@ use crate::progress::PatientBar;
 
 /// Bytes of lines that are parsed at once.
 const BLOCK: u64 = 8 << 20;
+/// Bytes read at once.
+const BUFFER: usize = 1 << 16;
 
 /// The result of scanning a JSONL file.
 #[derive(Debug)]
@@ -92,6 +95,7 @@ impl Scan {
                 kind,
                 file,
                 index: RowIndex::default(),
+                hash: String::new(),
                 unreadable: 0,
             },
             lines: 0,
@@ -99,7 +103,8 @@ impl Scan {
             non_numeric_dropped: 0,
             unreadable: Vec::new(),
         };
-        let mut lines = Lines::open(source)?;
+        let mut read = HashedReader::new(BufReader::with_capacity(BUFFER, File::open(source)?));
+        let mut lines = Lines::new(&mut read);
         while let Some(block) = block(&mut lines).with_context(place)? {
             let kind = &scan.rows.kind;
             let found = block.par_iter().map(|(_, text)| count(kind, text));
@@ -110,6 +115,7 @@ impl Scan {
             }
             bar.at(last);
         }
+        scan.rows.hash = read.hash();
         scan.rows.index.shrink();
         scan.rows.unreadable = scan.unreadable.len();
         let nothing = scan.rows.count() == 0 && scan.unreadable.is_empty();
@@ -162,7 +168,7 @@ fn count(kind: &Kind, text: &seeward_models::Result<String>) -> seeward_models::
 type Text = (Line, seeward_models::Result<String>);
 
 /// The next lines, of at least [`BLOCK`] bytes unless the file ends; `None` at the end.
-fn block(lines: &mut Lines<BufReader<File>>) -> io::Result<Option<Vec<Text>>> {
+fn block(lines: &mut Lines<impl BufRead>) -> io::Result<Option<Vec<Text>>> {
     let (mut block, mut bytes) = (Vec::new(), 0);
     while bytes < BLOCK {
         let Some(item) = lines.next() else { break };

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use seeward_models::checkpoint::Checkpoint;
 use seeward_models::config::{Config as ModelConfig, Serving};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
@@ -77,7 +76,9 @@ pub(crate) fn sources(
         None => hub::resolve(&config.model_name_or_path)?,
     };
     let main = BranchSource::open(config, &folder, Branch::Main, Branch::Main)?;
-    let stored = net::branches(&Checkpoint::open(&folder)?, &main.config)?;
+    let (checkpoint, notice) = net::open(&folder)?;
+    notices.extend(notice);
+    let stored = net::branches(&checkpoint, &main.config)?;
     let has_text = stored.contains(&Branch::TextOnly);
     if config.algorithm != Algorithm::ShortcutAware {
         let unused =
@@ -125,7 +126,7 @@ impl BranchSource {
 
     /// Reads the weights and fits position embeddings to the run's tile size; the configuration follows.
     pub(crate) fn load(&mut self, parameters: &mut Parameters, device: Device) -> Result<()> {
-        let mut checkpoint = Checkpoint::open(&self.folder)?;
+        let (mut checkpoint, _) = net::open(&self.folder)?;
         if self.stored == Branch::Main {
             net::branches(&checkpoint, &self.whole)?;
         }

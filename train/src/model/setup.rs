@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
-use seeward_models::net::{Part, SCORE_HEAD};
+use anyhow::{Result, ensure};
+use seeward_models::net::{self, Part, SCORE_HEAD};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{Algorithm, Config};
@@ -92,6 +92,7 @@ fn prepare_head(
 ) -> Result<()> {
     let name = format!("{}{SCORE_HEAD}", source.branch.prefix());
     if config.algorithm == Algorithm::Sft {
+        require_output_projection(parameters, source)?;
         parameters.remove(&name);
     } else if !parameters.contains(&name) {
         let hidden = source.config.text.hidden as i64;
@@ -104,6 +105,18 @@ fn prepare_head(
             source.folder.display()
         ));
     }
+    Ok(())
+}
+
+/// Only next-token training passes the output projection, which a reward model's checkpoint may lack.
+fn require_output_projection(parameters: &Parameters, source: &BranchSource) -> Result<()> {
+    let text = &source.config.text;
+    let output = format!("{}{}", source.branch.prefix(), net::output_projection(text));
+    ensure!(
+        text.tied_embeddings || parameters.contains(&output),
+        "{}: missing tensor {output}, which algorithm sft trains",
+        source.folder.display()
+    );
     Ok(())
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) tokenizer_files: &'a [PathBuf],
     /// Rows whose rewards are computed with the saved weights.
     pub(crate) probes: &'a Probes,
+    /// sha256 of the training rows.
+    pub(crate) rows: &'a str,
     /// Numbers of the training rows that were skipped so far.
     pub(crate) skipped_rows: &'a BTreeSet<usize>,
     /// Measures of the saved weights on the first evaluation set, if they were evaluated.
@@ -55,6 +57,7 @@ impl Checkpoint<'_> {
             }
             let mut state = TrainerState::new(progress, self.trainer.optimizer.steps());
             (state.best, state.skipped_rows) = (self.best, self.skipped_rows.clone());
+            state.rows = Some(self.rows.to_owned());
             state.write(folder)
         })
     }

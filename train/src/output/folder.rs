@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::output::trainer_state::Progress;
+use crate::output::trainer_state::{self, Progress};
 use crate::report::events;
 use crate::report::metrics;
 
@@ -102,15 +102,16 @@ impl OutputFolder {
         self.remove(|name| [FEATURES, ROWS].contains(&name))
     }
 
-    /// The checkpoints, oldest first.
+    /// The checkpoints, oldest first. That of a complete run is older than those of its extension.
     pub(super) fn checkpoints(&self) -> Result<Vec<PathBuf>> {
-        let mut found: Vec<_> = self
-            .entries()?
-            .into_iter()
-            .filter_map(|name| Some((Age::of(&name)?, self.path.join(name))))
-            .collect();
+        let aged = |name: String| {
+            let (age, folder) = (Age::of(&name)?, self.path.join(name));
+            let step = trainer_state::step(&folder).filter(|_| age == Age::Last);
+            Some((step.map_or(age, Age::Step), age == Age::Last, folder))
+        };
+        let mut found: Vec<_> = self.entries()?.into_iter().filter_map(aged).collect();
         found.sort();
-        Ok(found.into_iter().map(|(_, folder)| folder).collect())
+        Ok(found.into_iter().map(|(.., folder)| folder).collect())
     }
 
     /// Removes the files and folders whose names `which` selects.

@@ -19,6 +19,8 @@ pub(crate) struct Resumed {
     pub(crate) folder: PathBuf,
     /// The trainer's state.
     pub(crate) state: TrainerState,
+    /// Whether the config asks for another number of steps than the checkpoint's, by `extend`.
+    pub(crate) extended: bool,
     /// Newer, damaged checkpoints with their errors.
     damaged: Vec<(PathBuf, anyhow::Error)>,
 }
@@ -95,7 +97,9 @@ impl OutputFolder {
         tokenizer_files: &[PathBuf],
     ) -> Result<Vec<String>> {
         self.remove(|name| name.starts_with(".checkpoint-"))?;
-        if resumed.is_none_or(|resumed| !resumed.folder.starts_with(self.path())) {
+        let resolved =
+            |resumed: &Resumed| resumed.folder.starts_with(self.path()) && !resumed.extended;
+        if !resumed.is_some_and(resolved) {
             if config.overwrite_output_dir {
                 self.require_outside(tokenizer_files)?;
                 self.remove(is_of_a_run)?;
@@ -124,16 +128,63 @@ impl Resumed {
     fn new(config: &Config, folder: PathBuf, state: TrainerState) -> Result<Self> {
         ensure!(
             state.has_file(OPTIMIZER),
-            "{}: no run can resume from it, as it has no optimizer state (save_only_model): choose another output_dir, or \
-             overwrite_output_dir: true",
+            "{}: no run can resume from it, as it has no optimizer state (save_only_model): start from it with \
+             model_name_or_path in another output_dir, or set overwrite_output_dir: true",
             folder.display()
         );
-        require_same_weights(config, &folder.join(RESOLVED_CONFIG))?;
+        let extended = is_extended(config, &folder.join(RESOLVED_CONFIG))?;
         Ok(Self {
             folder,
             state,
+            extended,
             damaged: Vec::new(),
         })
+    }
+
+    /// Refuses rows that are not those of the run so far. Returns a notice if that is not known.
+    ///
+    /// # Errors
+    /// The rows of `dataset_path`, of which `hash` is the sha256, have changed.
+    pub(crate) fn check_rows(&self, dataset_path: &str, hash: &str) -> Result<Option<String>> {
+        let folder = self.folder.display();
+        let Some(before) = &self.state.rows else {
+            return Ok(Some(format!(
+                "{folder}: saved by version 0.1.0 without a hash of the rows: whether they have changed is not checked"
+            )));
+        };
+        ensure!(
+            before == hash,
+            "{dataset_path}: the rows have changed since {folder} was saved: restore them, choose another output_dir (and \
+             model_name_or_path: {folder} to start from its weights), or overwrite_output_dir: true"
+        );
+        Ok(None)
+    }
+
+    /// Checks that an extension takes steps.
+    ///
+    /// # Errors
+    /// Its `total` is not above the steps taken.
+    pub(crate) fn check_extension(&self, total: usize) -> Result<()> {
+        let step = self.state.progress.step;
+        ensure!(
+            !self.extended || total > step,
+            "extend: {} has taken {step} steps: expected more of them, got {total}",
+            self.folder.display()
+        );
+        Ok(())
+    }
+
+    /// A notice of what the run does with the checkpoint, out of `total` steps.
+    pub(crate) fn notice(&self, total: usize) -> String {
+        let (folder, step) = (self.folder.display(), self.state.progress.step);
+        match self.extended {
+            true => format!(
+                "extending {folder} from {step} to {total} steps: their learning rates follow the schedule of {total} steps, so \
+                 this is not the run that takes {total} steps without interruption"
+            ),
+            false if step == total => format!("{folder}: the run is complete"),
+            false => format!("resuming from {folder}"),
+        }
     }
 }
 
@@ -164,15 +215,25 @@ fn none_intact(output: &Path, damaged: &[(PathBuf, anyhow::Error)]) -> String {
     )
 }
 
-/// Refuses a config that differs from the resolved one in a key that affects the weights.
-fn require_same_weights(config: &Config, resolved: &Path) -> Result<()> {
+/// Keys of the number of steps, which an extension may change.
+const LENGTH: [&str; 2] = ["max_steps", "num_train_epochs"];
+
+/// Refuses a config that differs from the resolved one in a key that affects the weights. Returns whether it extends the
+/// run.
+fn is_extended(config: &Config, resolved: &Path) -> Result<bool> {
     let (before, _) = Config::load(resolved, &[])?;
     let different = config.differences(&before);
-    ensure!(
-        different.is_empty(),
-        "{}: the run was started with another {}: choose another output_dir, or overwrite_output_dir: true",
+    let only_length = different.iter().all(|key| LENGTH.contains(key));
+    if different.is_empty() || (only_length && config.extend) {
+        return Ok(!different.is_empty());
+    }
+    let hint = match only_length {
+        true => "extend: true takes more steps; or ",
+        false => "",
+    };
+    bail!(
+        "{}: the run was started with another {}: {hint}choose another output_dir, or overwrite_output_dir: true",
         resolved.display(),
         different.join(", ")
     );
-    Ok(())
 }

@@ -23,6 +23,8 @@ pub(crate) struct Saver<'a> {
     pub(crate) output: OutputFolder,
     pub(crate) tokenizer_files: Vec<PathBuf>,
     pub(crate) probes: Probes,
+    /// sha256 of the training rows.
+    pub(crate) rows: String,
     pub(crate) steps_per_epoch: usize,
     pub(crate) total_steps: usize,
     /// Progress of the newest checkpoint in the output folder.
@@ -190,6 +192,7 @@ impl Saver<'_> {
             config: self.config,
             tokenizer_files: &self.tokenizer_files,
             probes: &self.probes,
+            rows: &self.rows,
             skipped_rows: snapshot.skipped_rows,
             measured: snapshot.measured,
             best: snapshot.best,

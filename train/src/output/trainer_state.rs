@@ -42,6 +42,9 @@ pub struct TrainerState {
         skip_serializing_if = "BTreeSet::is_empty"
     )]
     pub(crate) skipped_rows: BTreeSet<usize>,
+    /// sha256 of the training rows; version 0.1.0 wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<String>,
     /// sha256 of every other file of the checkpoint, by relative path.
     files: BTreeMap<String, String>,
 }
@@ -62,6 +65,7 @@ impl TrainerState {
             updates,
             best: None,
             skipped_rows: BTreeSet::new(),
+            rows: None,
             files: BTreeMap::new(),
         }
     }
@@ -97,6 +101,7 @@ impl TrainerState {
         let path = folder.join(FILE);
         let place = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(place)?;
+        require_own(&text).with_context(place)?;
         let sealed: Sealed = serde_json::from_str(&text).with_context(place)?;
         require_hash(&path, &sealed.sha256, &hash(sealed.state.get()))?;
         let state: Self = serde_json::from_str(sealed.state.get()).with_context(place)?;
@@ -106,6 +111,25 @@ impl TrainerState {
         }
         Ok(state)
     }
+}
+
+/// Refuses the state that the Hugging Face trainer writes under the same name.
+fn require_own(text: &str) -> Result<()> {
+    let state: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    ensure!(
+        state.get("global_step").is_none(),
+        "the state of another trainer, from which no run can resume: start from its checkpoint with model_name_or_path, \
+         and in another output_dir"
+    );
+    Ok(())
+}
+
+/// The step of a checkpoint, by a state that is not verified.
+pub(crate) fn step(folder: &Path) -> Option<usize> {
+    let text = fs::read_to_string(folder.join(FILE)).ok()?;
+    let sealed: Sealed = serde_json::from_str(&text).ok()?;
+    let state: TrainerState = serde_json::from_str(sealed.state.get()).ok()?;
+    Some(state.progress.step)
 }
 
 fn require_hash(path: &Path, expected: &str, got: &str) -> Result<()> {

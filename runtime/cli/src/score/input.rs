@@ -4,10 +4,10 @@ use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use seeward_models::hash::HashedReader;
 use seeward_models::rows::RowStream;
 use seeward_models::sample::Lines;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// A row and the number of its line, counted from 1.
 pub(super) type Row = (u64, seeward_models::Result<String>);
@@ -33,6 +33,8 @@ impl Position {
 /// The input, read from a position.
 pub(super) struct Input {
     path: PathBuf,
+    /// Length in bytes, if it is known.
+    length: Option<u64>,
     reader: Counted<RowStream>,
 }
 
@@ -43,6 +45,7 @@ impl Input {
     /// The file cannot be read, or the part before `position` has changed.
     pub(super) fn at(path: &Path, rows: RowStream, position: &Position) -> Result<Self> {
         let context = || path.display().to_string();
+        let length = rows.length();
         let mut reader = Counted::new(rows);
         reader.skip(position.offset).with_context(context)?;
         if reader.position() != *position || reader.is_inside_a_line().with_context(context)? {
@@ -53,6 +56,7 @@ impl Input {
         }
         Ok(Self {
             path: path.to_owned(),
+            length,
             reader,
         })
     }
@@ -75,36 +79,33 @@ impl Input {
 
     /// Length in bytes, if it is known.
     pub(super) fn length(&self) -> Option<u64> {
-        self.reader.inner.length()
+        self.length
     }
 }
 
 /// A reader that counts and hashes the bytes read from it.
 struct Counted<R> {
-    inner: R,
+    inner: HashedReader<R>,
     offset: u64,
     lines: u64,
     last: u8,
-    hasher: Sha256,
 }
 
 impl<R: BufRead> Counted<R> {
     fn new(inner: R) -> Self {
         Self {
-            inner,
+            inner: HashedReader::new(inner),
             offset: 0,
             lines: 0,
             last: b'\n',
-            hasher: Sha256::new(),
         }
     }
 
     fn position(&self) -> Position {
-        let hash = self.hasher.clone().finalize();
         Position {
             offset: self.offset,
             lines: self.lines,
-            sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: self.inner.hash(),
         }
     }
 
@@ -137,7 +138,6 @@ impl<R: BufRead> BufRead for Counted<R> {
         // The consumed bytes are buffered already, so this reads nothing and cannot fail.
         let filled = self.inner.fill_buf().unwrap_or_default();
         let taken = &filled[..amount];
-        self.hasher.update(taken);
         self.offset += amount as u64;
         self.lines += taken.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.last = taken.last().copied().unwrap_or(self.last);
