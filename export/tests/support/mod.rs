@@ -21,7 +21,7 @@ pub(crate) const GOLDEN: [(&str, Branch); 4] = [
 pub(crate) fn golden(name: &str) -> PathBuf {
     let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
     let model = golden.join("models").join(name);
-    match model.is_dir() {
+    match model.exists() {
         true => model,
         false => golden.join("families").join(name).join("model"),
     }
