@@ -6,8 +6,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use seeward_models::Error;
 use seeward_models::bundle::{self, Manifest};
+use seeward_models::contract::GROUP;
 use seeward_models::forest::ModelFlops;
 use seeward_models::image::PIXELS_VERSION;
+use seeward_models::kinds::Precision;
 
 use crate::graph::OPSET;
 use crate::lower::Lowering;
@@ -92,6 +94,7 @@ pub(crate) fn manifest(options: &Options, source: &Source, lowering: Lowering) -
         family: config.text.family.architecture().to_owned(),
         target: options.target,
         precision: options.precision,
+        group_size: (options.precision == Precision::Int8).then_some(GROUP),
         opset: OPSET,
         hidden_size: config.text.hidden,
         rope: config.text.rope.clone(),

@@ -13,7 +13,7 @@ use crate::data_type::DataType;
 use crate::graph::Graph;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::node::Node;
-use crate::graph::value::{QuantRange, Value};
+use crate::graph::value::Value;
 use crate::lower::attention::{self, TreeMask};
 use crate::lower::linear::{self, Linear};
 use crate::lower::{Lowering, WIDE, norm, patches, rope};
@@ -125,7 +125,7 @@ impl Ops for GraphOps {
     fn gelu_linear(&mut self, name: &str, x: &Value, bias: Bias) -> Result<Value> {
         let layer = self.layer(name, bias);
         if layer.products.fuses_hidden() {
-            return linear::hidden(&mut self.builder, &[layer], x, QuantRange::GELU);
+            return linear::hidden(&mut self.builder, &[layer], x);
         }
         let x = self.linear(name, x, bias)?;
         self.activation(Activation::Gelu, &x)
@@ -134,7 +134,7 @@ impl Ops for GraphOps {
     fn gated_linear(&mut self, names: [&str; 2], x: &Value, bias: Bias) -> Result<Value> {
         let layers = names.map(|name| self.layer(name, bias));
         if layers[0].products.fuses_hidden() {
-            return linear::hidden(&mut self.builder, &layers, x, QuantRange::SYMMETRIC);
+            return linear::hidden(&mut self.builder, &layers, x);
         }
         let [gate, x] = names.map(|name| self.linear(name, x, bias));
         self.gated(&gate?, &x?)

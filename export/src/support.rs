@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use seeward_models::kinds::{Precision, Target};
 use serde::Serialize;
 
-use Precision::{Bf16, Fp16, Fp32, Int4, Int8};
+use Precision::{Bf16, Fp16, Fp32, Int8};
 
 /// Whether this version can write a bundle that a device could use.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,19 +21,10 @@ const SUPPORT_MATRIX: &[(Target, &[(Precision, Support)])] = &[
         Target::Portable,
         &[(Fp32, Built), (Fp16, Built), (Bf16, Built)],
     ),
-    (
-        Target::Cpu,
-        &[(Fp32, Built), (Bf16, Built), (Int8, Built), (Int4, Built)],
-    ),
+    (Target::Cpu, &[(Fp32, Built), (Bf16, Built), (Int8, Built)]),
     (
         Target::Cuda,
-        &[
-            (Fp32, Built),
-            (Fp16, Built),
-            (Bf16, Built),
-            (Int8, Planned),
-            (Int4, Planned),
-        ],
+        &[(Fp32, Built), (Fp16, Built), (Bf16, Built), (Int8, Planned)],
     ),
     (
         Target::Tensorrt,
@@ -105,14 +96,14 @@ mod tests {
         }
         let refused = |target, precision| check(target, precision).unwrap_err().to_string();
         assert_eq!(
-            refused(Target::Cuda, Int4),
-            "cuda int4: not built yet (built: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; cuda fp32, fp16, bf16; \
+            refused(Target::Cuda, Int8),
+            "cuda int8: not built yet (built: portable fp32, fp16, bf16; cpu fp32, bf16, int8; cuda fp32, fp16, bf16; \
              tensorrt fp32, fp16, bf16)"
         );
         assert_eq!(
             refused(Target::Tensorrt, Int8),
-            "tensorrt int8: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; \
-             cuda fp32, fp16, bf16, int8, int4; tensorrt fp32, fp16, bf16)"
+            "tensorrt int8: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, bf16, int8; \
+             cuda fp32, fp16, bf16, int8; tensorrt fp32, fp16, bf16)"
         );
     }
 }

@@ -53,15 +53,19 @@ fn errors_exit_2_and_name_the_choices() {
         ),
         (
             &["--target", "cpu", "--dtype", "fp16"],
-            "cpu fp16: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; cuda",
+            "cpu fp16: no such bundle (legal: portable fp32, fp16, bf16; cpu fp32, bf16, int8; cuda",
         ),
         (
             &["--target", "cuda", "--quantize", "int8"],
-            "cuda int8: not built yet (built: portable fp32, fp16, bf16; cpu fp32, bf16, int8, int4; cuda",
+            "cuda int8: not built yet (built: portable fp32, fp16, bf16; cpu fp32, bf16, int8; cuda",
         ),
         (
             &["--dtype", "fp16", "--quantize", "int4"],
             "cannot be used with",
+        ),
+        (
+            &["--target", "cpu", "--quantize", "int4"],
+            "int4: withdrawn, because on trained weights",
         ),
         (&["--max-length", "0"], "max_length"),
     ] {

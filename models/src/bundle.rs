@@ -38,6 +38,10 @@ pub struct Manifest {
     pub target: Target,
     /// Precision of the weights.
     pub precision: Precision,
+    /// Inputs of a layer in int8 that share a scale. Absent in other precisions, and in bundles of version 0.2 and older,
+    /// which have one scale for all inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_size: Option<usize>,
     /// ONNX operator set.
     pub opset: u32,
     /// Width of the language model: last dimension of `image_embeds`.
@@ -101,6 +105,20 @@ impl Manifest {
         match self.precision.is_lossy() {
             true => Tolerance::ShareOfSpread(LOSSY_TOLERANCE),
             false => Tolerance::Largest(self.probe_tolerance),
+        }
+    }
+
+    /// Advice to export the bundle again: how it is quantized loses too much of trained weights.
+    pub fn outdated_precision(&self) -> Option<&'static str> {
+        match (self.precision, self.group_size) {
+            (Precision::Int4, _) => Some(
+                "int4 is withdrawn, because its errors are as large as the margins between responses; export again with \
+                 --quantize int8",
+            ),
+            (Precision::Int8, None) => Some(
+                "int8 of version 0.2 and older loses much of trained weights; export again for int8 that holds",
+            ),
+            _ => None,
         }
     }
 

@@ -6,15 +6,20 @@ pub const OPERATORS: &str = "seeward";
 /// Attention over a forest: (query, key, value, documents?, branches?) → weighted sums of values, with the attributes
 /// `q_num_heads` and `kv_num_heads` of ONNX's `Attention`.
 pub const FOREST_ATTENTION: &str = "ForestAttention";
-/// Quantization of a linear layer's inputs, row by row: (x) → (integers, scales), with the attributes `zero`, the zero
-/// point, and `above`, the number of levels above it.
+/// Quantization of a linear layer's inputs, row by row: (x [.., inputs]) → (integers, scales). Values are rotated and scaled in
+/// groups of [`GROUP`], the last one padded with zeros: integers u8 [.., groups·GROUP] with the zero point 128, scales f32 [..,
+/// groups]. Bundles of version 0.2 and older have one group, the row, without rotation, and name its range by the attributes
+/// `zero`, the zero point, and `above`, the number of levels above it.
 pub const QUANTIZE_ROWS: &str = "QuantizeRows";
 /// A linear layer in integers: (integers, scales, weights, scales of weights, sums of weights, bias?) → floats, with the
-/// attribute `zero`. Weights i8 [outputs, inputs] are packed in the order in which CPUs multiply them: [panels, groups,
-/// outputs of a panel, inputs of a group], with zeros where outputs or inputs are missing.
+/// attributes `zero` and `outputs`. Weights i8 [outputs, inputs], rotated as the inputs are and divided by [`GROUP`], are packed
+/// in the order in which CPUs multiply them: [panels, quads of inputs, outputs of a panel, inputs of a quad], with zeros where
+/// outputs or inputs are missing; their scales f32 and sums i32 are [panels, groups, outputs of a panel]. Bundles of version 0.2
+/// and older have no `outputs`, no rotation, and scales and sums [outputs].
 pub const INT8_LINEAR: &str = "Int8Linear";
 /// The first half of a feed-forward layer in integers: (integers, scales, and one or two layers' inputs of
-/// [`INT8_LINEAR`]) → (integers, scales), with the attributes `zero`, `hidden_zero` and `hidden_above`.
+/// [`INT8_LINEAR`]) → (integers, scales), with the attributes `zero` and `outputs`. Bundles of version 0.2 and older have `zero`,
+/// `hidden_zero` and `hidden_above`.
 pub const INT8_HIDDEN: &str = "Int8Hidden";
 /// A linear layer in bf16: (floats or bf16, weights, bias?) → floats, with the attribute `outputs`. Weights bf16 [outputs,
 /// inputs] are packed as those of [`INT8_LINEAR`], in groups of [`BF16_GROUP`] inputs.
@@ -24,9 +29,11 @@ pub const BF16_LINEAR: &str = "Bf16Linear";
 pub const BF16_HIDDEN: &str = "Bf16Hidden";
 /// Outputs of a panel of packed weights.
 pub const PANEL_OUTPUTS: usize = 64;
-/// Inputs of a group of packed 8-bit weights.
-pub const PANEL_GROUP: usize = 4;
-/// Inputs of a group of packed bf16 weights.
+/// Inputs of a quad of packed weights.
+pub const QUAD: usize = 4;
+/// Inputs that are rotated together and share a scale.
+pub const GROUP: usize = 64;
+/// Inputs of a pair of packed bf16 weights.
 pub const BF16_GROUP: usize = 2;
 
 /// Element type of a graph's input or output.

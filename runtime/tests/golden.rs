@@ -109,6 +109,25 @@ fn rewards_are_the_published_ones_in_every_input_mode() {
     }
 }
 
+/// Bundles in int8 of version 0.2, whose rows have one scale each. Attention rounds differently without AVX-512.
+#[test]
+fn an_old_bundle_in_int8_gives_its_rewards() {
+    let model = RewardModel::load(golden("bundles/qwen2_int8_0.2"), Options::default()).unwrap();
+    let text = fs::read_to_string(golden("bundles/qwen2_int8_0.2.jsonl")).unwrap();
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        let image = golden("forward/qwen2").join(text("img_path"));
+        let request = Request::new(text("prompt"))
+            .image(image)
+            .responses([text("response")]);
+        let got = rewards(&model.score(&[request]).unwrap());
+        assert_close(&got, &[row["score"].as_f64().unwrap() as f32], 1e-2);
+    }
+    let advice = model.bundle().manifest().outdated_precision().unwrap();
+    assert!(advice.contains("export again"), "{advice}");
+}
+
 #[test]
 fn responses_share_prompt_and_image_and_score_as_they_do_alone() {
     let (model, requests) = (model(Options::default()), requests());

@@ -31,7 +31,7 @@ from pathlib import Path
 import runtime
 
 ROOT = Path(__file__).resolve().parents[2]
-PRECISIONS = {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"], "int4": ["--quantize", "int4"]}
+PRECISIONS = {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"]}
 
 
 def run(program, *arguments):

@@ -27,7 +27,7 @@ import runtime
 ROOT = Path(__file__).resolve().parents[2]
 GGUF = ROOT / "third_party/real/language_model.gguf"
 TEXTS = Path(__file__).with_name("real_texts.jsonl")
-PRECISIONS = {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"], "int4": ["--quantize", "int4"]}
+PRECISIONS = {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"]}
 PEERS = ["fp32", "bf16"]
 IMAGE_TOKENS = 16
 

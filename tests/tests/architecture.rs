@@ -13,7 +13,7 @@ use serde_json::Value;
 const ARROWS: [(&str, &[&str]); 8] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
-    ("seeward-export", &["seeward-models"]),
+    ("seeward-export", &["seeward-kernels", "seeward-models"]),
     ("seeward-kernels", &[]),
     ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),

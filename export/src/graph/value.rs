@@ -23,33 +23,12 @@ impl Value {
     }
 }
 
-/// The mapping of integers [.., inputs] to floats: (integer − zero point) · the row's scale.
+/// The scales f32 [.., groups] of integers [.., inputs] that stand for floats.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Quantization {
-    pub(crate) range: QuantRange,
-    /// f32 [.., 1].
     pub(crate) scales: Value,
 }
 
-/// The range of unsigned 8-bit activations. CPUs multiply unsigned activations with signed weights fastest: six times as
-/// fast as signed with signed, as measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QuantRange {
-    /// The integer that stands for zero.
-    pub(crate) zero_point: u8,
-    /// The distance from the zero point to the largest integer in use; those farther below it are not in use either.
-    pub(crate) qmax: u8,
-}
-
-impl QuantRange {
-    /// Symmetric about zero.
-    pub(crate) const SYMMETRIC: Self = Self {
-        zero_point: 128,
-        qmax: 127,
-    };
-    /// For outputs of a GELU, whose minimum is −0.17: nearly all integers are available for positive values.
-    pub(crate) const GELU: Self = Self {
-        zero_point: 16,
-        qmax: 239,
-    };
-}
+/// The integer that stands for zero among activations. CPUs multiply unsigned activations with signed weights fastest: six
+/// times as fast as signed with signed, as measured.
+pub(crate) const ZERO_POINT: usize = 128;

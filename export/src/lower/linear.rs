@@ -10,8 +10,7 @@ use super::{Products, WIDE};
 use crate::data_type::DataType;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::node::Node;
-use crate::graph::value::{QuantRange, Quantization, Value};
-use crate::weights::BLOCK;
+use crate::graph::value::{Quantization, Value, ZERO_POINT};
 use crate::weights::layout::WeightLayout;
 
 /// A linear layer.
@@ -44,7 +43,6 @@ impl Linear<'_> {
             Products::Float(_) => self.float(builder, x),
             Products::Bf16 => return self.bf16(builder, x),
             Products::Int8 => return self.int8(builder, x),
-            Products::Int4 => self.int4(builder, x),
         }?;
         match self.bias(builder)? {
             None => Ok(product),
@@ -93,31 +91,15 @@ impl Linear<'_> {
     fn int8(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
         let weights = Int8Weights::of(builder, self)?;
         let x = quantized(builder, x)?;
-        let Quantization { range, scales } = quantization(&x)?;
+        let scales = &quantization(&x)?.scales;
         let node = weights.append_to(Node::seeward(INT8_LINEAR, &[&x, scales]));
-        builder.node(self.name, node.int("zero", range.zero_point.into()), WIDE)
-    }
-
-    fn int4(&self, builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
-        let x = self.floats(builder, x)?;
-        let [outputs, inputs] = builder.matrix(&self.weight())?;
-        let [integers, scales] = builder.weight_parts(&self.weight(), WeightLayout::Int4)?;
-        let node = Node::microsoft("MatMulNBits", &[&x, &integers, &scales])
-            .int("K", inputs)
-            .int("N", outputs)
-            .int("bits", 4)
-            .int("block_size", BLOCK)
-            .int("accuracy_level", INT8_INPUTS);
-        builder.node(self.name, node, WIDE)
+        builder.node(self.name, weights.attributes_of(node), WIDE)
     }
 }
 
-/// `accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits, with a scale per block of a row. A layer's error is the
-/// same as with f32 inputs (9.67 % and 9.66 %), its speed up to 1.4 times as high.
-const INT8_INPUTS: usize = 4;
-
 /// A layer's weights and bias as the operators of Seeward's runtime take them.
 struct Int8Weights {
+    outputs: usize,
     /// Integers, scales and sums.
     parts: [Value; 3],
     bias: Option<Value>,
@@ -125,7 +107,9 @@ struct Int8Weights {
 
 impl Int8Weights {
     fn of(builder: &mut GraphBuilder, layer: &Linear) -> Result<Self> {
+        let [outputs, _] = builder.matrix(&layer.weight())?;
         Ok(Self {
+            outputs,
             parts: builder.weight_parts(&layer.weight(), WeightLayout::Int8)?,
             bias: layer.bias(builder)?,
         })
@@ -140,6 +124,11 @@ impl Int8Weights {
             None => node.omit(1),
         }
     }
+
+    /// Sets the attributes of an operator over layers like this one.
+    fn attributes_of(&self, node: Node) -> Node {
+        node.int("zero", ZERO_POINT).int("outputs", self.outputs)
+    }
 }
 
 /// Layers that are fused ([`Products::fuses_hidden`]) over one input, and the nonlinearity after them: the GELU of one layer,
@@ -148,14 +137,9 @@ impl Int8Weights {
 ///
 /// # Errors
 /// A missing weight.
-pub(crate) fn hidden(
-    builder: &mut GraphBuilder,
-    layers: &[Linear],
-    x: &Value,
-    output: QuantRange,
-) -> Result<Value> {
+pub(crate) fn hidden(builder: &mut GraphBuilder, layers: &[Linear], x: &Value) -> Result<Value> {
     match layers[0].products {
-        Products::Int8 => int8_hidden(builder, layers, x, output),
+        Products::Int8 => int8_hidden(builder, layers, x),
         _ => bf16_hidden(builder, layers, x),
     }
 }
@@ -169,48 +153,36 @@ fn bf16_hidden(builder: &mut GraphBuilder, layers: &[Linear], x: &Value) -> Resu
     builder.node("", node, DataType::Bf16)
 }
 
-fn int8_hidden(
-    builder: &mut GraphBuilder,
-    layers: &[Linear],
-    x: &Value,
-    output: QuantRange,
-) -> Result<Value> {
+fn int8_hidden(builder: &mut GraphBuilder, layers: &[Linear], x: &Value) -> Result<Value> {
     let weights = layers.iter().map(|layer| Int8Weights::of(builder, layer));
     let weights: Vec<_> = weights.collect::<Result<_>>()?;
+    let first = weights.first();
+    let first = first.ok_or_else(|| Error::invalid("expected a layer"))?;
     let x = quantized(builder, x)?;
-    let Quantization { range, scales } = quantization(&x)?;
-    let node = Node::seeward(INT8_HIDDEN, &[&x, scales]);
+    let node = Node::seeward(INT8_HIDDEN, &[&x, &quantization(&x)?.scales]);
     let node = weights
         .iter()
         .fold(node, |node, layer| layer.append_to(node));
-    let node = node
-        .int("zero", range.zero_point.into())
-        .int("hidden_zero", output.zero_point.into())
-        .int("hidden_above", output.qmax.into());
-    integers(builder, node, output)
+    integers(builder, first.attributes_of(node))
 }
 
-/// x [.., inputs] as integers with a scale per row; floats are quantized by a node that is added once and then reused.
+/// x [.., inputs] as integers with scales; floats are quantized by a node that is added once and then reused.
 fn quantized(builder: &mut GraphBuilder, x: &Value) -> Result<Value> {
     if x.quantization.is_some() {
         return Ok(x.clone());
     }
     builder.converted(x, DataType::U8, |builder| {
-        let range = QuantRange::SYMMETRIC;
-        let node = Node::seeward(QUANTIZE_ROWS, &[x])
-            .int("zero", range.zero_point.into())
-            .int("above", range.qmax.into());
-        integers(builder, node, range)
+        integers(builder, Node::seeward(QUANTIZE_ROWS, &[x]))
     })
 }
 
 /// Adds a node that returns integers and their scales.
-fn integers(builder: &mut GraphBuilder, node: Node, range: QuantRange) -> Result<Value> {
+fn integers(builder: &mut GraphBuilder, node: Node) -> Result<Value> {
     let outputs = builder.nodes(node, &[DataType::U8, WIDE])?;
     let wrong = |_| Error::invalid("expected integers and scales");
     let [integers, scales] = <[Value; 2]>::try_from(outputs).map_err(wrong)?;
     Ok(Value {
-        quantization: Some(Rc::new(Quantization { range, scales })),
+        quantization: Some(Rc::new(Quantization { scales })),
         ..integers
     })
 }

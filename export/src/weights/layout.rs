@@ -1,9 +1,8 @@
 //! The layouts of a checkpoint's tensors in the data file: element types and the order of elements.
 
-use seeward_models::contract::{BF16_GROUP, PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{BF16_GROUP, GROUP, PANEL_OUTPUTS, QUAD};
 use seeward_models::{Error, Result};
 
-use super::quantize::{BLOCK, BLOCK_BYTES};
 use crate::data_type::DataType;
 
 /// How a tensor is stored. All but the first take a matrix [outputs, inputs].
@@ -16,11 +15,8 @@ pub(crate) enum WeightLayout {
     /// bf16 in panels of outputs, as the operators of Seeward's runtime take them.
     Bf16,
     /// 8-bit integers in panels of outputs, as the operators of Seeward's runtime take them; then their scales and their
-    /// sums, [outputs] each.
+    /// sums, [panels, groups, outputs of a panel] each.
     Int8,
-    /// 4-bit integers [outputs, blocks, bytes of a block], as `MatMulNBits` takes them; then their scales [outputs,
-    /// blocks].
-    Int4,
 }
 
 /// A tensor of the data file.
@@ -69,7 +65,6 @@ impl WeightLayout {
                 Ok(vec![Part::new(".bf16", DataType::Bf16, &dims)])
             }
             Self::Int8 => Ok(int8(matrix(shape)?)),
-            Self::Int4 => Ok(int4(matrix(shape)?)),
         }
     }
 }
@@ -81,19 +76,13 @@ fn panels([outputs, inputs]: [usize; 2], group: usize) -> [usize; 4] {
 }
 
 fn int8([outputs, inputs]: [usize; 2]) -> Vec<Part> {
-    let dims = panels([outputs, inputs], PANEL_GROUP);
+    let (panels_of_outputs, groups) = (outputs.div_ceil(PANEL_OUTPUTS), inputs.div_ceil(GROUP));
+    let integers = panels([outputs, groups * GROUP], QUAD);
+    let by_group = [panels_of_outputs, groups, PANEL_OUTPUTS];
     vec![
-        Part::new(".int8", DataType::I8, &dims),
-        Part::new(".int8.scales", DataType::F32, &[outputs]),
-        Part::new(".int8.sums", DataType::I32, &[outputs]),
-    ]
-}
-
-fn int4([outputs, inputs]: [usize; 2]) -> Vec<Part> {
-    let blocks = inputs.div_ceil(BLOCK);
-    vec![
-        Part::new(".int4", DataType::U8, &[outputs, blocks, BLOCK_BYTES]),
-        Part::new(".int4.scales", DataType::F32, &[outputs, blocks]),
+        Part::new(".int8", DataType::I8, &integers),
+        Part::new(".int8.scales", DataType::F32, &by_group),
+        Part::new(".int8.sums", DataType::I32, &by_group),
     ]
 }
 

@@ -10,8 +10,6 @@ mod stream;
 mod tensor;
 mod transpose;
 
-pub(crate) use quantize::BLOCK;
-
 use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;

@@ -1,10 +1,10 @@
-//! Rows of a matrix in the layouts of the operators that take them in panels or in blocks.
+//! Rows of a matrix in the layouts of the operators that take them in panels.
 
 use seeward_models::Result;
-use seeward_models::contract::{BF16_GROUP, PANEL_GROUP, PANEL_OUTPUTS};
+use seeward_models::contract::{BF16_GROUP, GROUP, PANEL_OUTPUTS, QUAD};
 
 use super::cast;
-use super::quantize::{self, BLOCK, BLOCK_BYTES};
+use super::quantize::QuantizedGroup;
 
 /// One or more rows: the bytes of their elements, and of the elements of the smaller parts after them.
 pub(super) struct Packed {
@@ -15,21 +15,21 @@ pub(super) struct Packed {
 /// Packs the rows of a matrix with this number of columns.
 pub(super) type Pack = dyn Fn(&[f32], usize) -> Result<Packed> + Sync;
 
-/// Size of a group of a row's elements in a panel, in bytes.
-const GROUP_BYTES: usize = 4;
-const _: () = assert!(GROUP_BYTES == BF16_GROUP * size_of::<half::bf16>());
-const _: () = assert!(GROUP_BYTES == PANEL_GROUP);
+/// Size of the elements of a row that a panel holds together, in bytes.
+const PLACE_BYTES: usize = 4;
+const _: () = assert!(PLACE_BYTES == BF16_GROUP * size_of::<half::bf16>());
+const _: () = assert!(PLACE_BYTES == QUAD);
 
 /// Zeros for a panel of rows with this number of bytes.
 fn panel(row_bytes: usize) -> Vec<u8> {
-    vec![0; row_bytes.next_multiple_of(GROUP_BYTES) * PANEL_OUTPUTS]
+    vec![0; row_bytes.next_multiple_of(PLACE_BYTES) * PANEL_OUTPUTS]
 }
 
 /// Places a row's bytes in its panel.
 fn place(panel: &mut [u8], output: usize, row: &[u8]) {
-    let groups = panel.chunks_mut(PANEL_OUTPUTS * GROUP_BYTES);
-    for (group, bytes) in groups.zip(row.chunks(GROUP_BYTES)) {
-        group[output * GROUP_BYTES..][..bytes.len()].copy_from_slice(bytes);
+    let groups = panel.chunks_mut(PANEL_OUTPUTS * PLACE_BYTES);
+    for (group, bytes) in groups.zip(row.chunks(PLACE_BYTES)) {
+        group[output * PLACE_BYTES..][..bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -47,41 +47,21 @@ pub(super) fn bf16(rows: &[f32], columns: usize) -> Result<Packed> {
     })
 }
 
-/// A panel of at most [`PANEL_OUTPUTS`] rows, zeros in place of missing rows and columns; then the rows' scales and the
-/// sums of their integers.
+/// A panel of at most [`PANEL_OUTPUTS`] rows, zeros in place of missing rows and columns; then the scales and the sums of
+/// their groups.
 pub(super) fn int8(rows: &[f32], columns: usize) -> Result<Packed> {
-    let mut bytes = panel(columns);
-    let (mut scales, mut sums) = (Vec::new(), Vec::new());
-    let mut integers = vec![0; columns];
+    let groups = columns.div_ceil(GROUP);
+    let mut bytes = panel(groups * GROUP);
+    let mut small = vec![vec![0; groups * PANEL_OUTPUTS * size_of::<f32>()]; 2];
     for (output, row) in rows.chunks(columns.max(1)).enumerate() {
-        let scale = quantize::row_scale(row)?;
-        quantize::row(row, scale, &mut integers);
-        scales.extend(scale.to_le_bytes());
-        sums.extend(sum(&integers).to_le_bytes());
-        place(&mut bytes, output, &integers);
+        let panels = bytes.chunks_mut(GROUP * PANEL_OUTPUTS);
+        for (index, (weights, panel)) in row.chunks(GROUP).zip(panels).enumerate() {
+            let group = QuantizedGroup::new(weights)?;
+            place(panel, output, &group.integers);
+            let at = (index * PANEL_OUTPUTS + output) * size_of::<f32>();
+            small[0][at..][..4].copy_from_slice(&group.scale.to_le_bytes());
+            small[1][at..][..4].copy_from_slice(&group.sum().to_le_bytes());
+        }
     }
-    Ok(Packed {
-        bytes,
-        small: vec![scales, sums],
-    })
-}
-
-fn sum(integers: &[u8]) -> i32 {
-    integers.iter().map(|&byte| i32::from(byte as i8)).sum()
-}
-
-/// A row in blocks; then the blocks' scales.
-pub(super) fn int4(row: &[f32], _columns: usize) -> Result<Packed> {
-    let blocks = row.chunks(BLOCK);
-    let mut integers = vec![0; blocks.len() * BLOCK_BYTES];
-    let mut scales = Vec::new();
-    for (block, into) in blocks.zip(integers.chunks_mut(BLOCK_BYTES)) {
-        let scale = quantize::block_scale(block)?;
-        quantize::block(block, scale, into);
-        scales.extend(scale.to_le_bytes());
-    }
-    Ok(Packed {
-        bytes: integers,
-        small: vec![scales],
-    })
+    Ok(Packed { bytes, small })
 }

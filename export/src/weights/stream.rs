@@ -1,5 +1,5 @@
 //! A tensor's elements in the layout of the data file, window by window: memory does not grow with the tensor, except by
-//! the scales and sums of a quantized one (8 bytes per row in 8 bits, an eighth of a byte per weight in 4 bits). Threads
+//! the scales and sums of a quantized one (an eighth of a byte per weight). Threads
 //! read, cast and transpose a window together.
 
 use rayon::prelude::*;
@@ -94,7 +94,6 @@ impl Streamer {
             WeightLayout::Transposed(element) => self.transposed(tensor, element, sink)?,
             WeightLayout::Bf16 => return self.packed(tensor, PANEL_OUTPUTS, &pack::bf16, sink),
             WeightLayout::Int8 => return self.packed(tensor, PANEL_OUTPUTS, &pack::int8, sink),
-            WeightLayout::Int4 => return self.packed(tensor, 1, &pack::int4, sink),
         }
         Ok(Vec::new())
     }
@@ -185,9 +184,10 @@ mod tests {
     use std::path::Path;
 
     use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
-    use seeward_models::contract::{BF16_GROUP, PANEL_GROUP};
+    use seeward_models::contract::{BF16_GROUP, GROUP, QUAD};
 
     use super::*;
+    use crate::weights::quantize::QuantizedGroup;
 
     fn checkpoint(folder: &Path, shape: &[usize], values: &[f32]) -> Checkpoint {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -295,35 +295,36 @@ mod tests {
         }
     }
 
-    /// Each weight at its place in its panel, zeros in the unused places.
+    /// Each integer, scale and sum at its place in its panel, zeros in the unused places.
     #[test]
     fn integers_come_in_panels_with_scales_and_sums_after_them() {
-        for [rows, columns] in [[3, 5], [64, 4], [130, 67]] {
+        for [rows, columns] in [[3, 5], [64, 64], [130, 67]] {
             let folder = tempfile::tempdir().unwrap();
-            // The largest weight of a row is 127 times a power of two, its scale, so that no integer is rounded.
-            let scale = |row: usize| 2_f32.powi((row % 5) as i32);
-            let integer = |row: usize, column: usize| match column {
-                0 => 127,
-                _ => ((31 * row + 7 * column) % 255) as i32 - 127,
-            };
-            let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-            let value = |(row, column)| integer(row, column) as f32 * scale(row);
-            let values: Vec<f32> = places.clone().map(value).collect();
+            let values: Vec<f32> = (0..rows * columns).map(|at| (at as f32).sin()).collect();
             let from = checkpoint(folder.path(), &[rows, columns], &values);
-            let groups = columns.div_ceil(PANEL_GROUP);
-            let panels = rows.div_ceil(PANEL_OUTPUTS);
-            let mut expected = vec![0_u8; panels * groups * PANEL_OUTPUTS * PANEL_GROUP];
-            for (row, column) in places {
-                let place = place([row, column], columns, PANEL_GROUP);
-                expected[place] = integer(row, column) as u8;
+            let (panels, groups) = (rows.div_ceil(PANEL_OUTPUTS), columns.div_ceil(GROUP));
+            let mut integers = vec![0_u8; panels * groups * GROUP * PANEL_OUTPUTS];
+            let mut small = vec![vec![0_u8; panels * groups * PANEL_OUTPUTS * 4]; 2];
+            for (row, values) in values.chunks(columns).enumerate() {
+                for (index, weights) in values.chunks(GROUP).enumerate() {
+                    let group = QuantizedGroup::new(weights).unwrap();
+                    let panel = row / PANEL_OUTPUTS * groups + index;
+                    for (column, integer) in group.integers.into_iter().enumerate() {
+                        let quad = panel * GROUP / QUAD + column / QUAD;
+                        let place = quad * PANEL_OUTPUTS + row % PANEL_OUTPUTS;
+                        integers[place * QUAD + column % QUAD] = integer;
+                    }
+                    let place = 4 * (panel * PANEL_OUTPUTS + row % PANEL_OUTPUTS);
+                    small[0][place..][..4].copy_from_slice(&group.scale.to_le_bytes());
+                    small[1][place..][..4].copy_from_slice(&group.sum().to_le_bytes());
+                }
             }
-            let sum = |row| (0..columns).map(|column| integer(row, column)).sum::<i32>();
-            let sums: Vec<u8> = (0..rows).flat_map(|row| sum(row).to_le_bytes()).collect();
-            let scales: Vec<u8> = (0..rows).flat_map(|row| scale(row).to_le_bytes()).collect();
             for window in [1, 700, 10_000] {
-                let (panels, small) = in_panels(&from, WeightLayout::Int8, window);
-                assert_eq!(panels, expected, "{rows} x {columns}, window {window}");
-                assert_eq!(small, [scales.clone(), sums.clone()]);
+                let streamed = in_panels(&from, WeightLayout::Int8, window);
+                assert!(
+                    streamed == (integers.clone(), small.clone()),
+                    "{rows} x {columns}, window {window}"
+                );
             }
         }
     }

@@ -21,10 +21,10 @@ pub(crate) const GOLDEN: [(&str, Branch); 4] = [
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
-    let family = golden.join("families").join(name).join("model");
-    match family.is_dir() {
-        true => family,
-        false => golden.join("models").join(name),
+    let model = golden.join("models").join(name);
+    match model.exists() {
+        true => model,
+        false => golden.join("families").join(name).join("model"),
     }
 }
 

@@ -8,7 +8,8 @@ use seeward_runtime::{Options, RewardModel};
 
 use crate::terminal::log;
 
-/// Loads the bundle in `folder`. Logs the graph nodes that fall back to another of ONNX Runtime's providers.
+/// Loads the bundle in `folder`. Logs the graph nodes that fall back to another of ONNX Runtime's providers, and a precision
+/// to replace.
 ///
 /// # Errors
 /// As [`RewardModel::load`].
@@ -17,6 +18,9 @@ pub(crate) fn load(program: &str, folder: &Path, options: Options) -> Result<Rew
     let model = model.with_context(|| format!("bundle {}", folder.display()))?;
     for nodes in model.fallback_nodes() {
         log(program, format_args!("{}: {nodes}", model.device()));
+    }
+    if let Some(advice) = model.bundle().manifest().outdated_precision() {
+        log(program, format_args!("{}: {advice}", place(&model)));
     }
     Ok(model)
 }

@@ -31,20 +31,24 @@ fn instruction_sets() -> [(&'static str, CpuFeatures); 3] {
 }
 
 fn int8_linear(criterion: &mut Criterion) {
+    let groups = INPUTS / int8::GROUP;
     let weights = vec![3; int8::packed_shape(INPUTS, OUTPUTS).iter().product()];
-    let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; ROWS.max(OUTPUTS)]);
+    let (integers, scales) = (vec![130; ROWS * INPUTS], vec![0.1; groups * OUTPUTS]);
     let parts = int8::LayerParts {
         inputs: INPUTS,
+        outputs: OUTPUTS,
+        groups,
         zero_point: 128,
         weights: &weights,
-        scales: &scales[..OUTPUTS],
-        sums: &vec![3 * INPUTS as i32; OUTPUTS],
+        scales: &scales,
+        sums: &vec![3 * int8::GROUP as i32; groups * OUTPUTS],
         bias: None,
     };
     let layer = int8::Layer::new(parts).expect("sizes match");
     let rows = int8::QuantizedRows {
         integers: &integers,
-        scales: &scales[..ROWS],
+        scales: &scales[..ROWS * groups],
+        groups,
     };
     let mut output = vec![0.0; ROWS * OUTPUTS];
     let mut group = criterion.benchmark_group("int8 linear");
@@ -77,6 +81,28 @@ fn bf16_linear(criterion: &mut Criterion) {
     }
 }
 
+fn quantize_rows(criterion: &mut Criterion) {
+    let values: Vec<f32> = (0..ROWS * INPUTS).map(|at| (at as f32).sin()).collect();
+    let quantizer = int8::Quantizer::RotatedGroups;
+    let (mut integers, mut scales) = (
+        vec![0; values.len()],
+        vec![0.0; quantizer.shape(INPUTS)[1] * ROWS],
+    );
+    let mut group = criterion.benchmark_group("quantize rows");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    for (name, features) in instruction_sets() {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| {
+                let output = int8::QuantizedRowsMut {
+                    integers: &mut integers,
+                    scales: &mut scales,
+                };
+                quantizer.quantize_rows(features, (black_box(&values), INPUTS), output, &Serial)
+            });
+        });
+    }
+}
+
 fn forest_attention(criterion: &mut Criterion) {
     let row = SHAPE.tokens * SHAPE.head_size;
     let (query, keys) = (
@@ -103,5 +129,11 @@ fn forest_attention(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, int8_linear, bf16_linear, forest_attention);
+criterion_group!(
+    benches,
+    int8_linear,
+    quantize_rows,
+    bf16_linear,
+    forest_attention
+);
 criterion_main!(benches);

@@ -5,15 +5,15 @@ use ort::operator::{
 };
 use ort::value::TensorElementType;
 use seeward_kernels::CpuFeatures;
-use seeward_kernels::int8::{FeedForward, HiddenLayers, Layer, QuantRange, QuantizedRowsMut};
+use seeward_kernels::int8::{FeedForward, HiddenLayers, Layer, QuantizedRowsMut, Quantizer};
 use seeward_models::contract::INT8_HIDDEN;
 
-use super::engine::{EngineThreads, byte, missing};
-use super::layer::{PARTS, Parts, Rows};
-use super::quantize::range;
+use super::engine::{EngineThreads, missing};
+use super::layer::{LayerKind, PARTS, Parts, Rows, Tensors};
+use super::quantize::quantizer;
 
-/// Integers u8 `[.., inputs]`, their rows' scales `[.., 1]`, and the [`Parts`] of one layer or two → the integers of the hidden
-/// values u8 `[.., outputs]` and their rows' scales `[.., 1]`, as `QuantizeRows` computes them. Hidden values are the GELU of the
+/// Integers u8 `[.., inputs]`, their scales `[.., groups]`, and the [`Parts`] of one layer or two → the integers of the hidden
+/// values and their scales, as `QuantizeRows` computes them. Hidden values are the GELU of the
 /// one layer's outputs, or the SiLU of the first layer's times the second's.
 pub(super) struct Int8Hidden;
 
@@ -36,17 +36,16 @@ impl Operator for Int8Hidden {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Hidden> {
         Ok(Hidden {
-            zero_point: byte(context, "zero", 0)?,
-            range: range(context, ["hidden_zero", "hidden_above"])?,
+            kind: LayerKind::of(context)?,
+            quantizer: quantizer(context, ["hidden_zero", "hidden_above"])?,
         })
     }
 }
 
 pub(super) struct Hidden {
-    /// Of the inputs.
-    zero_point: u8,
+    kind: LayerKind,
     /// Of the outputs.
-    range: QuantRange,
+    quantizer: Quantizer,
 }
 
 impl Kernel for Hidden {
@@ -55,17 +54,18 @@ impl Kernel for Hidden {
         let rows = Rows::of(&values)?;
         let first = Parts::of(context, 2)?.ok_or_else(missing)?;
         let second = Parts::of(context, 2 + PARTS)?;
-        let first = first.layer(self.zero_point, rows.inputs)?;
         let second = second.as_ref();
-        let second = second.map(|parts| parts.layer(self.zero_point, rows.inputs));
+        let first = first.tensors(&self.kind, rows.inputs)?;
+        let second = second.map(|parts| parts.tensors(&self.kind, rows.inputs));
+        let second = second.transpose()?;
+        let second = second.as_ref().map(Tensors::layer).transpose()?;
         let block = FeedForward {
-            layers: hidden_layers(first, second.transpose()?)?,
-            range: self.range,
+            layers: hidden_layers(first.layer()?, second)?,
+            quantizer: self.quantizer,
         };
-        let mut integers = context
-            .output(0, rows.shape(block.outputs()))?
-            .ok_or_else(missing)?;
-        let mut scales = context.output(1, rows.shape(1))?.ok_or_else(missing)?;
+        let [width, groups] = self.quantizer.shape(block.outputs());
+        let mut integers = context.output(0, rows.shape(width))?.ok_or_else(missing)?;
+        let mut scales = context.output(1, rows.shape(groups))?.ok_or_else(missing)?;
         let output = QuantizedRowsMut {
             integers: integers.try_extract_tensor_mut::<u8>()?.1,
             scales: scales.try_extract_tensor_mut::<f32>()?.1,

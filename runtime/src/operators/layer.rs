@@ -1,19 +1,41 @@
 //! Inputs of the operators with linear layers.
 
-use ort::operator::{ComputeContext, OperatorInput};
+use std::borrow::Cow;
+
+use ort::operator::{ComputeContext, KernelContext, OperatorInput};
 use ort::value::{TensorElementType, ValueRef};
 use seeward_kernels::PANEL_OUTPUTS;
 use seeward_kernels::int8::{self, Layer, LayerParts, QuantizedRows, packed_shape};
 use seeward_models::contract;
 
-use super::engine::{extract, required, with_last};
+use super::engine::{byte, extract, required, with_last};
 
 // The layout of packed weights is the bundle format's; the kernels are written for it.
 const _: () = assert!(contract::PANEL_OUTPUTS == PANEL_OUTPUTS);
-const _: () = assert!(contract::PANEL_GROUP == int8::PANEL_GROUP);
+const _: () = assert!(contract::QUAD == int8::QUAD);
+const _: () = assert!(contract::GROUP == int8::GROUP);
 
 /// Inputs that make a layer.
 pub(super) const PARTS: usize = 4;
+
+/// What an operator's attributes say of its layers.
+pub(super) struct LayerKind {
+    /// The integer that stands for zero in the inputs.
+    zero_point: u8,
+    /// Outputs of layers whose weights have scales by group. Without it, weights have a scale for each output.
+    outputs: Option<usize>,
+}
+
+impl LayerKind {
+    pub(super) fn of(context: &KernelContext) -> ort::Result<Self> {
+        let outputs = context.get::<i64>("outputs");
+        let wrong = |_| ort::Error::new(format!("outputs: expected a size, got {outputs:?}"));
+        Ok(Self {
+            zero_point: byte(context, "zero", 0)?,
+            outputs: outputs.map(usize::try_from).transpose().map_err(wrong)?,
+        })
+    }
+}
 
 /// The inputs of an operator that make a layer: packed weights i8, scales f32, sums of weights i32 and an optional bias f32
 /// `[outputs]`.
@@ -54,30 +76,76 @@ impl<'a> Parts<'a> {
         }))
     }
 
-    /// The layer for rows of `inputs` integers with this zero point.
-    pub(super) fn layer(&self, zero_point: u8, inputs: usize) -> ort::Result<Layer<'_>> {
+    /// The tensors of a layer of this kind for rows of `inputs` integers.
+    pub(super) fn tensors(&self, kind: &LayerKind, inputs: usize) -> ort::Result<Tensors<'_>> {
         let (shape, weights) = extract::<i8>(&self.weights)?;
         let (_, scales) = extract::<f32>(&self.scales)?;
         let (_, sums) = extract::<i32>(&self.sums)?;
         let bias = self.bias.as_deref().map(extract::<f32>).transpose()?;
-        let expected = packed_shape(inputs, scales.len()).map(|size| size as i64);
+        let outputs = kind.outputs.unwrap_or(scales.len());
+        let expected = packed_shape(inputs, outputs).map(|size| size as i64);
         if shape != expected {
             let problem = format!("weights: expected the shape {expected:?}, got {shape:?}");
             return Err(ort::Error::new(problem));
         }
-        let parts = LayerParts {
+        let by_group = kind.outputs.is_some();
+        Ok(Tensors {
             inputs,
-            zero_point,
+            outputs,
+            groups: if by_group { inputs / int8::GROUP } else { 1 },
+            zero_point: kind.zero_point,
             weights,
-            scales,
-            sums,
+            scales: if by_group {
+                scales.into()
+            } else {
+                in_panels(scales)
+            },
+            sums: if by_group {
+                sums.into()
+            } else {
+                in_panels(sums)
+            },
             bias: bias.map(|(_, bias)| bias),
+        })
+    }
+}
+
+/// A value for each output `[outputs]` as panels take them, padded with zeros.
+fn in_panels<T: Copy + Default>(values: &[T]) -> Cow<'_, [T]> {
+    let mut panels = values.to_vec();
+    panels.resize(values.len().next_multiple_of(PANEL_OUTPUTS), T::default());
+    panels.into()
+}
+
+/// The tensors of a layer in the layout of the kernels.
+pub(super) struct Tensors<'a> {
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    zero_point: u8,
+    weights: &'a [i8],
+    scales: Cow<'a, [f32]>,
+    sums: Cow<'a, [i32]>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Tensors<'_> {
+    pub(super) fn layer(&self) -> ort::Result<Layer<'_>> {
+        let parts = LayerParts {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            groups: self.groups,
+            zero_point: self.zero_point,
+            weights: self.weights,
+            scales: &self.scales,
+            sums: &self.sums,
+            bias: self.bias,
         };
         Layer::new(parts).map_err(|e| ort::Error::new(e.to_string()))
     }
 }
 
-/// Rows of integers with their scales.
+/// Rows of integers with their scales, those of a group or of the whole row.
 pub(super) struct Rows<'a> {
     shape: Vec<i64>,
     pub(super) inputs: usize,
@@ -95,16 +163,21 @@ impl<'a> Rows<'a> {
 
     pub(super) fn of([integers, scales]: &'a [ValueRef<'a>; 2]) -> ort::Result<Self> {
         let (shape, integers) = extract::<u8>(integers)?;
-        let (_, scales) = extract::<f32>(scales)?;
-        let inputs = shape.last().map_or(0, |&inputs| inputs as usize);
-        if inputs * scales.len() != integers.len() {
-            let problem = format!("{} scales do not belong to {shape:?}", scales.len());
+        let (scales_shape, scales) = extract::<f32>(scales)?;
+        let [inputs, groups] = [&shape, &scales_shape].map(|shape| shape.last().copied());
+        let [inputs, groups] = [inputs, groups].map(|size| size.unwrap_or(0) as usize);
+        if groups == 0 || integers.len() * groups != inputs * scales.len() {
+            let problem = format!("scales {scales_shape:?} do not belong to {shape:?}");
             return Err(ort::Error::new(problem));
         }
         Ok(Self {
             shape,
             inputs,
-            quantized: QuantizedRows { integers, scales },
+            quantized: QuantizedRows {
+                integers,
+                scales,
+                groups,
+            },
         })
     }
 

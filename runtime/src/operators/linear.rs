@@ -9,11 +9,10 @@ use seeward_kernels::CpuFeatures;
 use seeward_kernels::int8;
 use seeward_models::contract::INT8_LINEAR;
 
-use super::engine::{EngineThreads, byte, missing};
-use super::layer::{Parts, Rows};
+use super::engine::{EngineThreads, missing};
+use super::layer::{LayerKind, Parts, Rows};
 
-/// Integers u8 `[.., inputs]`, their rows' scales `[.., 1]`, and a layer's [`Parts`] → `[.., outputs]`:
-/// Σ (integer − zero point) · weight · row's scale · output's scale + bias.
+/// Integers u8 `[.., inputs]`, their scales `[.., groups]`, and a layer's [`Parts`] → `[.., outputs]`. See [`int8::Layer`].
 pub(super) struct Int8Linear;
 
 impl Operator for Int8Linear {
@@ -33,22 +32,19 @@ impl Operator for Int8Linear {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Linear> {
-        Ok(Linear {
-            zero_point: byte(context, "zero", 0)?,
-        })
+        LayerKind::of(context).map(Linear)
     }
 }
 
-pub(super) struct Linear {
-    zero_point: u8,
-}
+pub(super) struct Linear(LayerKind);
 
 impl Kernel for Linear {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let values = Rows::values(context)?;
         let rows = Rows::of(&values)?;
         let parts = Parts::of(context, 2)?.ok_or_else(missing)?;
-        let layer = parts.layer(self.zero_point, rows.inputs)?;
+        let tensors = parts.tensors(&self.0, rows.inputs)?;
+        let layer = tensors.layer()?;
         let mut output = context.output(0, rows.shape(layer.outputs()))?;
         let output = output.as_mut().ok_or_else(missing)?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;

@@ -21,7 +21,7 @@ use seeward_train::random::Stream;
 use tch::{Device, Kind, Tensor};
 
 /// Target and precision of a case, with the tolerance.
-const LOWERINGS: [(Target, Precision, f64); 8] = [
+const LOWERINGS: [(Target, Precision, f64); 7] = [
     (Target::Portable, Precision::Fp32, 1e-5),
     (Target::Cpu, Precision::Fp32, 1e-5),
     (Target::Tensorrt, Precision::Fp32, 1e-5),
@@ -29,7 +29,6 @@ const LOWERINGS: [(Target, Precision, f64); 8] = [
     (Target::Tensorrt, Precision::Fp16, 5e-3),
     (Target::Cpu, Precision::Bf16, 3.2e-2),
     (Target::Cpu, Precision::Int8, 6.4e-2),
-    (Target::Cpu, Precision::Int4, 0.54),
 ];
 const GRAPH: &str = "case.onnx";
 /// Width of a head in the cases of attention over a forest.

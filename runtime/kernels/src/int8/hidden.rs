@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 
 use super::dispatch::{Work, dispatch};
-use super::dot::{InputBuffers, IntDot};
+use super::dot::IntDot;
 use super::layer::Layer;
-use super::quantize::QuantRange;
-use super::rows::{QuantizedRows, QuantizedRowsMut};
+use super::quantize::Quantizer;
+use super::rows::{QuantizedRows, QuantizedRowsMut, RowBuffers};
 use crate::CpuFeatures;
 use crate::activations::{gelu, silu};
 use crate::parallel::{ParallelFor, run_tasks};
@@ -32,13 +32,13 @@ pub struct FeedForward<'a> {
     /// The layers.
     pub layers: HiddenLayers<'a>,
     /// The integers for their outputs after the nonlinearity.
-    pub range: QuantRange,
+    pub quantizer: Quantizer,
 }
 
 /// A thread's memory, kept for its next task.
 #[derive(Default)]
 struct Scratch {
-    inputs: InputBuffers,
+    rows: RowBuffers,
     /// `[rows, outputs]`.
     hidden: Vec<f32>,
     /// `[rows, outputs]`.
@@ -55,7 +55,7 @@ impl FeedForward<'_> {
         self.first().outputs()
     }
 
-    /// Writes the hidden values as integers with a scale for each row.
+    /// Writes the hidden values as integers with their scales.
     ///
     /// # Errors
     /// Those of `parallel`.
@@ -71,7 +71,8 @@ impl FeedForward<'_> {
     ) -> Result<(), P::Error> {
         self.check(&rows, &output);
         let per_task = rows.per_task();
-        let outputs = output.tasks(per_task, self.outputs());
+        let [width, groups] = self.quantizer.shape(self.outputs());
+        let outputs = output.tasks(per_task, width, groups);
         let tasks = rows.tasks(self.first().inputs()).zip(outputs);
         run_tasks(parallel, tasks, |(rows, output)| {
             SCRATCH.with_borrow_mut(|scratch| {
@@ -94,14 +95,17 @@ impl FeedForward<'_> {
     }
 
     fn check(&self, rows: &QuantizedRows, output: &QuantizedRowsMut) {
-        let (count, first) = (rows.scales.len(), self.first());
+        let (count, first) = (rows.count(), self.first());
+        let [width, groups] = self.quantizer.shape(first.outputs());
         let sizes = (first.inputs(), first.outputs());
         if let HiddenLayers::SwiGlu { up, .. } = &self.layers {
             assert_eq!((up.inputs(), up.outputs()), sizes, "layers");
+            assert_eq!(rows.groups, up.groups(), "groups");
         }
         assert_eq!(rows.integers.len(), count * sizes.0, "integers");
-        assert_eq!(output.integers.len(), count * sizes.1, "outputs");
-        assert_eq!(output.scales.len(), count, "scales");
+        assert_eq!(rows.groups, first.groups(), "groups");
+        assert_eq!(output.integers.len(), count * width, "outputs");
+        assert_eq!(output.scales.len(), count * groups, "scales");
     }
 }
 
@@ -116,21 +120,23 @@ struct Task<'a> {
 impl Work for Task<'_> {
     #[inline(always)]
     fn with<D: IntDot>(self, dot: D) {
-        let Scratch { inputs, hidden, up } = self.scratch;
-        let (inputs, scales) = (D::buffer(inputs), self.rows.scales);
-        let (first, values) = (self.block.first(), self.output.integers.len());
-        first.prepare::<D>(self.rows.integers, inputs);
+        let Scratch { rows, hidden, up } = self.scratch;
+        let first = self.block.first();
+        let values = self.rows.count() * first.outputs();
+        let rows = self.rows.prepare::<D>(rows);
         hidden.resize(values, 0.0);
-        first.multiply(dot, inputs, scales, hidden);
+        first.multiply(dot, &rows, hidden);
         match &self.block.layers {
             HiddenLayers::Gelu(_) => hidden.iter_mut().for_each(|x| *x = gelu(*x)),
             HiddenLayers::SwiGlu { up: layer, .. } => {
                 up.resize(values, 0.0);
-                layer.multiply(dot, inputs, scales, up);
+                layer.multiply(dot, &rows, up);
                 let pairs = hidden.iter_mut().zip(up);
                 pairs.for_each(|(gate, up)| *gate = silu(*gate) * *up);
             }
         }
-        self.block.range.quantize_each(hidden, self.output);
+        self.block
+            .quantizer
+            .quantize_each(dot, hidden, first.outputs(), self.output);
     }
 }

@@ -2,82 +2,91 @@
 
 use std::fmt;
 
-use super::dot::{IntDot, PANEL_GROUP, WeightGroup};
+use super::dot::{Group, IntDot, Outputs, QUAD, WeightQuad};
+use super::rows::PreparedRows;
 use crate::panel::{PANEL_OUTPUTS, ROWS, padded};
 
 /// The parts of a linear layer, as bundles hold them.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerParts<'a> {
-    /// Inputs of a row.
+    /// Integers of a row.
     pub inputs: usize,
+    /// Outputs of a row.
+    pub outputs: usize,
+    /// Equal groups of inputs that share scales.
+    pub groups: usize,
     /// The integer that stands for zero in the inputs.
     pub zero_point: u8,
     /// Weights in the shape of [`packed_shape`], zero where outputs or inputs are missing.
     pub weights: &'a [i8],
-    /// The scale of each output's weights: `[outputs]`.
+    /// The scale of each output's weights of a group: `[panels, groups, outputs of a panel]`.
     pub scales: &'a [f32],
-    /// The sum of each output's weights: `[outputs]`.
+    /// The sum of each output's weights of a group, in the same shape.
     pub sums: &'a [i32],
     /// `[outputs]`.
     pub bias: Option<&'a [f32]>,
 }
 
-/// A linear layer: Σ (integer − zero point) · weight · row's scale · output's scale + bias.
+/// A linear layer: the sum of (integer − zero point) · weight · scale of the row's group · scale of the weights' group, plus
+/// the bias.
 #[derive(Debug)]
 pub struct Layer<'a> {
     inputs: usize,
     outputs: usize,
+    groups: usize,
+    zero_point: i32,
+    /// `[panels, quads]`.
+    weights: &'a [WeightQuad],
     /// `[panels, groups]`.
-    weights: &'a [WeightGroup],
-    panels: Vec<Panel>,
-}
-
-/// The rest of a panel's outputs; those missing of the last panel are zero.
-#[derive(Debug)]
-struct Panel {
-    /// Where sums start: the products of weights and the zero point are subtracted beforehand.
-    start: [i32; PANEL_OUTPUTS],
-    scales: [f32; PANEL_OUTPUTS],
-    bias: [f32; PANEL_OUTPUTS],
+    scales: &'a [[f32; PANEL_OUTPUTS]],
+    /// `[panels, groups]`.
+    sums: &'a [[i32; PANEL_OUTPUTS]],
+    bias: Option<&'a [f32]>,
 }
 
 /// The parts of a layer differ in their sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SizeMismatch {
-    /// Inputs of a row.
-    pub inputs: usize,
-    /// Packed weights.
-    pub weights: usize,
-    /// Scales.
-    pub scales: usize,
-    /// Sums of weights.
-    pub sums: usize,
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    weights: usize,
+    scales: usize,
+    sums: usize,
+    bias: Option<usize>,
 }
 
 impl fmt::Display for SizeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             inputs,
+            outputs,
+            groups,
             weights,
             scales,
             sums,
+            bias,
         } = self;
         write!(
             f,
-            "{weights} packed weights, {scales} scales and {sums} sums do not make one layer of {inputs} inputs"
+            "{weights} packed weights, {scales} scales and {sums} sums"
+        )?;
+        if let Some(bias) = bias {
+            write!(f, " and a bias of {bias}")?;
+        }
+        write!(
+            f,
+            " do not make one layer of {inputs} inputs in {groups} groups and {outputs} outputs"
         )
     }
 }
 
 impl std::error::Error for SizeMismatch {}
 
-/// The shape of packed weights: `[panels, groups of inputs, outputs of a panel, inputs of a group]`.
+/// The shape of packed weights: `[panels, quads of inputs, outputs of a panel, inputs of a quad]`.
 pub fn packed_shape(inputs: usize, outputs: usize) -> [usize; 4] {
-    let (panels, groups) = (
-        outputs.div_ceil(PANEL_OUTPUTS),
-        inputs.div_ceil(PANEL_GROUP),
-    );
-    [panels, groups, PANEL_OUTPUTS, PANEL_GROUP]
+    let (panels, quads) = (outputs.div_ceil(PANEL_OUTPUTS), inputs.div_ceil(QUAD));
+    [panels, quads, PANEL_OUTPUTS, QUAD]
 }
 
 impl<'a> Layer<'a> {
@@ -86,36 +95,22 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// Their sizes differ.
     pub fn new(parts: LayerParts<'a>) -> Result<Self, SizeMismatch> {
-        let LayerParts {
-            inputs,
-            weights,
-            scales,
-            sums,
-            bias,
-            ..
-        } = parts;
-        let outputs = scales.len();
-        if weights.len() != packed_shape(inputs, outputs).iter().product::<usize>()
-            || sums.len() != outputs
-            || bias.is_some_and(|bias| bias.len() != outputs)
-        {
-            return Err(SizeMismatch {
-                inputs,
-                weights: weights.len(),
-                scales: outputs,
-                sums: sums.len(),
-            });
+        if !parts.fit() {
+            return Err(parts.mismatch());
         }
-        let panels = (0..outputs).step_by(PANEL_OUTPUTS);
         Ok(Self {
-            inputs,
-            outputs,
-            weights: weights.as_chunks().0.as_chunks().0,
-            panels: panels.map(|first| Panel::new(&parts, first)).collect(),
+            inputs: parts.inputs,
+            outputs: parts.outputs,
+            groups: parts.groups,
+            zero_point: parts.zero_point.into(),
+            weights: parts.weights.as_chunks().0.as_chunks().0,
+            scales: parts.scales.as_chunks().0,
+            sums: parts.sums.as_chunks().0,
+            bias: parts.bias,
         })
     }
 
-    /// Inputs of a row.
+    /// Integers of a row.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
@@ -125,73 +120,84 @@ impl<'a> Layer<'a> {
         self.outputs
     }
 
-    fn groups(&self) -> usize {
-        self.inputs.div_ceil(PANEL_GROUP)
+    /// Groups of inputs that share scales.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
-    /// Rows of integers as the products read them: `[blocks of rows, groups]`, padded with zeros.
-    #[inline(always)]
-    pub(super) fn prepare<D: IntDot>(&self, integers: &[u8], into: &mut Vec<[D::Inputs; ROWS]>) {
-        let groups = self.groups();
-        let rows = integers.chunks(self.inputs.max(1));
-        into.clear();
-        let blocks = rows.len().div_ceil(ROWS);
-        into.resize(blocks * groups, [D::prepare([0; PANEL_GROUP]); ROWS]);
-        for (index, row) in rows.enumerate() {
-            let block = &mut into[index / ROWS * groups..][..groups];
-            let (whole, rest) = row.as_chunks::<PANEL_GROUP>();
-            for (group, bytes) in block.iter_mut().zip(whole) {
-                group[index % ROWS] = D::prepare(*bytes);
-            }
-            if !rest.is_empty() {
-                let mut bytes = [0; PANEL_GROUP];
-                bytes[..rest.len()].copy_from_slice(rest);
-                block[whole.len()][index % ROWS] = D::prepare(bytes);
-            }
-        }
-    }
-
-    /// Writes the outputs of prepared rows with these scales.
+    /// Writes the outputs of prepared rows.
     #[inline(always)]
     pub(super) fn multiply<D: IntDot>(
         &self,
         dot: D,
-        rows: &[[D::Inputs; ROWS]],
-        scales: &[f32],
+        rows: &PreparedRows<D::Inputs>,
         output: &mut [f32],
     ) {
-        let groups = self.groups();
-        for (index, panel) in self.panels.iter().enumerate() {
-            let weights = &self.weights[index * groups..][..groups];
-            let first = index * PANEL_OUTPUTS;
+        for first in (0..self.outputs).step_by(PANEL_OUTPUTS) {
             let columns = first..self.outputs.min(first + PANEL_OUTPUTS);
+            let bias: [f32; PANEL_OUTPUTS] = padded(self.bias.unwrap_or(&[]), first);
             let blocks = output.chunks_mut(ROWS * self.outputs);
-            for ((block, output), scales) in blocks.enumerate().zip(scales.chunks(ROWS)) {
-                let sums = dot.sums(&panel.start, &rows[block * groups..][..groups], weights);
-                let rows = output.chunks_mut(self.outputs).zip(scales);
-                for ((output, scale), sums) in rows.zip(&sums) {
-                    let values = panel.scaled(sums, *scale);
+            for (block, output) in blocks.enumerate() {
+                let mut products = [[0.0; PANEL_OUTPUTS]; ROWS];
+                self.add_products(dot, first / PANEL_OUTPUTS, rows.block(block), &mut products);
+                for (output, products) in output.chunks_mut(self.outputs).zip(&products) {
+                    let values: [f32; PANEL_OUTPUTS] =
+                        std::array::from_fn(|at| products[at] + bias[at]);
                     let output = &mut output[columns.clone()];
                     output.copy_from_slice(&values[..output.len()]);
                 }
             }
         }
     }
-}
 
-impl Panel {
-    fn new(parts: &LayerParts, first: usize) -> Self {
-        let zero_point = i32::from(parts.zero_point);
-        Self {
-            start: padded(parts.sums, first).map(|sum: i32| sum.wrapping_mul(-zero_point)),
-            scales: padded(parts.scales, first),
-            bias: padded(parts.bias.unwrap_or(&[]), first),
+    /// Adds a panel's products with a block of rows.
+    #[inline(always)]
+    fn add_products<D: IntDot>(
+        &self,
+        dot: D,
+        panel: usize,
+        (inputs, scales): (&[[D::Inputs; ROWS]], &[[f32; ROWS]]),
+        to: &mut Outputs,
+    ) {
+        let quads = inputs.len() / self.groups;
+        for (group, input_scales) in scales.iter().enumerate() {
+            let index = panel * self.groups + group;
+            let group = Group {
+                inputs: &inputs[group * quads..][..quads],
+                weights: &self.weights[index * quads..][..quads],
+                start: self.sums[index].map(|sum| sum.wrapping_mul(-self.zero_point)),
+                input_scales,
+                weight_scales: &self.scales[index],
+            };
+            dot.add_scaled(&group, to);
         }
     }
+}
 
-    /// A row's outputs from its sums.
-    #[inline(always)]
-    fn scaled(&self, sums: &[i32; PANEL_OUTPUTS], scale: f32) -> [f32; PANEL_OUTPUTS] {
-        std::array::from_fn(|at| sums[at] as f32 * scale * self.scales[at] + self.bias[at])
+impl LayerParts<'_> {
+    fn fit(&self) -> bool {
+        let [panels, ..] = packed_shape(self.inputs, self.outputs);
+        let scales = panels * self.groups * PANEL_OUTPUTS;
+        self.weights.len()
+            == packed_shape(self.inputs, self.outputs)
+                .iter()
+                .product::<usize>()
+            && (self.groups == 1
+                || self.groups > 1 && self.inputs.is_multiple_of(self.groups * QUAD))
+            && self.scales.len() == scales
+            && self.sums.len() == scales
+            && self.bias.is_none_or(|bias| bias.len() == self.outputs)
+    }
+
+    fn mismatch(&self) -> SizeMismatch {
+        SizeMismatch {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            groups: self.groups,
+            weights: self.weights.len(),
+            scales: self.scales.len(),
+            sums: self.sums.len(),
+            bias: self.bias.map(<[f32]>::len),
+        }
     }
 }

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 
 use super::dispatch::{Work, dispatch};
-use super::dot::{InputBuffers, IntDot};
+use super::dot::IntDot;
 use super::layer::Layer;
-use super::rows::QuantizedRows;
+use super::rows::{QuantizedRows, RowBuffers};
 use crate::CpuFeatures;
 use crate::parallel::{ParallelFor, run_tasks};
 
 thread_local! {
     /// A thread's memory, kept for its next task.
-    static SCRATCH: RefCell<InputBuffers> = RefCell::default();
+    static SCRATCH: RefCell<RowBuffers> = RefCell::default();
 }
 
 /// Writes the layer's outputs `[rows, outputs]`.
@@ -28,7 +28,8 @@ pub fn linear<P: ParallelFor>(
     output: &mut [f32],
     parallel: &P,
 ) -> Result<(), P::Error> {
-    let count = rows.scales.len();
+    let count = rows.count();
+    assert_eq!(rows.groups, layer.groups(), "groups");
     assert_eq!(rows.integers.len(), count * layer.inputs(), "integers");
     assert_eq!(output.len(), count * layer.outputs(), "outputs");
     let outputs = output.chunks_mut((rows.per_task() * layer.outputs()).max(1));
@@ -51,15 +52,13 @@ struct Task<'a> {
     layer: &'a Layer<'a>,
     rows: QuantizedRows<'a>,
     output: &'a mut [f32],
-    buffers: &'a mut InputBuffers,
+    buffers: &'a mut RowBuffers,
 }
 
 impl Work for Task<'_> {
     #[inline(always)]
     fn with<D: IntDot>(self, dot: D) {
-        let inputs = D::buffer(self.buffers);
-        self.layer.prepare::<D>(self.rows.integers, inputs);
-        self.layer
-            .multiply(dot, inputs, self.rows.scales, self.output);
+        let rows = self.rows.prepare::<D>(self.buffers);
+        self.layer.multiply(dot, &rows, self.output);
     }
 }

@@ -8,15 +8,17 @@ mod hidden;
 mod layer;
 mod linear;
 mod quantize;
+mod rotation;
 mod rows;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use dot::PANEL_GROUP;
+pub use dot::QUAD;
 pub use hidden::{FeedForward, HiddenLayers};
 pub use layer::{Layer, LayerParts, SizeMismatch, packed_shape};
 pub use linear::linear;
-pub use quantize::QuantRange;
+pub use quantize::{GROUP, QuantRange, Quantizer};
+pub use rotation::rotate;
 pub use rows::{QuantizedRows, QuantizedRowsMut};

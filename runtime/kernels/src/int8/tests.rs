@@ -1,8 +1,8 @@
 //! Linear layers compared with one product after the other, on every instruction set of this CPU.
 
 use super::{
-    FeedForward, HiddenLayers, Layer, LayerParts, PANEL_GROUP, QuantRange, QuantizedRows,
-    QuantizedRowsMut, linear, packed_shape,
+    FeedForward, HiddenLayers, Layer, LayerParts, QUAD, QuantRange, QuantizedRows,
+    QuantizedRowsMut, Quantizer, linear, packed_shape,
 };
 use crate::activations::{gelu, silu};
 use crate::panel::{PANEL_OUTPUTS, ROWS};
@@ -11,11 +11,14 @@ use crate::{CpuFeatures, Serial};
 /// A layer and its inputs before they are packed.
 struct Plain {
     zero_point: u8,
+    groups: usize,
     /// `[rows, inputs]`.
     integers: Vec<Vec<u8>>,
+    /// `[rows, groups]`.
     row_scales: Vec<f32>,
     /// `[outputs, inputs]`.
     weights: Vec<Vec<i8>>,
+    /// `[outputs, groups]`.
     scales: Vec<f32>,
     bias: Option<Vec<f32>>,
 }
@@ -36,6 +39,7 @@ impl Plain {
         let values = |count: usize, by: f32| (1..=count).map(|n| n as f32 * by).collect();
         Self {
             zero_point,
+            groups: 1,
             integers,
             row_scales: values(rows, 0.01),
             weights: weights.into_iter().map(signed).collect(),
@@ -44,48 +48,85 @@ impl Plain {
         }
     }
 
-    /// One product after the other.
+    /// The same with scales for each of several groups.
+    fn in_groups(self, groups: usize) -> Self {
+        let spread = |scales: Vec<f32>| {
+            let of_row = |scale| (0..groups).map(move |group| scale / (group + 1) as f32);
+            scales.into_iter().flat_map(of_row).collect()
+        };
+        Self {
+            groups,
+            row_scales: spread(self.row_scales),
+            scales: spread(self.scales),
+            ..self
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.integers.len()
+    }
+
+    /// One product after the other; the groups' sums are added as the kernels add them.
     fn expected(&self) -> Vec<f32> {
-        let rows = self.integers.iter().zip(&self.row_scales);
-        let of_row = |(row, scale): (&Vec<u8>, &f32)| {
-            let (row, scale) = (row.clone(), *scale);
-            let outputs = self.weights.iter().enumerate();
-            outputs.map(move |(output, weights)| {
-                let products = row.iter().zip(weights);
-                let integer = |&x: &u8| i32::from(x) - i32::from(self.zero_point);
-                let sum: i32 = products.map(|(x, &w)| integer(x) * i32::from(w)).sum();
-                let bias = self.bias.as_ref().map_or(0.0, |bias| bias[output]);
-                sum as f32 * scale * self.scales[output] + bias
-            })
+        let size = self.integers[0].len().div_ceil(self.groups);
+        let rows = self
+            .integers
+            .iter()
+            .zip(self.row_scales.chunks(self.groups));
+        let of_row = |(row, row_scales): (&Vec<u8>, &[f32])| {
+            let outputs = self.weights.iter().zip(self.scales.chunks(self.groups));
+            let products = outputs.map(|(weights, scales)| {
+                let groups = row.chunks(size).zip(weights.chunks(size));
+                let scales = row_scales.iter().zip(scales);
+                groups
+                    .zip(scales)
+                    .fold(0.0, |sum, ((x, w), (scale, weight_scale))| {
+                        (self.sum(x, w) as f32 * scale).mul_add(*weight_scale, sum)
+                    })
+            });
+            let bias = |output: usize| self.bias.as_ref().map_or(0.0, |bias| bias[output]);
+            let outputs = products.enumerate().map(|(output, sum)| sum + bias(output));
+            outputs.collect::<Vec<f32>>()
         };
         rows.flat_map(of_row).collect()
     }
 
+    fn sum(&self, integers: &[u8], weights: &[i8]) -> i32 {
+        let integer = |&x: &u8| i32::from(x) - i32::from(self.zero_point);
+        let products = integers.iter().zip(weights);
+        products.map(|(x, &w)| integer(x) * i32::from(w)).sum()
+    }
+
     fn packed(&self) -> Packed<'_> {
         let inputs = self.integers[0].len();
-        let [_, groups, ..] = packed_shape(inputs, self.weights.len());
-        let size = packed_shape(inputs, self.weights.len()).iter().product();
-        let mut weights = vec![0; size];
+        let [panels, quads, ..] = packed_shape(inputs, self.weights.len());
+        let mut weights = vec![0; packed_shape(inputs, self.weights.len()).iter().product()];
+        let mut scales = vec![0.0; panels * self.groups * PANEL_OUTPUTS];
+        let mut sums = vec![0; scales.len()];
         for (output, row) in self.weights.iter().enumerate() {
-            let (panel, output) = (output / PANEL_OUTPUTS, output % PANEL_OUTPUTS);
+            let (panel, place) = (output / PANEL_OUTPUTS, output % PANEL_OUTPUTS);
             for (input, weight) in row.iter().enumerate() {
-                let group = panel * groups + input / PANEL_GROUP;
-                let place = (group * PANEL_OUTPUTS + output) * PANEL_GROUP + input % PANEL_GROUP;
-                weights[place] = *weight;
+                let quad = panel * quads + input / QUAD;
+                weights[(quad * PANEL_OUTPUTS + place) * QUAD + input % QUAD] = *weight;
+            }
+            for (group, row) in row.chunks(inputs.div_ceil(self.groups)).enumerate() {
+                let place = (panel * self.groups + group) * PANEL_OUTPUTS + place;
+                scales[place] = self.scales[output * self.groups + group];
+                sums[place] = row.iter().map(|&weight| i32::from(weight)).sum();
             }
         }
-        let sum = |row: &Vec<i8>| row.iter().map(|&weight| i32::from(weight)).sum();
         Packed {
             plain: self,
             weights,
-            sums: self.weights.iter().map(sum).collect(),
+            scales,
+            sums,
             integers: self.integers.concat(),
         }
     }
 
     fn computed(&self, features: CpuFeatures) -> Vec<f32> {
         let packed = self.packed();
-        let mut output = vec![f32::NAN; self.row_scales.len() * self.weights.len()];
+        let mut output = vec![f32::NAN; self.rows() * self.weights.len()];
         let Ok(()) = linear(
             features,
             &packed.layer(),
@@ -101,6 +142,7 @@ impl Plain {
 struct Packed<'a> {
     plain: &'a Plain,
     weights: Vec<i8>,
+    scales: Vec<f32>,
     sums: Vec<i32>,
     integers: Vec<u8>,
 }
@@ -109,9 +151,11 @@ impl Packed<'_> {
     fn parts(&self) -> LayerParts<'_> {
         LayerParts {
             inputs: self.plain.integers[0].len(),
+            outputs: self.plain.weights.len(),
+            groups: self.plain.groups,
             zero_point: self.plain.zero_point,
             weights: &self.weights,
-            scales: &self.plain.scales,
+            scales: &self.scales,
             sums: &self.sums,
             bias: self.plain.bias.as_deref(),
         }
@@ -125,6 +169,7 @@ impl Packed<'_> {
         QuantizedRows {
             integers: &self.integers,
             scales: &self.plain.row_scales,
+            groups: self.plain.groups,
         }
     }
 }
@@ -153,6 +198,25 @@ fn every_product_is_in_its_sum() {
     }
 }
 
+#[test]
+fn groups_have_their_own_scales() {
+    for rows in [1, ROWS + 1] {
+        for (inputs, groups) in [(8, 2), (128, 2), (192, 3), (64, 1)] {
+            for outputs in [1, 65] {
+                let plain = Plain::new([rows, inputs, outputs], 128, true).in_groups(groups);
+                let expected = plain.expected();
+                for features in all_features() {
+                    let got = plain.computed(features);
+                    assert_eq!(
+                        got, expected,
+                        "{rows} x {inputs} in {groups} x {outputs}, {features:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// A task's memory is the next one's too.
 #[test]
 fn small_rows_after_large_ones_are_padded_with_zeros() {
@@ -166,14 +230,14 @@ fn small_rows_after_large_ones_are_padded_with_zeros() {
 
 #[test]
 fn a_row_does_not_depend_on_its_neighbours() {
-    let plain = Plain::new([2 * ROWS + 3, 37, 70], 128, true);
+    let plain = Plain::new([2 * ROWS + 3, 40, 70], 128, true).in_groups(5);
     let together = plain.computed(CpuFeatures::get());
     for (row, together) in together.chunks(70).enumerate() {
         let alone = Plain {
             integers: vec![plain.integers[row].clone()],
-            row_scales: vec![plain.row_scales[row]],
+            row_scales: plain.row_scales[5 * row..][..5].to_vec(),
             weights: plain.weights.clone(),
-            ..Plain::new([1, 37, 70], 128, true)
+            ..Plain::new([1, 40, 70], 128, true).in_groups(5)
         };
         assert_eq!(alone.computed(CpuFeatures::get()), together);
     }
@@ -181,8 +245,8 @@ fn a_row_does_not_depend_on_its_neighbours() {
 
 #[test]
 fn a_nan_scale_spoils_its_row_alone() {
-    let mut plain = Plain::new([3, 8, 5], 128, true);
-    plain.row_scales[1] = f32::NAN;
+    let mut plain = Plain::new([3, 8, 5], 128, true).in_groups(2);
+    plain.row_scales[3] = f32::NAN;
     let output = plain.computed(CpuFeatures::get());
     let spoilt: Vec<bool> = output.iter().map(|value| value.is_nan()).collect();
     assert_eq!(spoilt, [[false; 5], [true; 5], [false; 5]].concat());
@@ -219,6 +283,8 @@ fn parts_of_different_sizes_make_no_layer() {
         bias: Some(&[1.0]),
         ..parts
     }));
+    assert!(refused(LayerParts { groups: 2, ..parts }));
+    assert!(refused(LayerParts { groups: 0, ..parts }));
 }
 
 #[test]
@@ -249,18 +315,10 @@ fn hidden_values_are_within_half_a_scale() {
 }
 
 fn check_hidden(layers: HiddenLayers, inputs: &Packed, expected: &[f32]) {
-    let range = QuantRange {
-        zero_point: 128,
-        qmax: 127,
-    };
-    let block = FeedForward { layers, range };
+    let quantizer = Quantizer::Rows(QuantRange::SYMMETRIC);
+    let mut block = FeedForward { layers, quantizer };
     for features in all_features() {
-        let (mut integers, mut scales) = (vec![0; expected.len()], vec![0.0; ROWS + 2]);
-        let output = QuantizedRowsMut {
-            integers: &mut integers,
-            scales: &mut scales,
-        };
-        let Ok(()) = block.run(features, inputs.rows(), output, &Serial);
+        let (integers, scales) = hidden(&block, features, inputs);
         for (index, (integer, expected)) in integers.iter().zip(expected).enumerate() {
             let scale = scales[index / block.outputs()];
             let value = (f32::from(*integer) - 128.0) * scale;
@@ -271,4 +329,29 @@ fn check_hidden(layers: HiddenLayers, inputs: &Packed, expected: &[f32]) {
             );
         }
     }
+    block.quantizer = Quantizer::RotatedGroups;
+    let [width, groups] = block.quantizer.shape(block.outputs());
+    let (mut integers, mut scales) = (vec![0; width * (ROWS + 2)], vec![0.0; groups * (ROWS + 2)]);
+    let output = QuantizedRowsMut {
+        integers: &mut integers,
+        scales: &mut scales,
+    };
+    let features = CpuFeatures::default();
+    let rows = (expected, block.outputs());
+    let Ok(()) = block
+        .quantizer
+        .quantize_rows(features, rows, output, &Serial);
+    assert_eq!(hidden(&block, features, inputs), (integers, scales));
+}
+
+fn hidden(block: &FeedForward, features: CpuFeatures, inputs: &Packed) -> (Vec<u8>, Vec<f32>) {
+    let [width, groups] = block.quantizer.shape(block.outputs());
+    let rows = inputs.plain.rows();
+    let (mut integers, mut scales) = (vec![0; rows * width], vec![0.0; rows * groups]);
+    let output = QuantizedRowsMut {
+        integers: &mut integers,
+        scales: &mut scales,
+    };
+    let Ok(()) = block.run(features, inputs.rows(), output, &Serial);
+    (integers, scales)
 }
