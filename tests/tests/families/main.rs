@@ -84,7 +84,7 @@ fn exported_models_give_the_golden_rewards() {
             (Target::Cpu, Precision::Fp32),
             (Target::Portable, Precision::Fp16),
             (Target::Cpu, Precision::Int8),
-            (Target::Cpu, Precision::Int4),
+            (Target::Cpu, Precision::Bf16),
         ] {
             let onnx = Onnx::export(family, target, precision);
             for mode in MODES {
