@@ -5,7 +5,6 @@ use std::path::Path;
 
 use seeward_models::chat::{Message, Prompt};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
-use seeward_models::tokenizer::Tokenizer;
 use serde::Deserialize;
 
 use crate::{GOLDEN, error, hermes};
@@ -40,7 +39,8 @@ impl Golden {
             max_length: 4096,
             literal_special_tokens,
         };
-        let tokenizer = Tokenizer::open(&Path::new(GOLDEN).join(&self.tokenizer)).unwrap();
+        let folder = Path::new(GOLDEN).join(&self.tokenizer);
+        let tokenizer = self.template.tokenizer(&folder).unwrap();
         Prompter::new(tokenizer, settings).unwrap()
     }
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use support::{Bench, assert_exit, copy_folder, golden};
 
-const ROW: &str = r#"{"prompt":"p","img_path":"china.jpg","responses":["a palace"]}"#;
+const ROW: &str = r#"{"prompt":"p","img_path":"china.jpg","responses":["a palace","It is a yellow circle, I think."]}"#;
 
 fn edit(bench: &Bench, name: &str, change: impl FnOnce(&mut Value)) {
     let mut json: Value = serde_json::from_str(&bench.read(name)).unwrap();
@@ -20,18 +20,18 @@ fn edit(bench: &Bench, name: &str, change: impl FnOnce(&mut Value)) {
 #[test]
 fn a_run_of_a_version_that_reads_images_otherwise_does_not_resume() {
     let bench = Bench::new(ROW);
-    assert_exit(&bench.run("out", &[]), 0, "1 responses");
+    assert_exit(&bench.run("out", &[]), 0, "2 responses");
     edit(&bench, "out.progress", |progress| {
-        let options = progress["identity"]["options"].as_object_mut().unwrap();
+        let options = progress["options"].as_object_mut().unwrap();
         assert_eq!(options.remove("pixels_version"), Some(json!(2)));
     });
     let problem = "cannot resume: the rows before were scored by a version that reads images otherwise: pixels_version was 1 \
                    and is 2 (--no-resume starts from scratch)";
     assert_exit(&bench.run("out", &[]), 2, problem);
-    assert_exit(&bench.run("out", &["--no-resume"]), 0, "1 responses");
+    assert_exit(&bench.run("out", &["--no-resume"]), 0, "2 responses");
 }
 
-/// The result of `--check` for a bundle with one probe, whose reward is `off` from what is served.
+/// The result of `--check` for a bundle with one probe, whose first reward is `off` from what is served.
 fn check(bench: &Bench, image: &str, off: f64, version: Option<u32>) -> (Output, String) {
     let bundle = bench.path("bundle");
     let _ = fs::remove_dir_all(&bundle);
@@ -40,11 +40,13 @@ fn check(bench: &Bench, image: &str, off: f64, version: Option<u32>) -> (Output,
     fs::copy(golden("images").join(image), bundle.join("probes/0")).unwrap();
     let row = ROW.replace("china.jpg", image);
     fs::write(bench.path("in.jsonl"), row).unwrap();
-    assert_exit(&bench.run("out", &["--no-resume"]), 0, "1 responses");
-    let reward = bench.json_lines("out")[0]["score"].as_f64().unwrap();
+    assert_exit(&bench.run("out", &["--no-resume"]), 0, "2 responses");
+    let lines = bench.json_lines("out");
+    let [first, second] = [0, 1].map(|line: usize| lines[line]["score"].as_f64().unwrap());
+    let responses: Vec<&Value> = lines.iter().map(|line| &line["response"]).collect();
     edit(bench, "bundle/reward_model.json", |manifest| {
         let mut probe = json!({
-            "prompt": "p", "images": ["probes/0"], "responses": ["a palace"], "rewards": [reward + off],
+            "prompt": "p", "images": ["probes/0"], "responses": responses, "rewards": [first + off, second],
         });
         if let Some(version) = version {
             probe["pixels_version"] = version.into();

@@ -1,7 +1,6 @@
 //! Sums of products of bytes, and the rotation: the operations that instruction sets differ in.
 
-use super::quantize::GROUP;
-use super::rotation::rotate;
+use super::rotation::{GROUP, rotate};
 use crate::cpu_features::Portable;
 use crate::panel::{PANEL_OUTPUTS, ROWS};
 

@@ -19,6 +19,6 @@ pub use dot::QUAD;
 pub use hidden::{FeedForward, HiddenLayers};
 pub use layer::{Layer, LayerParts, SizeMismatch, packed_shape};
 pub use linear::linear;
-pub use quantize::{GROUP, QuantRange, Quantizer};
-pub use rotation::rotate;
+pub use quantize::{QuantRange, Quantizer};
+pub use rotation::{GROUP, rotate};
 pub use rows::{QuantizedRows, QuantizedRowsMut};

@@ -2,13 +2,12 @@
 
 use super::dispatch::{Work, dispatch};
 use super::dot::IntDot;
+use super::rotation::GROUP;
 use super::rows::QuantizedRowsMut;
 use crate::CpuFeatures;
 use crate::activations::ROUNDER;
 use crate::parallel::{ParallelFor, run_tasks};
 
-/// Values that are rotated together and share a scale.
-pub const GROUP: usize = 64;
 /// Rows of a task.
 const ROWS_PER_TASK: usize = 32;
 /// The sign's bit.

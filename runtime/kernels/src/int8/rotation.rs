@@ -1,6 +1,7 @@
 //! A rotation that spreads dominant values.
 
-use super::GROUP;
+/// Values that are rotated together and share a scale.
+pub const GROUP: usize = 64;
 
 /// Multiplies by a Hadamard matrix H, whose elements are 1 and −1, in place: HᵀH is [`GROUP`] times the identity, so that the
 /// dot product of two rotated vectors is `GROUP` times their own. A value that dominates becomes `GROUP` values of the same

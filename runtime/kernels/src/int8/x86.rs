@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::{Group, InputBuffers, IntDot, QUAD, Sums};
-use super::quantize::GROUP;
+use super::rotation::GROUP;
 use crate::cpu_features::{Avx2, Avx512Vnni};
 use crate::panel::{PANEL_OUTPUTS, ROWS};
 
