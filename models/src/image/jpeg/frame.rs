@@ -86,7 +86,10 @@ impl Component {
     ) -> Result<Self> {
         let sampling = sampling(factors);
         let samples = [0, 1].map(|axis| (size[axis] * sampling[axis]).div_ceil(most[axis]));
-        if [0, 1].iter().any(|&axis| most[axis] % sampling[axis] != 0) {
+        if [0, 1]
+            .iter()
+            .any(|&axis| !most[axis].is_multiple_of(sampling[axis]))
+        {
             return Err(fractional(sampling, most));
         }
         Ok(Self {

@@ -99,7 +99,7 @@ fn the_conversations_of_llama_factory_and_internvl_are_read() {
         assert_eq!(Format::of(&fields).unwrap().name(), "llama-factory");
         assert_eq!(
             PreferenceRow::parse(&row).unwrap().pairs,
-            [expected.clone()],
+            std::slice::from_ref(&expected),
             "{row}"
         );
     }
