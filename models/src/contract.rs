@@ -15,7 +15,7 @@ pub const QUANTIZE_ROWS: &str = "QuantizeRows";
 /// attributes `zero` and `outputs`. Weights i8 [outputs, inputs], rotated as the inputs are and divided by [`GROUP`], are packed
 /// in the order in which CPUs multiply them: [panels, quads of inputs, outputs of a panel, inputs of a quad], with zeros where
 /// outputs or inputs are missing; their scales f32 and sums i32 are [panels, groups, outputs of a panel]. Bundles of version 0.2
-/// and older have no `outputs`, no rotation, and scales and sums [outputs].
+/// and older have no `outputs`, no rotation, and scales and sums `[outputs]`.
 pub const INT8_LINEAR: &str = "Int8Linear";
 /// The first half of a feed-forward layer in integers: (integers, scales, and one or two layers' inputs of
 /// [`INT8_LINEAR`]) → (integers, scales), with the attributes `zero` and `outputs`. Bundles of version 0.2 and older have `zero`,

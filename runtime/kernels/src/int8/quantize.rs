@@ -62,7 +62,7 @@ impl QuantRange {
 pub enum Quantizer {
     /// A scale for each row. A few dominant values in a row cost all others their precision.
     Rows(QuantRange),
-    /// Groups of [`GROUP`] values, [rotated](rotate), with a scale each and symmetric about zero; the last group is padded
+    /// Groups of [`GROUP`] values, [rotated](super::rotate), with a scale each and symmetric about zero; the last group is padded
     /// with zeros. The rotation spreads a dominant value over its group, the scale keeps it from the other groups.
     RotatedGroups,
 }
