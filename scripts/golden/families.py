@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden text reward models, computed by transformers: tests/golden/families/{qwen2,llama}.
 
-    python3 scripts/golden_families.py
+    python3 scripts/golden/families.py
 
 Needs third_party/peer (`make setup`), and writes the same files again. The weights are random (seed 0), the rewards have
 no meaning. `heads.safetensors` has further heads over the weights of qwen2, and `heads` of golden.json their rewards:
@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "third_party/peer"))
 
 import tokenizers  # noqa: E402
@@ -129,7 +129,7 @@ def heads(model):
 
 def write(family, note, rows, **more):
     versions = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, eager attention"
-    head = json.dumps({"made_by": f"scripts/golden_families.py: {versions}", "note": note, **more}, indent=1)
+    head = json.dumps({"made_by": f"scripts/golden/families.py: {versions}", "note": note, **more}, indent=1)
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     (FAMILIES / family / "golden.json").write_text(f'{head[:-2]},\n "rows": [\n  {lines}\n ]\n}}\n')
 
