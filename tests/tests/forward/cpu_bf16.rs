@@ -1,0 +1,97 @@
+//! Bundles in bf16 for the CPU: near the published rewards, packed and alone, and no worse than LibTorch in bf16.
+
+use super::*;
+
+const CPU_BF16: (Target, Precision) = (Target::Cpu, Precision::Bf16);
+/// Largest difference of its rewards from the published ones, times max(1, |reward|): twice what was seen (5.9e-2).
+const BF16: f64 = 1.2e-1;
+/// The same of rewards packed and alone. Their inputs differ by f32's rounding only, but a value that this moves across the
+/// middle between two bf16 values moves by a unit in the last place. Most rewards differ by 1e-7; 1.4e-3 was seen.
+const BF16_PACKED: f64 = 5e-3;
+
+/// In bf16 for the CPU: packed and alone.
+#[test]
+fn exported_rewards_in_bf16_are_near_the_published_ones() {
+    for name in MODELS {
+        let (folder, output) = bundle(&model_folder(name), Branch::Main, CPU_BF16, None);
+        for (block, mode) in MODES {
+            let options = Options::default().input(mode).threads(1);
+            let model = RewardModel::load(&output, options).expect("loaded");
+            bf16_is_near(name, &cases(name, block, "reward"), &model);
+        }
+        drop(folder);
+    }
+}
+
+fn bf16_is_near(name: &str, cases: &[Case], model: &RewardModel) {
+    let rows = cases.chunk_by(|a, b| a.row == b.row);
+    let packed: Vec<Request> = rows
+        .map(|row| request(&row.iter().collect::<Vec<_>>()))
+        .collect();
+    let together = score(model, &packed).0;
+    let mut worst = [0.0_f64; 2];
+    for (case, packed) in cases.iter().zip(together) {
+        let alone = score(model, &[request(&[case])]).0[0];
+        case.check_within(BF16, &format!("{name} in bf16, packed"), packed);
+        case.check_within(BF16, &format!("{name} in bf16, alone"), alone);
+        let tolerance = Tolerance::reward(BF16_PACKED, alone);
+        assert_close(
+            &format!("{name} in bf16: packed against alone"),
+            &[packed],
+            &[alone],
+            tolerance,
+        );
+        let least = case.reward.abs().max(1.0);
+        worst[0] = worst[0].max((packed - case.reward).abs() / least);
+        worst[1] = worst[1].max((packed - alone).abs() / least);
+    }
+    println!(
+        "{name} in bf16 differs by at most {:.1e}, packed by {:.1e}",
+        worst[0], worst[1]
+    );
+}
+
+/// Root mean square of the differences.
+fn rms(got: &[f64], expected: &[f64]) -> f64 {
+    let squares = got.iter().zip(expected).map(|(g, e)| (g - e).powi(2));
+    (squares.sum::<f64>() / got.len() as f64).sqrt()
+}
+
+/// With dominant channels, as trained models have them, the CPU's bf16 is at most as far from fp32 as LibTorch's.
+#[test]
+fn bf16_on_the_cpu_is_as_good_as_libtorchs() {
+    let (folder, source) = (
+        tempfile::tempdir().expect("a folder"),
+        model_folder("qwen2"),
+    );
+    let path = folder.path().join("checkpoint");
+    let checkpoint = RandomCheckpoint {
+        config: ModelConfig::open(&source).expect("sizes"),
+        seed: 0,
+        dtype: Dtype::F32,
+        score_head: true,
+        text_only_branch: false,
+        outliers: true,
+    };
+    checkpoint.write(&path, Some(&source)).expect("written");
+    let cases = cases("qwen2", "full", "reward");
+    let in_libtorch = |bf16| {
+        let config = Config {
+            model_name_or_path: path.display().to_string(),
+            max_length: 4096,
+            bf16,
+            ..Config::default()
+        };
+        let torch = LibTorch::of(&config, Branch::Main);
+        let one = |case| torch.rewards(&torch.inputs(&[[case, case]], true))[0];
+        cases.iter().map(one).collect::<Vec<f64>>()
+    };
+    let (expected, narrow) = (in_libtorch(false), in_libtorch(true));
+    let (_folder, output) = bundle(&path, Branch::Main, CPU_BF16, None);
+    let model = RewardModel::load(&output, Options::default().threads(1)).expect("loaded");
+    let requests: Vec<Request> = cases.iter().map(|case| request(&[case])).collect();
+    let ours = rms(&score(&model, &requests).0, &expected);
+    let theirs = rms(&narrow, &expected);
+    println!("bf16 with outliers: {ours:.1e}, LibTorch's {theirs:.1e}");
+    assert!(ours > 1e-4 && ours <= theirs, "{ours} and {theirs}");
+}
