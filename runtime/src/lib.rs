@@ -14,8 +14,9 @@
 //! # Ok::<(), seeward_runtime::Error>(())
 //! ```
 //!
-//! The responses of a request share its images and its prompt: both are computed once. Requests of one call fill the
-//! engine's runs together, so many requests in a call are faster than many calls; equal images are encoded once.
+//! The responses of a request share its images and its prompt: both are computed once. So do requests of one call with equal
+//! images and prompt; those with equal images share their encoding. All requests of a call fill the engine's runs together,
+//! so many requests in a call are faster than many calls.
 //!
 //! **Threads.** [`RewardModel`] is `Send + Sync`, and its clones are the same model. A run uses all of the engine's threads
 //! ([`Options::threads`]), so runs of several callers take turns; as many other threads decode images and tokenise.

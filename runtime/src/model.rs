@@ -147,7 +147,7 @@ impl RewardModel {
         let mut rewards: Vec<Vec<f32>> = valid.map(unscored).collect();
         for run in &prepared.runs {
             let values = inner.reward.run(run, &embeddings, &mut usage)?;
-            for (&(request, response), value) in run.batch.sources.iter().zip(values) {
+            for (&(request, response), value) in run.places.iter().zip(values) {
                 rewards[request][response] = value;
             }
         }
@@ -172,18 +172,22 @@ impl Inner {
         }
     }
 
-    fn tokenize(
+    fn tokenize<'a>(
         &self,
-        requests: &[Request],
+        requests: &'a [Request],
         images: Vec<Result<Vec<ImageRows>>>,
-    ) -> Vec<Result<Tokenized>> {
+    ) -> Vec<Result<Tokenized<'a>>> {
         let pairs = requests.par_iter().zip(images);
         pairs
             .map(|(request, images)| self.tokenize_one(request, images?))
             .collect()
     }
 
-    fn tokenize_one(&self, request: &Request, images: Vec<ImageRows>) -> Result<Tokenized> {
+    fn tokenize_one<'a>(
+        &self,
+        request: &'a Request,
+        images: Vec<ImageRows>,
+    ) -> Result<Tokenized<'a>> {
         if request.responses.is_empty() {
             return Err(Error::NoResponses);
         }
@@ -196,6 +200,7 @@ impl Inner {
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();
         Ok(Tokenized {
             conversations: conversations.map_err(Error::Prompt)?,
+            prompt,
             images,
         })
     }

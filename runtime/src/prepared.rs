@@ -1,7 +1,11 @@
 //! A call's inputs of the engine: tiles, token layouts, and the request of every reward.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use seeward_models::bundle::{Bundle, Manifest};
-use seeward_models::forest::{self, Batch, Cost, Document, Packing, Rates};
+use seeward_models::chat::Prompt;
+use seeward_models::forest::{self, Batch, Cost, Document, Forest, Packing, Rates};
 use seeward_models::prompt::Conversation;
 use seeward_models::rope::RopeTables;
 
@@ -24,9 +28,14 @@ pub struct Prepared {
 
 /// One run of the reward graph.
 pub(crate) struct RewardRun {
-    pub(crate) batch: Batch,
+    pub(crate) forest: Forest,
     pub(crate) rope: RopeTables,
+    /// The place of each reward: a request, counted without those that cannot be scored, and one of its responses.
+    pub(crate) places: Vec<Place>,
 }
+
+/// A response: its request and its index there.
+pub(crate) type Place = (usize, usize);
 
 /// The counts of a request.
 pub(crate) struct RequestInfo {
@@ -37,13 +46,15 @@ pub(crate) struct RequestInfo {
 }
 
 /// A request as conversations and the places of their images.
-pub(crate) struct Tokenized {
+pub(crate) struct Tokenized<'a> {
+    /// The prompt as the model sees it.
+    pub(crate) prompt: Cow<'a, Prompt>,
     pub(crate) conversations: Vec<Conversation>,
     pub(crate) images: Vec<ImageRows>,
 }
 
 impl Prepared {
-    /// Packs the requests that could be tokenised.
+    /// Packs the requests that could be tokenised. Those with equal prompt and images are one document.
     pub(crate) fn new(
         images: VisionBatch,
         tokenized: Vec<Result<Tokenized>>,
@@ -51,19 +62,21 @@ impl Prepared {
         options: &Options,
     ) -> Result<Self> {
         let manifest = bundle.manifest();
-        let documents = tokenized.iter().flatten().map(Tokenized::document);
-        let documents: Vec<Document> = documents.collect();
+        let (documents, places) = documents(tokenized.iter().flatten());
         let batches = forest::batches(&documents, &manifest.rope, &packing(manifest, options));
         let batches = batches.map_err(Error::Prompt)?.into_iter();
+        let place = |(document, branch): (usize, usize)| places[document][branch];
         let run = |batch: Batch| RewardRun {
             rope: manifest.rope.tables(&batch.forest.rope),
-            batch,
+            forest: batch.forest,
+            places: batch.sources.into_iter().map(place).collect(),
         };
+        let runs = batches.map(run).collect();
         let requests = tokenized.into_iter();
         Ok(Self {
             bundle: bundle.hash().to_owned(),
             images,
-            runs: batches.map(run).collect(),
+            runs,
             requests: requests.map(|request| Ok(request?.info())).collect(),
         })
     }
@@ -78,13 +91,10 @@ impl RequestInfo {
     }
 }
 
-impl Tokenized {
-    fn document(&self) -> Document<'_> {
+impl Tokenized<'_> {
+    fn image_rows(&self) -> Vec<i64> {
         let rows = self.images.iter().flat_map(|image| image.rows.clone());
-        Document {
-            branches: self.conversations.iter().collect(),
-            image_rows: rows.map(|row| row as i64).collect(),
-        }
+        rows.map(|row| row as i64).collect()
     }
 
     fn info(&self) -> RequestInfo {
@@ -93,6 +103,30 @@ impl Tokenized {
             truncated: self.conversations.iter().map(|c| c.truncated).collect(),
         }
     }
+}
+
+/// A document for each distinct prompt with its images, in the order of their first requests, and the place of each of
+/// its branches.
+fn documents<'a>(
+    requests: impl Iterator<Item = &'a Tokenized<'a>>,
+) -> (Vec<Document<'a>>, Vec<Vec<Place>>) {
+    let mut indices = HashMap::new();
+    let (mut documents, mut places) = (Vec::<Document>::new(), Vec::<Vec<Place>>::new());
+    for (request, tokenized) in requests.enumerate() {
+        let entry = indices.entry((&tokenized.prompt, &tokenized.images));
+        let index = *entry.or_insert(documents.len());
+        if index == documents.len() {
+            places.push(Vec::new());
+            documents.push(Document {
+                branches: Vec::new(),
+                image_rows: tokenized.image_rows(),
+            });
+        }
+        documents[index].branches.extend(&tokenized.conversations);
+        let responses = 0..tokenized.conversations.len();
+        places[index].extend(responses.map(|response| (request, response)));
+    }
+    (documents, places)
 }
 
 fn packing(manifest: &Manifest, options: &Options) -> Packing {

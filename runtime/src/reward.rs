@@ -29,14 +29,14 @@ impl Reward {
         })
     }
 
-    /// Runs the graph: a reward for each source of the batch.
+    /// Runs the graph: a reward for each place of the run.
     pub(crate) fn run(
         &self,
         run: &RewardRun,
         embeddings: &Embeddings,
         usage: &mut Usage,
     ) -> Result<Vec<f32>> {
-        let (forest, rope) = (&run.batch.forest, &run.rope);
+        let (forest, rope) = (&run.forest, &run.rope);
         let images = embeddings.gather(&forest.image_rows);
         let (read, counts) = forest.positions_of(self.reading);
         let inputs = Inputs::default()

@@ -27,8 +27,8 @@ pub(crate) enum VisionBatch {
     Images(Vec<Tiles>),
 }
 
-/// The place of an image among the embeddings.
-#[derive(Clone, Debug)]
+/// The place of an image among the embeddings. Equal images of a call have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ImageRows {
     pub(crate) rows: Range<usize>,
     pub(crate) tiles: usize,

@@ -55,6 +55,20 @@ fn separate(requests: &[Request]) -> Vec<Request> {
     requests.iter().flat_map(each).collect()
 }
 
+/// Requests with equal prompt and images as one.
+fn merged(requests: &[Request]) -> Vec<Request> {
+    let mut merged: Vec<Request> = Vec::new();
+    for request in requests {
+        let is_kin =
+            |r: &&mut Request| (&r.prompt, &r.images) == (&request.prompt, &request.images);
+        match merged.iter_mut().find(is_kin) {
+            Some(kin) => kin.responses.extend(request.responses.clone()),
+            None => merged.push(request.clone()),
+        }
+    }
+    merged
+}
+
 fn rewards(scored: &Scored) -> Vec<f32> {
     let results = scored.results.iter();
     let rewards = results.flat_map(|result| result.as_ref().unwrap().rewards.clone());
@@ -131,8 +145,11 @@ fn check(
     check_close(&one_by_one(model, requests), &single)?;
     let batch = model.score(requests).unwrap();
     check_close(&rewards(&batch), &single)?;
+    // Who asked for a response makes no difference: a request for each is the same work.
+    let flat = model.score(&separate(requests)).unwrap();
+    check_close(&rewards(&flat), &single)?;
     let (usage, counter) = (batch.usage, Counter::new(model));
-    let trees: usize = requests.iter().map(|request| counter.tokens(request)).sum();
+    let trees: usize = merged(requests).iter().map(|r| counter.tokens(r)).sum();
     let (tokens, separate) = (usage.tokens as usize, usage.tokens_without_sharing);
     match batch_tokens {
         // Rows of these lengths are nowhere near the point where a second prefix pays.
@@ -140,6 +157,7 @@ fn check(
         ALONE => prop_assert_eq!(usage.tokens, separate),
         _ => prop_assert!(trees <= tokens && usage.tokens <= separate),
     }
+    prop_assert_eq!(flat.usage.tokens, usage.tokens);
     prop_assert_eq!(usage.responses as usize, single.len());
     prop_assert_eq!(
         usage.images_encoded as usize,
@@ -164,4 +182,43 @@ fn packed_is_batched_is_single() {
         let outcome = runner.run(&requests, |requests| check(&model, batch_tokens, &requests));
         outcome.unwrap_or_else(|e| panic!("batch_tokens {batch_tokens}: {e}"));
     }
+}
+
+#[test]
+fn equal_prompts_share_only_where_images_are_equal_too() {
+    let model = RewardModel::load(golden("bundles/qwen2"), Options::default()).unwrap();
+    let request = |image: Option<&str>, prompt: &str, response: &str| {
+        let images = image.map(|name| golden("images").join(name));
+        Request::new(prompt).images(images).response(response)
+    };
+    let bad = request(Some("missing.png"), "what is this?", "A shape.");
+    let bytes = fs::read(golden("images/vqa0.png")).unwrap();
+    let same_bytes = request(None, "what is this?", "It is 7.").image(bytes);
+    let requests = [
+        request(Some("vqa0.png"), "what is this?", "A shape."),
+        request(Some("wide.png"), "what is this?", "A shape."),
+        bad,
+        request(None, "what is this?", "A shape."),
+        same_bytes,
+        request(Some("vqa0.png"), "and this?", "A shape."),
+    ];
+    let mut results = model.score(&requests).unwrap().results;
+    assert!(results.remove(2).is_err());
+    let got: Vec<f32> = results
+        .into_iter()
+        .flat_map(|r| r.unwrap().rewards)
+        .collect();
+    let scorable: Vec<Request> = requests
+        .iter()
+        .take(2)
+        .chain(&requests[3..])
+        .cloned()
+        .collect();
+    check_close(&got, &one_by_one(&model, &scorable)).unwrap();
+    // The file and its bytes are one image, so the first and the last but one are one document.
+    let alone = |requests: &[Request]| model.score(requests).unwrap().usage.tokens;
+    let pair = [requests[0].clone(), requests[4].clone()];
+    assert!(alone(&pair) < alone(&pair[..1]) + 16, "{}", alone(&pair));
+    let differ = [requests[0].clone(), requests[5].clone()];
+    assert_eq!(alone(&differ), alone(&differ[..1]) + alone(&differ[1..]));
 }

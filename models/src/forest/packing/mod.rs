@@ -9,9 +9,9 @@ use super::layout::Forest;
 use crate::Result;
 use crate::rope::RopeSettings;
 
-/// Incremented with every change of [`batches`]' result for the same arguments, or of the cost model's rates: rewards then
-/// round differently.
-pub const LAYOUT_VERSION: u32 = 5;
+/// Incremented with every change of [`batches`]' result for the same arguments, of the documents that rows become, or of
+/// the cost model's rates: rewards then round differently. In version 6 rows with equal prompt and images are one document.
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Runs that are considered for a piece. More would hardly improve the layout, and take time that grows with the square
 /// of the number of documents.
