@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ndarray::Array3;
 use rayon::prelude::*;
 use seeward_models::ImageFault;
+use seeward_models::hash::hash;
 use seeward_models::image::{Rgb, TileSettings, Tiles, decode_with, tiles};
 use seeward_models::kinds::Transparency;
 
@@ -21,6 +22,19 @@ use crate::{Error, Image, Request, Result};
 pub(crate) enum ImageSource<'a> {
     File(Cow<'a, [u8]>),
     Pixels(Cow<'a, Rgb>),
+}
+
+impl ImageSource<'_> {
+    /// A name that no other image has.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::File(bytes) => hash(bytes),
+            Self::Pixels(pixels) => {
+                let (width, height) = (pixels.width(), pixels.height());
+                format!("{width}x{height}:{}", hash(pixels.pixels()))
+            }
+        }
+    }
 }
 
 /// An error that several requests with the same image share.
@@ -78,13 +92,9 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// The tiles of each image or its error, computed in parallel.
-    pub(crate) fn decode_all(&self, sources: &[ImageSource]) -> Vec<Result<Tiles, ImageError>> {
-        let decoded = |source| self.decode(source).map_err(Arc::new);
-        sources.par_iter().map(decoded).collect()
-    }
-
-    fn decode(&self, source: &ImageSource) -> seeward_models::Result<Tiles> {
+    /// # Errors
+    /// The image cannot be decoded or is too large.
+    pub(crate) fn decode(&self, source: &ImageSource) -> seeward_models::Result<Tiles> {
         match source {
             ImageSource::File(bytes) => {
                 let pixels = decode_with(bytes, self.max_pixels, self.transparency)?;

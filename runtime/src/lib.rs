@@ -25,7 +25,7 @@
 //!
 //! **Memory.** A model holds its weights once, whatever the number of clones and callers. A call holds the pixels and
 //! embeddings of its distinct images (for InternVL2-1B 4 and 6 MB for seven tiles), and a run the activations of its tokens:
-//! [`Options::batch_tokens`] bounds it. Two models in a process, for example on two GPUs, share nothing but the library.
+//! [`Options::batch_tokens`] bounds it. [`Options::image_cache_bytes`] keeps embeddings for later calls. Two models in a process, for example on two GPUs, share nothing but the library.
 //!
 //! **Errors.** No input makes this crate panic: a problem with a request is its own [`Error`], and its neighbours are scored.
 //! Causes found by [`models`] keep their type.
@@ -36,6 +36,7 @@
 mod answer;
 mod assignment;
 mod batcher;
+mod cache;
 mod device;
 mod error;
 mod graph;
@@ -56,6 +57,7 @@ mod vision;
 pub use answer::Answer;
 pub use assignment::NodeAssignment;
 pub use batcher::{BatchConfig, Batcher};
+pub use cache::ImageCacheUsage;
 pub use device::{Device, ParseDeviceError};
 pub use error::{Error, Result};
 pub use model::RewardModel;

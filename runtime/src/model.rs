@@ -14,7 +14,9 @@ use crate::prepared::{Prepared, RequestInfo, Tokenized};
 use crate::reward::Reward;
 use crate::scale::Rescaling;
 use crate::vision::{Embeddings, ImageRows, Vision, VisionBatch, VisionInputs};
-use crate::{Device, Error, NodeAssignment, Options, Request, Result, Scored, Scores, Usage};
+use crate::{
+    Device, Error, ImageCacheUsage, NodeAssignment, Options, Request, Result, Scored, Scores, Usage,
+};
 
 /// A reward model in an engine. Cheap to clone: clones share weights, threads and engine. Threads may share it; the runs of
 /// each of its two graphs take turns, since one run uses all of the engine's threads.
@@ -93,6 +95,12 @@ impl RewardModel {
     /// The parts of a request that both the bundle and the options show to the model.
     pub fn input_mode(&self) -> InputMode {
         self.0.input
+    }
+
+    /// The state of the cache of image embeddings, if the bundle has vision and the options give it memory.
+    pub fn image_cache(&self) -> Option<ImageCacheUsage> {
+        let cache = self.0.vision.as_ref()?.cache.as_ref()?;
+        Some(cache.usage())
     }
 
     /// Scores requests: the rewards of each, or its own error. Batching depends on the requests alone, so equal calls give equal

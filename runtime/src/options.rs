@@ -42,6 +42,9 @@ pub struct Options {
     /// Limit in bytes of GPU memory for the weights and activations of each of the two graphs, and of TensorRT's workspace.
     /// CUDA's libraries and TensorRT's weights use additional memory. No limit when `None`.
     pub gpu_memory_limit: Option<u64>,
+    /// Memory in bytes for the embeddings of images, by their content, so that an image that comes again is neither decoded
+    /// nor encoded again. The rewards are the same bits. 0 keeps none.
+    pub image_cache_bytes: u64,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             library: None,
             cache_dir: None,
             gpu_memory_limit: None,
+            image_cache_bytes: 0,
         }
     }
 }
@@ -122,6 +126,13 @@ impl Options {
     #[must_use]
     pub fn gpu_memory_limit(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.gpu_memory_limit = bytes.into();
+        self
+    }
+
+    /// Sets [`image_cache_bytes`](Self#structfield.image_cache_bytes).
+    #[must_use]
+    pub fn image_cache_bytes(mut self, bytes: u64) -> Self {
+        self.image_cache_bytes = bytes;
         self
     }
 }

@@ -41,6 +41,10 @@ pub struct Usage {
     pub images_encoded: u64,
     /// Their tiles.
     pub tiles: u64,
+    /// Distinct images of a call whose embeddings were in the cache.
+    pub images_cached: u64,
+    /// Their tiles.
+    pub tiles_cached: u64,
     /// Time inside the engine's runs.
     pub engine: Duration,
 }
@@ -53,6 +57,8 @@ impl AddAssign for Usage {
         self.tokens_without_sharing += other.tokens_without_sharing;
         self.images_encoded += other.images_encoded;
         self.tiles += other.tiles;
+        self.images_cached += other.images_cached;
+        self.tiles_cached += other.tiles_cached;
         self.engine += other.engine;
     }
 }

@@ -1,15 +1,17 @@
 //! The vision graph: images, or the white one instead of them → image embeddings.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
 use seeward_models::bundle::{Bundle, VISION_GRAPH};
 use seeward_models::contract::vision_contract;
 use seeward_models::image::{Rgb, Tiles, tiles};
 
+use crate::cache::{Encoded, ImageCache};
 use crate::graph::{Graph, Inputs};
-use crate::images::{Decoder, ImageError, ImageSet, image_error};
+use crate::images::{Decoder, ImageError, ImageSet, ImageSource, image_error};
 use crate::{Error, Options, Request, Result, Usage};
 
 /// The images of a call, ready for the graph.
@@ -24,7 +26,15 @@ pub(crate) enum VisionBatch {
     /// The white tile.
     White,
     /// The requests' own.
-    Images(Vec<Tiles>),
+    Images(Vec<VisionImage>),
+}
+
+/// A distinct image of the requests.
+pub(crate) enum VisionImage {
+    /// To be encoded. With its key, if there is a cache.
+    Tiles(Tiles, Option<String>),
+    /// Found in the cache.
+    Encoded(Encoded),
 }
 
 /// The place of an image among the embeddings. Equal images of a call have the same.
@@ -56,6 +66,7 @@ pub(crate) struct Vision {
     decoder: Decoder,
     tokens_per_tile: usize,
     width: usize,
+    pub(crate) cache: Option<ImageCache>,
     /// The embeddings of the white image, once they have been needed.
     white: OnceLock<Array2<f32>>,
 }
@@ -79,6 +90,7 @@ impl Vision {
             },
             tokens_per_tile,
             width,
+            cache: ImageCache::new(options.image_cache_bytes),
             white: OnceLock::new(),
         }))
     }
@@ -100,23 +112,41 @@ impl Vision {
         let set = ImageSet::read(requests);
         let mut batch = Vec::with_capacity(set.sources.len());
         let mut end = 0;
-        let mut place = |tiles: Tiles| {
+        let mut place = |image: VisionImage| {
             let start = end;
-            let tile_count = tiles.len_of(Axis(0));
-            end += tile_count * self.tokens_per_tile;
-            batch.push(tiles);
+            let tiles = self.tiles(&image);
+            end += tiles * self.tokens_per_tile;
+            batch.push(image);
             ImageRows {
                 rows: start..end,
-                tiles: tile_count,
+                tiles,
             }
         };
-        let decoded = self.decoder.decode_all(&set.sources).into_iter();
-        let places: Vec<_> = decoded.map(|tiles| tiles.map(&mut place)).collect();
+        let images: Vec<_> = set.sources.par_iter().map(|s| self.image(s)).collect();
+        let images = images.into_iter();
+        let places: Vec<_> = images.map(|image| image.map(&mut place)).collect();
         let placed = requests.iter().zip(set.requests);
         let placed = placed.map(|(request, indices)| pick(request, &indices?, &places));
         VisionInputs {
             requests: placed.collect(),
             batch: VisionBatch::Images(batch),
+        }
+    }
+
+    fn image(&self, source: &ImageSource) -> Result<VisionImage, ImageError> {
+        let key = self.cache.as_ref().map(|_| source.key());
+        let cached = |key: &String| self.cache.as_ref()?.get(key);
+        if let Some(encoded) = key.as_ref().and_then(cached) {
+            return Ok(VisionImage::Encoded(encoded));
+        }
+        let tiles = self.decoder.decode(source).map_err(Arc::new)?;
+        Ok(VisionImage::Tiles(tiles, key))
+    }
+
+    fn tiles(&self, image: &VisionImage) -> usize {
+        match image {
+            VisionImage::Tiles(tiles, _) => tiles.len_of(Axis(0)),
+            VisionImage::Encoded(encoded) => encoded.nrows() / self.tokens_per_tile,
         }
     }
 
@@ -127,12 +157,28 @@ impl Vision {
             VisionBatch::Images(images) => images,
         };
         let mut embeddings = Array2::zeros((0, self.width));
-        for tiles in images {
-            let of_image = self.run(&tiles, usage)?;
+        for image in images {
+            let of_image = self.encode_one(image, usage)?;
             let appended = embeddings.append(Axis(0), of_image.view());
             appended.map_err(|e| self.graph.error(e.to_string()))?;
         }
         Ok(Embeddings(embeddings))
+    }
+
+    fn encode_one(&self, image: VisionImage, usage: &mut Usage) -> Result<Encoded> {
+        let (tiles, encoded_before) = (self.tiles(&image) as u64, usage.images_encoded);
+        let encoded = match (image, &self.cache) {
+            (VisionImage::Encoded(encoded), _) => encoded,
+            (VisionImage::Tiles(tiles, Some(key)), Some(cache)) => {
+                cache.get_or_encode(&key, || self.run(&tiles, usage))?
+            }
+            (VisionImage::Tiles(tiles, _), _) => Arc::new(self.run(&tiles, usage)?),
+        };
+        if usage.images_encoded == encoded_before {
+            usage.images_cached += 1;
+            usage.tiles_cached += tiles;
+        }
+        Ok(encoded)
     }
 
     fn white_image(&self, usage: &mut Usage) -> Result<ArrayView2<'_, f32>> {
