@@ -1,6 +1,5 @@
 //! Batching across callers: requests of many threads gather in a queue; two threads of the batcher prepare and run them.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,73 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Cancel, Promise};
-use crate::{Error, Prepared, Request, Result, RewardModel, Scores, Usage};
-
-/// How requests of several callers are batched.
-///
-/// ```
-/// use seeward_runtime::BatchConfig;
-///
-/// let config = BatchConfig::default().max_batch_size(8).queue_capacity(64);
-/// assert_eq!(config.max_batch_size, 8);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BatchConfig {
-    /// The maximum number of requests of a batch.
-    pub max_batch_size: usize,
-    /// The maximum time that a request waits for others while the engine is idle. While it is busy requests gather anyway.
-    pub max_delay: Duration,
-    /// The maximum number of waiting requests, those of the two batches in progress not counted.
-    pub queue_capacity: usize,
-}
-
-impl Default for BatchConfig {
-    fn default() -> Self {
-        Self {
-            max_batch_size: 32,
-            max_delay: Duration::from_millis(5),
-            queue_capacity: 256,
-        }
-    }
-}
-
-impl BatchConfig {
-    /// Sets [`max_batch_size`](Self#structfield.max_batch_size).
-    #[must_use]
-    pub fn max_batch_size(mut self, requests: usize) -> Self {
-        self.max_batch_size = requests;
-        self
-    }
-
-    /// Sets [`max_delay`](Self#structfield.max_delay).
-    #[must_use]
-    pub fn max_delay(mut self, delay: Duration) -> Self {
-        self.max_delay = delay;
-        self
-    }
-
-    /// Sets [`queue_capacity`](Self#structfield.queue_capacity).
-    #[must_use]
-    pub fn queue_capacity(mut self, requests: usize) -> Self {
-        self.queue_capacity = requests;
-        self
-    }
-
-    fn validate(&self) -> Result<()> {
-        let values = [
-            ("max_batch_size", self.max_batch_size),
-            ("queue_capacity", self.queue_capacity),
-        ];
-        match values.iter().find(|(_, value)| *value == 0) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let problem = format!("{name}: expected at least 1, got 0");
-                Err(Error::Options(problem))
-            }
-        }
-    }
-}
+use crate::batch_config::BatchConfig;
+use crate::load::Load;
+use crate::queue::{State, Ticket, Turn};
+use crate::{Error, Prepared, Request, Result, RewardModel, Scored, Scores, Usage};
 
 /// Scores requests of many callers together. Clones are handles of the same queue: give one to every thread or task.
 ///
@@ -84,21 +20,23 @@ impl BatchConfig {
 /// let model = RewardModel::load("bundles/mine", Options::default())?;
 /// let batcher = Batcher::new(model, BatchConfig::default())?;
 /// let request = Request::new("Is water wet?").response("Yes.");
-/// let answer = batcher.submit(request.clone())?; // Error::QueueFull when too many are waiting
+/// let answer = batcher.submit(request.clone())?; // Error::QueueFull when too much is waiting
 /// println!("{:?}", answer.wait()?.rewards); // or `answer.await?` in async code, on any executor
 /// println!("{:?}", batcher.score(request)?.rewards); // waits for a place in the queue, and for the answer
 /// # Ok::<(), seeward_runtime::Error>(())
 /// ```
 ///
-/// **Threads.** The batcher has two: one reads, tokenises and packs the next batch while the engine runs the previous one. They
-/// end with [`close`](Self::close) or with the last handle; both wait until every accepted request has been answered.
+/// **Batches.** A batch is the oldest request and all waiting ones with equal prompt and images, which share both; then the
+/// next oldest, until the batch is full or would take too long. With a `max_batch_size` of 1 rewards do not depend on other
+/// requests at all; else by rounding.
 ///
-/// **Memory.** At most `queue_capacity` requests in the queue, and two batches in progress.
+/// **Threads.** The batcher has two: one reads, tokenises and packs a batch, the other runs it. Once a full batch is waiting,
+/// it is prepared while the engine runs the previous one. They end with [`close`](Self::close) or with the last handle; both wait until every accepted request has been answered.
+///
+/// **Memory.** At most `queue_bytes` of requests in the queue, and two batches in progress.
 ///
 /// **Cancellation.** Dropping an [`Answer`] removes its request from the queue; one that is already in a batch is computed,
 /// and the result discarded.
-///
-/// A request's neighbours change its rewards by rounding at most.
 #[derive(Clone)]
 pub struct Batcher(Arc<Owner>);
 
@@ -108,33 +46,39 @@ struct Owner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A waiting request.
-struct Ticket {
-    request: Request,
-    promise: Promise,
-    since: Instant,
-}
-
 /// Requests that are ready for the engine.
 struct Batch {
-    promises: Vec<Promise>,
+    /// With the time that each request waited.
+    promises: Vec<(Promise, Duration)>,
     prepared: Result<Prepared>,
 }
 
 struct Queue {
     config: BatchConfig,
+    model: RewardModel,
     state: Mutex<State>,
-    /// Signalled when a request arrives or the queue closes.
-    arrived: Condvar,
+    /// Signalled when a request arrives, an announcement or a run ends, or the queue closes.
+    changed: Condvar,
     /// Signalled when there is room again or the queue closes.
     freed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    tickets: VecDeque<Ticket>,
-    closed: bool,
-    usage: Usage,
+/// A request on its way to a [`Batcher`]: an idle engine waits for it, at most `max_delay`. It ends when dropped.
+#[must_use = "dropping it ends the announcement"]
+pub struct Announcement(Arc<Queue>);
+
+/// What a [`Batcher`] is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatcherStatus {
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// The time since the start of the engine's current run, if there is one.
+    pub running: Option<Duration>,
+    /// The work of all batches so far.
+    pub usage: Usage,
 }
 
 impl Batcher {
@@ -146,8 +90,9 @@ impl Batcher {
         config.validate()?;
         let queue = Arc::new(Queue {
             config,
+            model,
             state: Mutex::default(),
-            arrived: Condvar::new(),
+            changed: Condvar::new(),
             freed: Condvar::new(),
         });
         let batcher = Self(Arc::new(Owner {
@@ -156,9 +101,9 @@ impl Batcher {
         }));
         // One batch at most waits for the engine, so that later requests still gather.
         let (ready, batches) = sync_channel(0);
-        let (q, m) = (queue.clone(), model.clone());
-        batcher.spawn("seeward-prepare", move || prepare(&q, &m, &ready))?;
-        batcher.spawn("seeward-engine", move || run(&queue, &model, &batches))?;
+        let next = queue.clone();
+        batcher.spawn("seeward-prepare", move || prepare(&next, &ready))?;
+        batcher.spawn("seeward-engine", move || run(&queue, &batches))?;
         Ok(batcher)
     }
 
@@ -169,16 +114,16 @@ impl Batcher {
         Ok(())
     }
 
-    /// Accepts a request without blocking.
+    /// Accepts a request without waiting for room. Reads the headers of its images.
     ///
     /// # Errors
     /// [`Error::QueueFull`]; [`Error::Closed`] after [`close`](Self::close).
     pub fn submit(&self, request: Request) -> Result<Answer> {
         let queue = &self.0.queue;
+        let (load, capacity) = (queue.model.load_of(&request), queue.config.queue_bytes);
         let state = queue.lock();
-        let capacity = queue.config.queue_capacity;
-        match state.tickets.len() < capacity || state.closed {
-            true => queue.accept(state, request),
+        match state.has_room(&load, capacity) || state.closed {
+            true => queue.accept(state, request, load),
             false => Err(Error::QueueFull { capacity }),
         }
     }
@@ -189,16 +134,35 @@ impl Batcher {
     /// The request's own; [`Error::Batch`] when the engine failed; [`Error::Closed`].
     pub fn score(&self, request: Request) -> Result<Scores> {
         let queue = &self.0.queue;
-        let capacity = queue.config.queue_capacity;
-        let full = |state: &mut State| state.tickets.len() >= capacity && !state.closed;
+        let (load, capacity) = (queue.model.load_of(&request), queue.config.queue_bytes);
+        let full = |state: &mut State| !state.has_room(&load, capacity) && !state.closed;
         let state = queue.freed.wait_while(queue.lock(), full);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        queue.accept(state, request)?.wait()
+        queue.accept(state, request, load)?.wait()
+    }
+
+    /// Says that a request is on its way, for example while its body is being read.
+    pub fn announce(&self) -> Announcement {
+        let queue = self.0.queue.clone();
+        queue.lock().announced += 1;
+        Announcement(queue)
     }
 
     /// The work of all batches so far.
     pub fn usage(&self) -> Usage {
         self.0.queue.lock().usage
+    }
+
+    /// What the batcher is doing now.
+    pub fn status(&self) -> BatcherStatus {
+        let state = self.0.queue.lock();
+        let (waiting, waiting_bytes) = state.waiting();
+        BatcherStatus {
+            waiting,
+            waiting_bytes,
+            running: state.running_since.map(|since| since.elapsed()),
+            usage: state.usage,
+        }
     }
 
     /// Accepts no more requests, and returns when every accepted one has been answered.
@@ -237,63 +201,81 @@ impl Queue {
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
         request: Request,
+        load: Load,
     ) -> Result<Answer> {
         if state.closed {
             return Err(Error::Closed);
         }
         let (promise, answer) = Promise::new(self.clone());
-        state.tickets.push_back(Ticket {
+        state.push(Ticket {
             request,
             promise,
+            load,
             since: Instant::now(),
         });
-        self.arrived.notify_one();
+        self.changed.notify_all();
         Ok(answer)
     }
 
     fn close(&self) {
         self.lock().closed = true;
-        self.arrived.notify_all();
+        self.changed.notify_all();
         self.freed.notify_all();
     }
 
-    /// The next batch: full, or the requests that arrived within the delay. None once the queue is closed and empty.
+    /// The next batch; none once the queue is closed and empty.
     fn next(&self) -> Option<Vec<Ticket>> {
         let mut state = self.lock();
         loop {
-            let Some(first) = state.tickets.front() else {
-                if state.closed {
-                    return None;
+            state = match state.turn(&self.config) {
+                Turn::Take => break,
+                Turn::End => return None,
+                Turn::Wait(None) => {
+                    let woken = self.changed.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
                 }
-                let woken = self.arrived.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
-                continue;
+                Turn::Wait(Some(delay)) => {
+                    let woken = self.changed.wait_timeout(state, delay);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
             };
-            let remaining = self.config.max_delay.saturating_sub(first.since.elapsed());
-            let full = state.tickets.len() >= self.config.max_batch_size;
-            if full || state.closed || remaining.is_zero() {
-                break;
-            }
-            let woken = self.arrived.wait_timeout(state, remaining);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let count = state.tickets.len().min(self.config.max_batch_size);
-        let batch = state.tickets.drain(..count).collect();
+        let batch = state.take(&self.config, &self.model.pace());
         drop(state);
         self.freed.notify_all();
         Some(batch)
+    }
+
+    /// Runs a batch.
+    fn run(&self, batch: Batch) {
+        self.lock().running_since = Some(Instant::now());
+        let run = |prepared| catch_panic(|| self.model.run(prepared));
+        let scored = batch.prepared.and_then(run);
+        let mut state = self.lock();
+        state.running_since = None;
+        state.in_progress -= 1;
+        if let Ok(scored) = &scored {
+            state.usage += scored.usage;
+        }
+        drop(state);
+        self.changed.notify_all();
+        answer(batch.promises, scored);
     }
 }
 
 impl Cancel for Queue {
     fn cancel(&self, answer: &Answer) {
-        let mut state = self.lock();
-        let index = state.tickets.iter().position(|t| t.promise.is_for(answer));
-        let ticket = index.and_then(|index| state.tickets.remove(index));
-        drop(state);
+        let ticket = self.lock().cancel(answer);
         if ticket.is_some() {
-            self.freed.notify_one();
+            self.freed.notify_all();
         }
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        self.0.lock().announced -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -303,18 +285,18 @@ struct ClosesQueue<'a>(&'a Queue);
 impl Drop for ClosesQueue<'_> {
     fn drop(&mut self) {
         self.0.close();
-        let abandoned = std::mem::take(&mut self.0.lock().tickets);
+        let abandoned = self.0.lock().abandon();
         drop(abandoned);
     }
 }
 
 /// The first thread.
-fn prepare(queue: &Queue, model: &RewardModel, ready: &SyncSender<Batch>) {
+fn prepare(queue: &Queue, ready: &SyncSender<Batch>) {
     let _guard = ClosesQueue(queue);
     while let Some(tickets) = queue.next() {
-        let pairs = tickets.into_iter().map(|t| (t.request, t.promise));
-        let (requests, promises): (Vec<_>, Vec<_>) = pairs.unzip();
-        let prepared = catch_panic(|| model.prepare(&requests));
+        let part = |t: Ticket| (t.request, (t.promise, t.since.elapsed()));
+        let (requests, promises): (Vec<_>, Vec<_>) = tickets.into_iter().map(part).unzip();
+        let prepared = catch_panic(|| queue.model.prepare(&requests));
         if ready.send(Batch { promises, prepared }).is_err() {
             return;
         }
@@ -322,20 +304,28 @@ fn prepare(queue: &Queue, model: &RewardModel, ready: &SyncSender<Batch>) {
 }
 
 /// The second thread.
-fn run(queue: &Queue, model: &RewardModel, batches: &Receiver<Batch>) {
+fn run(queue: &Queue, batches: &Receiver<Batch>) {
     let _guard = ClosesQueue(queue);
     while let Ok(batch) = batches.recv() {
-        let scored = batch.prepared.and_then(|p| catch_panic(|| model.run(p)));
-        match scored {
-            Ok(scored) => {
-                queue.lock().usage += scored.usage;
-                let answers = batch.promises.into_iter().zip(scored.results);
-                answers.for_each(|(promise, result)| promise.fill(result));
+        queue.run(batch);
+    }
+}
+
+/// Gives each request its scores, or all of them the engine's error.
+fn answer(promises: Vec<(Promise, Duration)>, scored: Result<Scored>) {
+    match scored {
+        Ok(scored) => {
+            for ((promise, queued), mut result) in promises.into_iter().zip(scored.results) {
+                if let Ok(scores) = &mut result {
+                    scores.times.queue = queued;
+                }
+                promise.fill(result);
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                let promises = batch.promises.into_iter();
-                promises.for_each(|promise| promise.fill(Err(Error::Batch(error.clone()))));
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for (promise, _) in promises {
+                promise.fill(Err(Error::Batch(error.clone())));
             }
         }
     }

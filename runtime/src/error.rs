@@ -94,10 +94,10 @@ pub enum Error {
         problem: String,
     },
     /// The batcher's queue is full. Retry later.
-    #[error("the queue is full: {capacity} requests are waiting")]
+    #[error("the queue is full: it holds {capacity} bytes of requests at most")]
     #[non_exhaustive]
     QueueFull {
-        /// The queue's capacity.
+        /// The queue's capacity in bytes.
         capacity: usize,
     },
     /// The batcher accepts no more requests, or ended before it reached this one.

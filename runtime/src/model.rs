@@ -1,7 +1,8 @@
 //! A loaded bundle: requests → tiles and token layouts → rewards.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -10,12 +11,13 @@ use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
 use seeward_models::reading::Reading;
 
+use crate::load::{Load, Pace};
 use crate::prepared::{Prepared, RequestInfo, Tokenized};
 use crate::reward::Reward;
 use crate::scale::Rescaling;
 use crate::vision::{Embeddings, ImageRows, Vision, VisionBatch, VisionInputs};
 use crate::{
-    Device, Error, ImageCacheUsage, NodeAssignment, Options, Request, Result, Scored, Scores, Usage,
+    Device, Error, ImageCacheUsage, NodeAssignment, Options, Request, Result, Scored, Times, Usage,
 };
 
 /// A reward model in an engine. Cheap to clone: clones share weights, threads and engine. Threads may share it; the runs of
@@ -33,6 +35,8 @@ struct Inner {
     reward: Reward,
     reading: Reading,
     pool: ThreadPool,
+    /// Its speed so far.
+    pace: Mutex<Pace>,
 }
 
 impl RewardModel {
@@ -56,6 +60,7 @@ impl RewardModel {
             reward: Reward::open(&bundle, &options, reading)?,
             reading,
             pool: pool(&options)?,
+            pace: Mutex::default(),
             prompter,
             options,
             bundle,
@@ -75,6 +80,16 @@ impl RewardModel {
     /// The options that it was loaded with.
     pub(crate) fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// The size of a request.
+    pub(crate) fn load_of(&self, request: &Request) -> Load {
+        Load::of(request, self.0.bundle.manifest(), &self.0.options)
+    }
+
+    /// The model's speed so far.
+    pub(crate) fn pace(&self) -> Pace {
+        *lock(&self.0.pace)
     }
 
     /// The execution provider of each node of the graphs.
@@ -118,11 +133,15 @@ impl RewardModel {
     /// # Errors
     /// The requests cannot be packed. A request's own error is inside, and comes out of [`run`](Self::run).
     pub fn prepare(&self, requests: &[Request]) -> Result<Prepared> {
-        let (inner, options) = (&*self.0, &self.0.options);
-        inner.pool.install(|| {
+        let (inner, start) = (&*self.0, Instant::now());
+        let prepared = inner.pool.install(|| {
             let inputs = inner.vision_inputs(requests);
             let tokenized = inner.tokenize(requests, inputs.requests);
-            Prepared::new(inputs.batch, tokenized, &inner.bundle, options)
+            Prepared::new(inputs.batch, tokenized, &inner.bundle, &inner.options)
+        });
+        Ok(Prepared {
+            time: start.elapsed(),
+            ..prepared?
         })
     }
 
@@ -159,10 +178,18 @@ impl RewardModel {
                 rewards[request][response] = value;
             }
         }
+        lock(&inner.pace).add(&usage);
+        let times = Times {
+            queue: Duration::ZERO,
+            prepare: prepared.time,
+            vision: usage.vision,
+            reward: usage.engine - usage.vision,
+        };
         let mut rewards = rewards.into_iter();
         let mut scores = |info: RequestInfo| {
             info.add_to(&mut usage);
-            inner.scores(scale, rewards.next().unwrap_or_default(), info.truncated)
+            let rewards = inner.scaled(scale, rewards.next().unwrap_or_default())?;
+            Ok(info.scores(rewards, times))
         };
         let requests = prepared.requests.into_iter();
         let results = requests.map(|info| scores(info?)).collect();
@@ -221,12 +248,7 @@ impl Inner {
     }
 
     /// The rewards on a scale; refuses NaN and infinity.
-    fn scores(
-        &self,
-        scale: Rescaling,
-        mut rewards: Vec<f32>,
-        truncated: Vec<bool>,
-    ) -> Result<Scores> {
+    fn scaled(&self, scale: Rescaling, mut rewards: Vec<f32>) -> Result<Vec<f32>> {
         if let Some(index) = rewards.iter().position(|reward| !reward.is_finite()) {
             return Err(Error::NotFinite {
                 response: index + 1,
@@ -235,7 +257,7 @@ impl Inner {
             });
         }
         rewards.iter_mut().for_each(|r| *r = scale.apply(*r));
-        Ok(Scores { rewards, truncated })
+        Ok(rewards)
     }
 }
 
@@ -249,6 +271,10 @@ fn no_images(requests: &[Request], mode: InputMode) -> VisionInputs {
         batch: VisionBatch::Images(Vec::new()),
         requests: requests.iter().map(images).collect(),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pool(options: &Options) -> Result<ThreadPool> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use seeward_models::bundle::{Bundle, Manifest};
 use seeward_models::chat::Prompt;
@@ -10,7 +11,7 @@ use seeward_models::prompt::Conversation;
 use seeward_models::rope::RopeTables;
 
 use crate::vision::{ImageRows, VisionBatch};
-use crate::{Error, Options, Result, Usage};
+use crate::{Error, Options, Result, Scores, Times, Usage};
 
 /// Requests in the form that the engine reads: images as tiles, conversations as packed token ids. Created by
 /// [`RewardModel::prepare`](crate::RewardModel::prepare), which does not wait for the engine, and scored by
@@ -24,6 +25,8 @@ pub struct Prepared {
     pub(crate) runs: Vec<RewardRun>,
     /// Each request, or why it cannot be scored.
     pub(crate) requests: Vec<Result<RequestInfo>>,
+    /// The time that preparing took.
+    pub(crate) time: Duration,
 }
 
 /// One run of the reward graph.
@@ -41,6 +44,8 @@ pub(crate) type Place = (usize, usize);
 pub(crate) struct RequestInfo {
     /// Tokens of its conversations, without sharing.
     pub(crate) tokens: usize,
+    /// Tiles of its images.
+    pub(crate) tiles: usize,
     /// For each response, whether it was cut.
     pub(crate) truncated: Vec<bool>,
 }
@@ -78,11 +83,23 @@ impl Prepared {
             images,
             runs,
             requests: requests.map(|request| Ok(request?.info())).collect(),
+            time: Duration::ZERO,
         })
     }
 }
 
 impl RequestInfo {
+    /// The request's scores.
+    pub(crate) fn scores(self, rewards: Vec<f32>, times: Times) -> Scores {
+        Scores {
+            rewards,
+            truncated: self.truncated,
+            tokens: self.tokens,
+            tiles: self.tiles,
+            times,
+        }
+    }
+
     /// Adds what does not depend on runs.
     pub(crate) fn add_to(&self, usage: &mut Usage) {
         usage.responses += self.truncated.len() as u64;
@@ -99,6 +116,7 @@ impl Tokenized<'_> {
 
     fn info(&self) -> RequestInfo {
         RequestInfo {
+            tiles: self.images.iter().map(|image| image.tiles).sum(),
             tokens: self.conversations.iter().map(|c| c.ids.len()).sum(),
             truncated: self.conversations.iter().map(|c| c.truncated).collect(),
         }

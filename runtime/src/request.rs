@@ -54,6 +54,13 @@ impl Request {
         }
     }
 
+    /// Bytes of its texts, and of its images as far as they are in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let responses: usize = self.responses.iter().map(String::len).sum();
+        let images: usize = self.images.iter().map(Image::bytes_in_memory).sum();
+        self.prompt.bytes() + responses + images
+    }
+
     /// Adds an image.
     pub fn image(self, image: impl Into<Image>) -> Self {
         self.images([image])
@@ -78,7 +85,7 @@ impl Request {
 }
 
 /// An image of a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Image {
     /// A PNG, JPEG, WebP, GIF or BMP file.
@@ -92,6 +99,15 @@ pub enum Image {
 }
 
 impl Image {
+    fn bytes_in_memory(&self) -> usize {
+        match self {
+            Self::Path(_) => 0,
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Rgb(pixels) => pixels.pixels().len(),
+            Self::Pixels(pixels) => pixels.len(),
+        }
+    }
+
     /// An image file.
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self::Path(path.into())

@@ -6,13 +6,33 @@ use std::time::Duration;
 use crate::Result;
 
 /// The rewards of one request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Scores {
     /// One for each response, in order.
     pub rewards: Vec<f32>,
     /// For each response, whether the model's maximum length cut it.
     pub truncated: Vec<bool>,
+    /// Tokens of its conversations, each counted in full.
+    pub tokens: usize,
+    /// Tiles of its images.
+    pub tiles: usize,
+    /// Where the time went.
+    pub times: Times,
+}
+
+/// The time that the call, or the batch, of a request took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Times {
+    /// Waiting in the queue of a [`Batcher`](crate::Batcher).
+    pub queue: Duration,
+    /// Reading, decoding, tokenising and packing.
+    pub prepare: Duration,
+    /// Inside the engine, for images.
+    pub vision: Duration,
+    /// Inside the engine, for rewards.
+    pub reward: Duration,
 }
 
 /// The result of one call.
@@ -47,6 +67,8 @@ pub struct Usage {
     pub tiles_cached: u64,
     /// Time inside the engine's runs.
     pub engine: Duration,
+    /// The part of it that images took.
+    pub vision: Duration,
 }
 
 impl AddAssign for Usage {
@@ -60,5 +82,6 @@ impl AddAssign for Usage {
         self.images_cached += other.images_cached;
         self.tiles_cached += other.tiles_cached;
         self.engine += other.engine;
+        self.vision += other.vision;
     }
 }

@@ -196,6 +196,7 @@ impl Vision {
         let (values, seconds) = self.graph.run(Inputs::default().with(tiles.view()))?;
         let tile_count = tiles.len_of(Axis(0));
         usage.engine += seconds;
+        usage.vision += seconds;
         usage.images_encoded += 1;
         usage.tiles += tile_count as u64;
         let (rows, count) = (tile_count * self.tokens_per_tile, values.len());

@@ -10,7 +10,7 @@ use seeward_runtime::{
 };
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
-/// Longer than any test takes: a batch with this delay waits until it is full or the queue closed.
+/// Longer than any test takes: with this delay and an announcement, a batch waits until it is full or the queue closed.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn model() -> RewardModel {
@@ -23,11 +23,10 @@ fn request(number: usize) -> Request {
         .responses(["A shape.".to_owned(), format!("It is {number}.")])
 }
 
-fn batcher(max_batch_size: usize, queue_capacity: usize, max_delay: Duration) -> Batcher {
+fn batcher(max_batch_size: usize) -> Batcher {
     let config = BatchConfig::default()
         .max_batch_size(max_batch_size)
-        .queue_capacity(queue_capacity)
-        .max_delay(max_delay);
+        .max_delay(FOREVER);
     Batcher::new(model(), config).unwrap()
 }
 
@@ -45,7 +44,8 @@ fn assert_alone(number: usize, scores: &Scores, model: &RewardModel) {
 
 #[test]
 fn requests_of_several_callers_share_a_batch() {
-    let (batcher, model) = (batcher(8, 8, FOREVER), model());
+    let (batcher, model) = (batcher(8), model());
+    let _announced = batcher.announce();
     let answers: Vec<Answer> = (0..8)
         .map(|n| batcher.submit(request(n)).unwrap())
         .collect();
@@ -59,7 +59,9 @@ fn requests_of_several_callers_share_a_batch() {
 
 #[test]
 fn blocking_callers_wait_for_room() {
-    let (batcher, model) = (batcher(2, 1, Duration::ZERO), model());
+    // Room for one request and, in an empty queue, for another one.
+    let config = BatchConfig::default().max_batch_size(2).queue_bytes(1);
+    let (batcher, model) = (Batcher::new(model(), config).unwrap(), model());
     thread::scope(|scope| {
         for number in 0..12 {
             let (batcher, model) = (batcher.clone(), &model);
@@ -74,17 +76,25 @@ fn blocking_callers_wait_for_room() {
 
 #[test]
 fn a_full_queue_refuses_requests_until_one_is_cancelled() {
-    let batcher = batcher(8, 2, FOREVER);
+    let config = BatchConfig::default().max_delay(FOREVER);
+    let batcher = Batcher::new(model(), config.queue_bytes(1_300)).unwrap();
+    let announced = batcher.announce();
     let [first, second] = [0, 1].map(|n| batcher.submit(request(n)).unwrap());
     assert!(matches!(
         batcher.submit(request(2)),
-        Err(Error::QueueFull { capacity: 2, .. })
+        Err(Error::QueueFull {
+            capacity: 1_300,
+            ..
+        })
     ));
     drop(first);
     let third = batcher.submit(request(3)).unwrap();
+    assert_eq!(batcher.status().waiting, 2);
+    assert!(batcher.status().waiting_bytes > 1_000);
     // Closing does not wait for a full batch, and answers accepted requests.
     batcher.close();
     assert!(second.wait().is_ok() && third.wait().is_ok());
+    drop(announced);
     assert_eq!(batcher.usage().responses, 4, "the cancelled one was scored");
     assert!(matches!(batcher.submit(request(4)), Err(Error::Closed)));
     assert!(matches!(batcher.score(request(4)), Err(Error::Closed)));
@@ -92,7 +102,8 @@ fn a_full_queue_refuses_requests_until_one_is_cancelled() {
 
 #[test]
 fn the_last_handle_closes_the_queue() {
-    let batcher = batcher(8, 8, FOREVER);
+    let batcher = batcher(8);
+    let _announced = batcher.announce();
     let answer = batcher.submit(request(0)).unwrap();
     drop(batcher.clone());
     drop(batcher);
@@ -100,14 +111,61 @@ fn the_last_handle_closes_the_queue() {
 }
 
 #[test]
-fn a_lonely_request_waits_no_longer_than_the_delay() {
-    let batcher = batcher(8, 8, Duration::from_millis(1));
-    assert!(batcher.score(request(0)).is_ok());
+fn a_lonely_request_waits_for_announced_ones_only() {
+    let batcher = batcher(8);
+    let scores = batcher.score(request(0)).unwrap();
+    assert!(scores.times.queue < Duration::from_secs(60));
+    let announced = batcher.announce();
+    let answer = batcher.submit(request(1)).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(batcher.status().waiting, 1);
+    drop(announced);
+    let times = answer.wait().unwrap().times;
+    assert!(times.queue >= Duration::from_millis(20));
+    assert!(times.vision > Duration::ZERO && times.reward > Duration::ZERO);
+}
+
+#[test]
+fn an_announced_request_that_does_not_come_delays_others_by_the_delay() {
+    let config = BatchConfig::default().max_delay(Duration::from_millis(10));
+    let batcher = Batcher::new(model(), config).unwrap();
+    let _announced = batcher.announce();
+    let queued = batcher.score(request(0)).unwrap().times.queue;
+    assert!(queued >= Duration::from_millis(10), "{queued:?}");
+}
+
+#[test]
+fn single_requests_of_one_prompt_are_scored_as_one() {
+    let responses: Vec<String> = (0..16).map(|n| format!("It is {n}.")).collect();
+    let model = model();
+    let whole = || Request::new("what is this?").image(Path::new(GOLDEN).join("images/vqa0.png"));
+    let together = model.score(&[whole().responses(&responses)]).unwrap();
+    let batcher = batcher(16);
+    let announced = batcher.announce();
+    // Requests of another prompt between them.
+    let mut answers = Vec::new();
+    for (number, response) in responses.iter().take(15).enumerate() {
+        answers.push(batcher.submit(whole().response(response)).unwrap());
+        if number == 7 {
+            drop(batcher.submit(request(number)).unwrap());
+        }
+    }
+    drop(announced);
+    let answers: Vec<Scores> = answers.into_iter().map(|a| a.wait().unwrap()).collect();
+    let expected = &together.results[0].as_ref().unwrap().rewards;
+    for (got, expected) in answers.iter().zip(expected) {
+        assert!((got.rewards[0] - expected).abs() <= 1e-5 * expected.abs().max(1.0));
+        assert!(got.tokens > got.tiles && got.tiles > 0);
+    }
+    let usage = batcher.usage();
+    assert_eq!(usage.images_encoded, 1);
+    assert!(usage.tokens < together.usage.tokens, "{usage:?}");
 }
 
 #[test]
 fn a_bad_request_spoils_no_other_of_its_batch() {
-    let (batcher, model) = (batcher(3, 3, FOREVER), model());
+    let (batcher, model) = (batcher(3), model());
+    let _announced = batcher.announce();
     let mut bad = request(1);
     bad.images = vec![Image::bytes(*b"junk")];
     let answers = [request(0), bad, request(2)].map(|r| batcher.submit(r).unwrap());
@@ -119,7 +177,8 @@ fn a_bad_request_spoils_no_other_of_its_batch() {
 
 #[test]
 fn answers_are_futures_of_any_executor() {
-    let (batcher, model) = (batcher(4, 4, FOREVER), model());
+    let (batcher, model) = (batcher(4), model());
+    let _announced = batcher.announce();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -144,7 +203,7 @@ fn empty_batches_and_queues_are_refused() {
     let config = BatchConfig::default;
     for (config, name) in [
         (config().max_batch_size(0), "max_batch_size"),
-        (config().queue_capacity(0), "queue_capacity"),
+        (config().queue_bytes(0), "queue_bytes"),
     ] {
         let error = Batcher::new(model(), config).err().unwrap().to_string();
         assert_eq!(error, format!("{name}: expected at least 1, got 0"));
