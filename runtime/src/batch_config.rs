@@ -17,8 +17,8 @@ use crate::{Error, Result};
 pub struct BatchConfig {
     /// The maximum number of requests of a batch.
     pub max_batch_size: usize,
-    /// The estimated time of a batch, by the speed of the model's earlier runs: a further request that would exceed it waits
-    /// for the next batch. A single request may take longer.
+    /// The estimated time of a batch, by the speed of the model's earlier runs: a request of another prompt that would exceed
+    /// it waits for the next batch. A single request, and those of equal prompt and images, may take longer.
     pub max_batch_time: Duration,
     /// The maximum time that a request waits for [announced](crate::Batcher::announce) ones while the engine is idle. Without
     /// announcements it does not wait. While the engine is busy requests gather anyway.

@@ -95,8 +95,8 @@ impl State {
         }
     }
 
-    /// Removes the next batch: the oldest request and its kin, then the next oldest, until the batch is full or would take
-    /// too long.
+    /// Removes the next batch: the oldest request and its kin, then the next oldest and its, until the batch is full or would
+    /// take too long. Kin cost little, so they stay together.
     pub(crate) fn take(&mut self, config: &BatchConfig, pace: &Pace) -> Vec<Ticket> {
         let mut batch = Batch {
             tickets: Vec::new(),
@@ -104,10 +104,12 @@ impl State {
             places: config.max_batch_size,
         };
         while let Some(first) = self.tickets.pop_front() {
-            if let Some(first) = batch.add(first, Pace::alone, pace) {
+            let seconds = pace.alone(&first.load);
+            if batch.is_full() || batch.is_late(seconds) {
                 self.tickets.push_front(first);
                 break;
             }
+            batch.push(first, seconds);
             self.take_kin(&mut batch, pace);
         }
         self.bytes -= batch.tickets.iter().map(|t| t.load.bytes).sum::<usize>();
@@ -123,11 +125,12 @@ impl State {
             return;
         }
         for ticket in std::mem::take(&mut self.tickets) {
-            let rest = match is_kin(&ticket) {
-                true => batch.add(ticket, Pace::with_kin, pace),
-                false => Some(ticket),
-            };
-            self.tickets.extend(rest);
+            if is_kin(&ticket) && !batch.is_full() {
+                let seconds = pace.with_kin(&ticket.load);
+                batch.push(ticket, seconds);
+            } else {
+                self.tickets.push_back(ticket);
+            }
         }
     }
 }
@@ -142,22 +145,19 @@ struct Batch {
 }
 
 impl Batch {
-    /// Adds a request, or returns it if it does not fit. The first one always does.
-    fn add(
-        &mut self,
-        ticket: Ticket,
-        seconds: fn(&Pace, &Load) -> f64,
-        pace: &Pace,
-    ) -> Option<Ticket> {
-        let seconds = seconds(pace, &ticket.load);
-        let is_late = seconds > self.seconds && !self.tickets.is_empty();
-        if self.places == 0 || is_late {
-            return Some(ticket);
-        }
+    fn is_full(&self) -> bool {
+        self.places == 0
+    }
+
+    /// Whether a request that takes these seconds does not fit. The first one always does.
+    fn is_late(&self, seconds: f64) -> bool {
+        seconds > self.seconds && !self.tickets.is_empty()
+    }
+
+    fn push(&mut self, ticket: Ticket, seconds: f64) {
         self.places -= 1;
         self.seconds -= seconds;
         self.tickets.push(ticket);
-        None
     }
 }
 
@@ -227,9 +227,12 @@ mod tests {
         let tickets = [(1, "a"), (1, "b"), (2, "c"), (1, "d"), (3, "e")];
         let config = |seconds| BatchConfig::default().max_batch_time(seconds * SECOND);
         let first = |seconds| taken(&mut state(&tickets), &config(seconds), &pace());
-        assert_eq!(first(1), "a", "the first request always fits");
-        assert_eq!(first(7), "a b");
-        assert_eq!(first(8), "a b d");
+        assert_eq!(
+            first(1),
+            "a b d",
+            "the first request and its kin always fit"
+        );
+        assert_eq!(first(13), "a b d");
         assert_eq!(first(14), "a b d c");
         assert_eq!(first(99), "a b d c e");
     }
