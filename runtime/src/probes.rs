@@ -1,9 +1,16 @@
 //! The bundle's probes scored again: how far its rewards are off. Nothing here happens unless a caller asks for it.
 
+use std::fs;
+use std::path::Path;
+
 use seeward_kernels::CpuFeatures;
-use seeward_models::probe::{Conditions, Probe, Record, RewardErrors, RewardRow};
+use seeward_models::image::{PIXELS_VERSION, is_jpeg};
+use seeward_models::probe::{Conditions, Probe, Record, RewardErrors, RewardRow, Tolerance};
 
 use crate::{Error, Request, Result, RewardModel, Scale};
+
+/// What the rewards of JPEGs may differ by, times max(1, |reward|), where another decoder than ours gave the pixels.
+const OLD_JPEG_TOLERANCE: f64 = 0.05;
 
 /// The rewards of a bundle's probes with their errors.
 #[derive(Debug)]
@@ -13,6 +20,10 @@ pub struct ProbeCheck {
     pub rewards: Vec<RewardRow>,
     /// Their errors.
     pub errors: RewardErrors,
+    /// What the errors may be: the bundle's tolerance, or that of JPEGs if all other probes are within the bundle's.
+    pub tolerance: Tolerance,
+    /// Whether the tolerance is that of JPEGs in bundles whose trainer decoded them otherwise.
+    pub allows_old_jpegs: bool,
     /// Why the bundle's folder could not keep the errors.
     pub not_kept: Option<seeward_models::Error>,
 }
@@ -31,7 +42,7 @@ impl RewardModel {
     /// errors, in [`RECORD_FILE`](seeward_models::probe::RECORD_FILE), for [`kept_errors`](Self::kept_errors).
     ///
     /// # Errors
-    /// As [`probe_rewards`](Self::probe_rewards). A folder that cannot be written is [`ProbeCheck::not_kept`].
+    /// As [`probe_rewards`](Self::probe_rewards); an image of a probe that cannot be read. A folder that cannot be written is [`ProbeCheck::not_kept`].
     pub fn check_probes(&self) -> Result<ProbeCheck> {
         let rewards = self.probe_rewards()?;
         let errors = RewardErrors::of(&rewards, self.bundle().manifest().reward_std);
@@ -43,7 +54,16 @@ impl RewardModel {
             true => record.write(self.bundle().folder()),
             false => Ok(()),
         };
+        let allows_old_jpegs = self.allows_old_jpegs(&rewards)?;
+        let tolerance = match (allows_old_jpegs, self.bundle().manifest().tolerance()) {
+            (true, Tolerance::Largest(largest)) => {
+                Tolerance::Largest(largest.max(OLD_JPEG_TOLERANCE))
+            }
+            (_, usual) => usual,
+        };
         Ok(ProbeCheck {
+            tolerance,
+            allows_old_jpegs,
             rewards,
             errors,
             not_kept: kept.err(),
@@ -91,6 +111,21 @@ impl RewardModel {
             .collect()
     }
 
+    /// Whether there are probes with JPEGs that the trainer decoded otherwise, and all others are within the tolerance.
+    fn allows_old_jpegs(&self, rewards: &[RewardRow]) -> Result<bool> {
+        let manifest = self.bundle().manifest();
+        let Tolerance::Largest(largest) = manifest.tolerance() else {
+            return Ok(false);
+        };
+        let is_old = |probe: &Probe| -> Result<bool> {
+            let is_old = probe.pixels_version < PIXELS_VERSION;
+            Ok(is_old && has_jpeg(self.bundle().folder(), probe)?)
+        };
+        let old: Vec<bool> = manifest.probes.iter().map(is_old).collect::<Result<_>>()?;
+        let mut rows = rewards.iter().zip(&old);
+        Ok(old.contains(&true) && rows.all(|(row, old)| *old || row.largest() <= largest))
+    }
+
     /// Whether the bundle's folder keeps its errors: those of a lossy precision, as rewards are served.
     fn keeps_errors(&self) -> bool {
         let is_served = self.options().scale != Scale::Uncorrected;
@@ -105,4 +140,16 @@ impl RewardModel {
             cpu: CpuFeatures::get().to_string(),
         }
     }
+}
+
+fn has_jpeg(folder: &Path, probe: &Probe) -> Result<bool> {
+    for image in &probe.images {
+        let path = folder.join(image);
+        let bytes = fs::read(&path);
+        let bytes = bytes.map_err(|e| Error::Bundle(seeward_models::Error::io(&path, e)))?;
+        if is_jpeg(&bytes) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

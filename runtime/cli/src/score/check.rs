@@ -1,20 +1,13 @@
 //! `--check`: scores the bundle's probes and compares the rewards with the trainer's.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
-use seeward_models::image::{PIXELS_VERSION, is_jpeg};
-use seeward_models::probe::{Probe, RewardRow, Tolerance, Verdict};
-use seeward_runtime::RewardModel;
+use seeward_models::image::PIXELS_VERSION;
+use seeward_models::probe::{RewardRow, Tolerance, Verdict};
 
 use super::arguments::PROGRAM;
 use super::job::Check;
 use crate::bundle;
 use crate::terminal::{self, Ending};
-
-/// What the rewards of JPEGs may differ by, times max(1, |reward|), where another decoder than ours gave the pixels.
-const OLD_JPEG_TOLERANCE: f64 = 0.05;
 
 /// Scores the probes and prints the difference of each reward. [`Ending::SomeRowsFailed`] if they are beyond the tolerance:
 /// that of the bundle's precision, or that of JPEGs in bundles whose trainer decoded them otherwise.
@@ -32,7 +25,10 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
         bundle::log_not_kept(PROGRAM, error);
     }
     terminal::print(&table(&checked.rewards))?;
-    let tolerance = tolerance(&model, &checked.rewards)?;
+    if checked.allows_old_jpegs {
+        terminal::log(PROGRAM, old_jpegs(checked.tolerance));
+    }
+    let tolerance = checked.tolerance;
     let verdict = checked.errors.verdict(tolerance);
     if let Verdict::Undecided(reason) = verdict {
         bail!("{intact} {reason}");
@@ -49,40 +45,14 @@ pub(super) fn check(check: &Check) -> Result<Ending> {
     })
 }
 
-/// The bundle's tolerance; that of old JPEGs, with a notice, if it has such and all other probes are within the bundle's.
-fn tolerance(model: &RewardModel, rewards: &[RewardRow]) -> Result<Tolerance> {
-    let manifest = model.bundle().manifest();
-    let usual = manifest.tolerance();
-    let Tolerance::Largest(largest) = usual else {
-        return Ok(usual);
+fn old_jpegs(tolerance: Tolerance) -> String {
+    let allowed = match tolerance {
+        Tolerance::Largest(allowed) | Tolerance::ShareOfSpread(allowed) => allowed,
     };
-    let is_old = |probe: &Probe| -> Result<bool> {
-        let is_old = probe.pixels_version < PIXELS_VERSION;
-        Ok(is_old && has_jpeg(model.bundle().folder(), probe)?)
-    };
-    let old = manifest.probes.iter().map(is_old);
-    let old: Vec<bool> = old.collect::<Result<_>>()?;
-    let mut rows = rewards.iter().zip(&old);
-    if !old.contains(&true) || !rows.all(|(row, old)| *old || row.largest() <= largest) {
-        return Ok(usual);
-    }
-    let message = format!(
+    format!(
         "the trainer was of a version that decoded JPEGs otherwise (pixels_version {PIXELS_VERSION} is ours): allowed \
-         {OLD_JPEG_TOLERANCE} for probes with a JPEG"
-    );
-    terminal::log(PROGRAM, message);
-    Ok(Tolerance::Largest(largest.max(OLD_JPEG_TOLERANCE)))
-}
-
-fn has_jpeg(folder: &Path, probe: &Probe) -> Result<bool> {
-    for image in &probe.images {
-        let path = folder.join(image);
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        if is_jpeg(&bytes) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+         {allowed} for probes with a JPEG"
+    )
 }
 
 /// A line for each reward.
