@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Golden text reward models, computed by transformers: tests/golden/families/{qwen2,llama}.
+"""Golden text reward models, computed by transformers: tests/golden/families/{qwen2_text,llama_text}.
 
     python3 scripts/golden/families.py
 
 Needs third_party/peer (`make setup`), and writes the same files again. The weights are random (seed 0), the rewards have
-no meaning. `heads.safetensors` has further heads over the weights of qwen2, and `heads` of golden.json their rewards:
+no meaning. `heads.safetensors` has further heads over the weights of qwen2_text, and `heads` of golden.json their rewards:
 several outputs, a bias, layers with an activation, a reward at a special token, the mean over all tokens.
 """
 
@@ -40,7 +40,7 @@ LLAMA3 = (
 
 def tokenizer(folder, template):
     """Qwen3's, and for Llama its tokens, the first of which the file adds to every text."""
-    base = tokenizers.Tokenizer.from_file(str(FAMILIES / "qwen3/model/tokenizer.json"))
+    base = tokenizers.Tokenizer.from_file(str(FAMILIES / "qwen3_text/model/tokenizer.json"))
     known = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     if template is LLAMA3:
         base.add_special_tokens(SPECIALS)
@@ -60,8 +60,9 @@ def randomise(model):
     with torch.no_grad():
         for name, tensor in sorted(model.named_parameters()):
             noise = torch.randn(tensor.shape, generator=generator)
-            is_norm = name.endswith("norm.weight")
-            tensor.copy_(1 + 0.2 * noise if is_norm else noise * (0.3 if tensor.dim() == 1 else tensor.shape[1] ** -0.5))
+            is_scale = "norm" in name and name.endswith("weight") or "lambda" in name
+            inputs = tensor[0].numel()
+            tensor.copy_(1 + 0.2 * noise if is_scale else noise * (0.3 if tensor.dim() in (1, 3) else inputs**-0.5))
 
 
 def conversations():
@@ -108,7 +109,7 @@ def heads(model):
             "value.v_head.summary.weight": value, "value.v_head.summary.bias": value_bias,
             "layers.score.0.weight": up, "layers.score.0.bias": bias, "layers.score.2.weight": down,
         },
-        FAMILIES / "qwen2/heads.safetensors",
+        FAMILIES / "qwen2_text/heads.safetensors",
     )
     last = lambda x: x[-1]  # noqa: E731
     layers = lambda f: lambda x, t: (f(last(x) @ up.T + bias) @ down.T)[0]  # noqa: E731
@@ -127,9 +128,9 @@ def heads(model):
     }
 
 
-def write(family, note, rows, **more):
+def write(family, note, rows, script="families.py", **more):
     versions = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, float32, eager attention"
-    head = json.dumps({"made_by": f"scripts/golden/families.py: {versions}", "note": note, **more}, indent=1)
+    head = json.dumps({"made_by": f"scripts/golden/{script}: {versions}", "note": note, **more}, indent=1)
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     (FAMILIES / family / "golden.json").write_text(f'{head[:-2]},\n "rows": [\n  {lines}\n ]\n}}\n')
 
@@ -137,7 +138,7 @@ def write(family, note, rows, **more):
 def main():
     torch.set_num_threads(1)
     model, rows = make(
-        "qwen2", transformers.Qwen2Config, transformers.Qwen2ForSequenceClassification, CHATML, rope_theta=1e6
+        "qwen2_text", transformers.Qwen2Config, transformers.Qwen2ForSequenceClassification, CHATML, rope_theta=1e6
     )
     rewards = {}
     with torch.no_grad():
@@ -145,13 +146,13 @@ def main():
             states = lambda t: model.model(torch.tensor([t])).last_hidden_state[0]  # noqa: E731
             of_row = lambda row: [head(states(r["input_ids"]), r["input_ids"]).item() for r in row["responses"]]  # noqa: E731
             rewards[name] = [of_row(row) for row in rows]
-    write("qwen2", "Qwen2ForSequenceClassification, template chatml.", rows, heads=rewards)
+    write("qwen2_text", "Qwen2ForSequenceClassification.", rows, template="chatml", heads=rewards)
     scaling = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)
     scaling["original_max_position_embeddings"] = 32
     _, rows = make(
-        "llama", transformers.LlamaConfig, transformers.LlamaForSequenceClassification, LLAMA3, rope_parameters=scaling
+        "llama_text", transformers.LlamaConfig, transformers.LlamaForSequenceClassification, LLAMA3, rope_parameters=scaling
     )
-    write("llama", "LlamaForSequenceClassification with llama3 scaling, template llama3.", rows)
+    write("llama_text", "LlamaForSequenceClassification with llama3 scaling.", rows, template="llama3")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use seeward_models::checkpoint::Checkpoint;
+use seeward_models::net::SCORE_HEAD;
 use serde_json::Value;
 
 /// The path of a golden file or folder.
@@ -17,6 +19,37 @@ pub fn json(name: &str) -> Value {
     let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The names of the folders in a golden folder, in order: one for each model.
+///
+/// # Panics
+/// When there is none: a test over none would test nothing.
+pub fn folders(name: &str) -> Vec<String> {
+    let path = path(name);
+    let entries = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let entries = entries.map(|entry| entry.unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert!(!names.is_empty(), "{}: no folders", path.display());
+    names
+}
+
+/// The reward models of the published implementation, by their folders in `models`.
+///
+/// # Panics
+/// As [`folders`], or when one cannot be read.
+pub fn reward_models() -> Vec<String> {
+    let has_head = |name: &String| {
+        let folder = path("models").join(name);
+        let weights = Checkpoint::open(&folder).unwrap_or_else(|e| panic!("{e}"));
+        weights.contains(SCORE_HEAD)
+    };
+    let mut names = folders("models");
+    names.retain(has_head);
+    names
 }
 
 /// A list of numbers inside a golden file.

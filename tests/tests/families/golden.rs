@@ -29,15 +29,29 @@ pub(crate) fn model(family: &str) -> PathBuf {
     golden::path(&format!("families/{family}/model"))
 }
 
+/// Every family.
+pub(crate) fn families() -> Vec<String> {
+    golden::folders("families")
+}
+
 /// The template of a family whose checkpoint names none.
 pub(crate) fn template(family: &str) -> Option<Template> {
-    let name = match family {
-        "internvl3_5_hf" => "internvl-hf",
-        "qwen2" | "qwen3" => "chatml",
-        "llama" => "llama3",
-        _ => return None,
-    };
+    let golden = golden::json(&format!("families/{family}/golden.json"));
+    let name = golden["template"].as_str()?;
     Some(name.parse().expect("a template"))
+}
+
+/// The family's rows that have rewards in this mode: all families have some in each, but those without vision.
+pub(crate) fn rows_of(family: &str, mode: InputMode) -> Vec<Row> {
+    let mut all = rows(family);
+    let sees = all.iter().any(|row| !row.images.is_empty());
+    all.retain(|row| row.has(mode));
+    assert_eq!(
+        all.is_empty(),
+        !sees && mode != InputMode::Full,
+        "{family}: {mode:?}"
+    );
+    all
 }
 
 /// The rows of a family; one without vision sees no images.
@@ -90,7 +104,7 @@ fn row(case: &Value, golden: &Value) -> Row {
 
 impl Row {
     /// Whether the set has its rewards in this mode.
-    pub(crate) fn has(&self, mode: InputMode) -> bool {
+    fn has(&self, mode: InputMode) -> bool {
         self.responses
             .iter()
             .all(|r| !r.golden[key(mode)].is_null())
@@ -108,6 +122,17 @@ impl Row {
             }
             assert_close(&what, &[*got], &[expected], tolerance);
         }
+    }
+
+    /// Two responses as a row of preferences without images, the better one chosen.
+    pub(crate) fn better(&self, a: usize, b: usize) -> Value {
+        let [first, second] = [a, b].map(|index| &self.responses[index]);
+        let reward = |response: &Response| number(&response.golden["reward"]);
+        let (chosen, rejected) = match reward(first) > reward(second) {
+            true => (first, second),
+            false => (second, first),
+        };
+        json!({"prompt": self.prompt, "chosen": chosen.text, "rejected": rejected.text})
     }
 
     /// Two responses as a row of preferences.

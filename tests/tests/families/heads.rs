@@ -10,14 +10,15 @@ use seeward_models::kinds::{HeadActivation, InputMode, Precision, Target};
 use seeward_models::net::{self, SCORE_HEAD};
 use seeward_models::reading::RewardAt;
 use seeward_tests::compare::{Tolerance, assert_close};
-use seeward_tests::golden::{json, numbers, path};
-use serde_json::Value;
+use seeward_tests::golden::{self, numbers, path};
+use serde_json::{Value, json};
 
 use crate::TOLERANCE;
 use crate::engines::{Folder, LibTorch, Onnx};
 use crate::golden::{model, rows, template};
+use crate::training::{checked, same_layout, train};
 
-const FAMILY: &str = "qwen2";
+const FAMILY: &str = "qwen2_text";
 
 /// The golden heads: name, module of `heads.safetensors` in the place of `score.weight`, and what no file says.
 fn heads() -> Vec<(&'static str, Option<&'static str>, HeadChoices)> {
@@ -71,7 +72,7 @@ fn folder(module: Option<&str>, into: &Path) {
     let Some(module) = module else { return };
     let (base, heads) = (
         Checkpoint::open(&model(FAMILY)).unwrap(),
-        Checkpoint::open_file(&path("families/qwen2/heads.safetensors")).unwrap(),
+        Checkpoint::open_file(&path("families/qwen2_text/heads.safetensors")).unwrap(),
     );
     let values = |from: &Checkpoint, name: &str| {
         let shape = from.info(name).unwrap().shape.clone();
@@ -98,7 +99,7 @@ fn folder(module: Option<&str>, into: &Path) {
 
 #[test]
 fn every_head_gives_the_golden_rewards() {
-    let golden = json("families/qwen2/golden.json");
+    let golden = golden::json("families/qwen2_text/golden.json");
     for (name, module, head) in heads() {
         let copy = tempfile::tempdir().unwrap();
         folder(module, copy.path());
@@ -144,6 +145,43 @@ fn check(
                 tolerance,
             );
         }
+    }
+}
+
+/// Heads of every layout, and the keys that training needs for them.
+#[test]
+fn every_head_trains_and_returns_in_its_layout() {
+    for (module, keys) in [
+        ("outputs", json!({"head_output": 1})),
+        ("value", json!({})),
+        ("layers", json!({"head_activation": "silu"})),
+    ] {
+        let (copy, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        folder(Some(module), copy.path());
+        let mut keys = keys;
+        keys["model_name_or_path"] = json!(copy.path());
+        let written = train(FAMILY, &keys, run.path());
+        same_layout(copy.path(), &written);
+        trains_its_head(copy.path(), &written);
+        checked(&written, &run.path().join("bundle"), "main");
+    }
+}
+
+/// Every layer of the head has other values after training.
+fn trains_its_head(before: &Path, after: &Path) {
+    let [before, after] = [before, after].map(|folder| Checkpoint::open(folder).unwrap());
+    let of_head = |name: &&str| name.starts_with("score.") || is_value_head(name);
+    let names: Vec<&str> = before
+        .tensors()
+        .map(|(name, _)| name)
+        .filter(of_head)
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        let [before, after] = [&before, &after].map(|weights| weights.read_f32(name).unwrap());
+        // A bias of the last layer is the same for both sides of a pair.
+        let is_free = name != "v_head.summary.bias";
+        assert_eq!(before != after, is_free, "{name}");
     }
 }
 

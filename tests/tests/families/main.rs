@@ -9,6 +9,7 @@
 mod engines;
 mod golden;
 mod heads;
+mod programs;
 mod training;
 
 use seeward_models::config::Config;
@@ -17,22 +18,14 @@ use seeward_models::image::{self, DEFAULT_MAX_PIXELS};
 use seeward_models::kinds::{InputMode, Precision, Target};
 
 use engines::{LibTorch, Onnx};
-use golden::{is_jpeg, model, rows};
+use golden::{families, is_jpeg, model, rows, rows_of};
 
-const FAMILIES: [&str; 6] = [
-    "internvl3",
-    "internvl3_5",
-    "internvl3_5_hf",
-    "qwen2",
-    "qwen3",
-    "llama",
-];
 const MODES: [InputMode; 3] = [InputMode::Full, InputMode::TextOnly, InputMode::ImageOnly];
 const TOLERANCE: f64 = 1e-4;
 
 #[test]
 fn token_ids_and_tiles_are_those_of_the_family() {
-    for family in FAMILIES {
+    for family in &families() {
         let (torch, config) = (
             LibTorch::load(family, InputMode::Full, true),
             Config::open(&model(family)).unwrap(),
@@ -63,10 +56,10 @@ fn token_ids_and_tiles_are_those_of_the_family() {
 
 #[test]
 fn libtorch_gives_the_golden_rewards() {
-    for family in FAMILIES {
+    for family in &families() {
         for mode in MODES {
             let [packed, alone] = [true, false].map(|shared| LibTorch::load(family, mode, shared));
-            for row in rows(family).iter().filter(|row| row.has(mode)) {
+            for row in &rows_of(family, mode) {
                 for (what, torch) in [("packed", &packed), ("alone", &alone)] {
                     let what = format!("LibTorch {family} {what}");
                     row.check(&what, mode, &torch.rewards(row), TOLERANCE);
@@ -78,7 +71,7 @@ fn libtorch_gives_the_golden_rewards() {
 
 #[test]
 fn exported_models_give_the_golden_rewards() {
-    for family in FAMILIES {
+    for family in &families() {
         for (target, precision) in [
             (Target::Portable, Precision::Fp32),
             (Target::Cpu, Precision::Fp32),
@@ -98,7 +91,7 @@ fn exported_models_give_the_golden_rewards() {
 fn agrees(family: &str, onnx: &Onnx, mode: InputMode) {
     let what = format!("{family} {:?} {:?}", onnx.target, onnx.precision);
     let model = onnx.load(mode);
-    for row in rows(family).iter().filter(|row| row.has(mode)) {
+    for row in &rows_of(family, mode) {
         let all: Vec<usize> = (0..row.responses.len()).collect();
         let packed = model.score(row, &all);
         let alone: Vec<f64> = all.iter().flat_map(|&i| model.score(row, &[i])).collect();

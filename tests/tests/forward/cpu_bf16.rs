@@ -12,7 +12,7 @@ const BF16_PACKED: f64 = 5e-3;
 /// In bf16 for the CPU: packed and alone.
 #[test]
 fn exported_rewards_in_bf16_are_near_the_published_ones() {
-    for name in MODELS {
+    for name in &golden::reward_models() {
         let (folder, output) = bundle(&model_folder(name), Branch::Main, CPU_BF16, None);
         for (block, mode) in MODES {
             let options = Options::default().input(mode).threads(1);

@@ -33,17 +33,6 @@ use tch::Device;
 
 use cases::{Case, all_cases, cases, neighbours, read_cases};
 
-const MODELS: [&str; 9] = [
-    "internlm2",
-    "internlm2_dyn",
-    "llama",
-    "phi3",
-    "phi3_su",
-    "qwen2",
-    "qwen2_dual",
-    "qwen2_tied",
-    "vit6b",
-];
 /// Those with golden rewards under other settings.
 const OVERRIDDEN: [&str; 2] = ["internlm2", "qwen2"];
 const MODES: [(&str, InputMode); 3] = [
@@ -156,7 +145,7 @@ fn libtorch_agrees(name: &str, cases: &[Case], torch: &LibTorch) {
 
 #[test]
 fn libtorch_rewards_are_the_published_ones() {
-    for name in MODELS {
+    for name in &golden::reward_models() {
         for (block, mode) in MODES {
             libtorch_agrees(
                 name,
@@ -268,7 +257,7 @@ fn onnx_rewards_agree(name: &str, cases: &[Case], model: &RewardModel) -> (usize
 
 #[test]
 fn exported_rewards_are_the_published_ones() {
-    for name in MODELS {
+    for name in &golden::reward_models() {
         for (block, mode) in MODES {
             onnx_agrees(
                 name,
@@ -459,7 +448,7 @@ fn link(model: &Path, folder: &Path) {
 /// The exempt rows: a pad token written in the text is a token like any other, and the reward is read at the last one.
 #[test]
 fn a_literal_pad_token_moves_no_reward() {
-    for name in MODELS {
+    for name in &golden::reward_models() {
         let mut exempt = all_cases(name, "full", "reward");
         exempt.retain(|case| !case.at_last_token);
         let (torch, onnx) = (
