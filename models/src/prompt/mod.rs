@@ -10,8 +10,8 @@ use std::slice;
 
 use serde::{Deserialize, Serialize};
 
-use template::Markup;
 pub use template::Template;
+use template::{Markup, Place};
 
 use crate::chat::{IMAGE_TAG, Message, Prompt, Role};
 use crate::tokenizer::{Piece, Tokenizer, Tokens};
@@ -156,11 +156,15 @@ impl Prompter {
             pieces: [markup.opening, &markup.system_turn(system)].concat(),
             response: 0,
         };
-        for turn in turns {
-            let images = (turn.role == Role::User).then_some(&mut images);
-            script.write(markup, turn.role, &turn.content, images);
+        let (places, last) = Place::all(turns);
+        for (turn, place) in turns.iter().zip(places) {
+            let message = match turn.role {
+                Role::User => images.placed(markup.message(&turn.content)),
+                _ => markup.answer(&turn.content, place),
+            };
+            script.write(markup, turn.role, message);
         }
-        script.write(markup, Role::Assistant, response, None);
+        script.write(markup, Role::Assistant, markup.answer(response, last));
         script
     }
 
@@ -211,21 +215,16 @@ struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// Writes a turn, with the next of `images` for each tag.
-    fn write(&mut self, markup: &Markup, role: Role, text: &'a str, images: Option<&mut Images>) {
-        let (frame, text) = (markup.frame(role), markup.message(text));
+    /// Writes a turn.
+    fn write(&mut self, markup: &Markup, role: Role, message: Vec<Piece<'a>>) {
+        let (frame, is_empty) = (markup.frame(role), message.is_empty());
         self.pieces.extend(frame.header);
-        if !text.is_empty() {
+        if !is_empty {
             self.pieces.push(Piece::Text(markup.gap));
         }
         self.response = self.pieces.len();
-        if !text.is_empty() {
-            match images {
-                Some(images) => images.write(text, &mut self.pieces),
-                None => self.pieces.push(Piece::Text(text)),
-            }
-        }
-        if !text.is_empty() || markup.closes_empty {
+        self.pieces.extend(message);
+        if !is_empty || markup.closes_empty {
             self.pieces.extend(frame.end);
         }
     }
@@ -247,8 +246,12 @@ struct Images<'a> {
 }
 
 impl Images<'_> {
-    /// Writes `text`, with the next image for each tag.
-    fn write<'a>(&mut self, mut text: &'a str, pieces: &mut Vec<Piece<'a>>) {
+    /// A message with the next image for each tag; nothing if it is empty.
+    fn placed<'a>(&mut self, mut text: &'a str) -> Vec<Piece<'a>> {
+        let mut pieces = Vec::new();
+        if text.is_empty() {
+            return pieces;
+        }
         while let Some((before, after)) = text.split_once(IMAGE_TAG)
             && let Some(tiles) = self.tiles.next()
         {
@@ -259,6 +262,7 @@ impl Images<'_> {
             text = after;
         }
         pieces.push(Piece::Text(text));
+        pieces
     }
 }
 

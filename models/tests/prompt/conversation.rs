@@ -254,7 +254,7 @@ fn template_names_are_the_published_ones() {
     assert_eq!(
         unknown,
         "template: expected one of Hermes-2, internlm2-chat, phi3-chat, internvl_zh, internvl2_5, \
-         internvl-hf, chatml, qwen2.5, llama3, llama3.1, got \"hermes-2\""
+         internvl-hf, chatml, qwen2.5, qwen3, llama3, llama3.1, got \"hermes-2\""
     );
     assert!(serde_json::from_value::<Template>(json!("x")).is_err());
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{GOLDEN, error, hermes};
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Golden {
     template: Template,
     tokenizer: String,
@@ -17,7 +17,7 @@ struct Golden {
     cases: Vec<Case>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Case {
     system: Option<String>,
     turns: Vec<String>,
@@ -28,8 +28,11 @@ struct Case {
 
 impl Golden {
     fn all() -> Vec<Self> {
-        let file = Path::new(GOLDEN).join("conversations/golden.json");
-        serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+        let read = |name: &str| -> Vec<Self> {
+            let file = Path::new(GOLDEN).join("conversations").join(name);
+            serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+        };
+        [read("golden.json"), read("chat_templates.json")].concat()
     }
 
     fn prompter(&self, literal_special_tokens: bool) -> Prompter {
@@ -46,6 +49,11 @@ impl Golden {
 }
 
 impl Case {
+    /// Whether the template and the texts have the same tokens, so that they differ where texts have none.
+    fn spells_tokens(&self) -> bool {
+        self.turns.iter().any(|text| text.contains("think>"))
+    }
+
     fn prompt(&self) -> (Prompt, &str) {
         let (response, history) = self.turns.split_last().unwrap();
         let mut messages: Vec<_> = self.system.iter().map(Message::system).collect();
@@ -72,6 +80,9 @@ fn turns_are_those_of_the_published_templates() {
                 let text = prompter.text(&prompt, response, &case.tiles).unwrap();
                 let place = format!("{} {} {:?}", golden.template, golden.tokenizer, case.turns);
                 assert_eq!(text, case.text, "{place}");
+                if literal && case.spells_tokens() {
+                    continue;
+                }
                 let read = prompter
                     .conversation(&prompt, response, &case.tiles)
                     .unwrap();

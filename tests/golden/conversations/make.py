@@ -4,15 +4,15 @@
 
 The rules are those of InternVL's `conversation.py` (`Conversation.get_prompt`) and of `preprocess_internvl2_5` in its
 `dataset.py`, which has the separators and reads a system message; ids are those of the slow Python tokenizers.
-The chat templates of transformers' folders are restated from their Jinja texts: an empty message has its end, and a
-system message that is not given is the folder's default, or absent.
+The chat template of InternVL in transformers is restated from its Jinja text, with the tokens of images that its
+processor writes: an empty message has its end, and a system message that is not given is absent. For the chat templates of
+transformers there is scripts/golden/templates.py, too.
 """
 
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer
-from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import LlamaTokenizer, Qwen2Tokenizer
 
 GOLDEN = Path(__file__).parent.parent
 HERMES = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
@@ -27,17 +27,7 @@ TEMPLATES = {
     "internvl_zh": (("{}", ("<human>:", "<bot>:")), "", [" ", "</s>"], " ", " ", False),
     "internvl2_5": (CHATML, INTERNVL2_5, ["<|im_end|>\n"] * 2, "<|im_end|>\n", "", False),
 }
-QWEN2_5 = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-DATES = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
-LLAMA3 = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
-CHAT_TEMPLATES = {
-    # template: begin, turn, system message or None, text before it, whether messages are stripped, whether images are read
-    "internvl-hf": ("", "<|im_start|>{}\n{}<|im_end|>\n", None, "", False, True),
-    "chatml": ("", "<|im_start|>{}\n{}<|im_end|>\n", None, "", False, False),
-    "qwen2.5": ("", "<|im_start|>{}\n{}<|im_end|>\n", QWEN2_5, "", False, False),
-    "llama3": ("<|begin_of_text|>", LLAMA3, None, "", True, False),
-    "llama3.1": ("<|begin_of_text|>", LLAMA3, "", DATES, True, False),
-}
+HF = "internvl-hf"
 SETS = [
     ("Hermes-2", "models/qwen2", Qwen2Tokenizer),
     ("Hermes-2", "models/llama", LlamaTokenizer),
@@ -46,10 +36,6 @@ SETS = [
     ("internvl_zh", "tokenize/tokenizers/llama_zh", LlamaTokenizer),
     ("internvl2_5", "models/qwen2", Qwen2Tokenizer),
     ("internvl-hf", "models/qwen2", Qwen2Tokenizer),
-    ("chatml", "families/llama/model", PreTrainedTokenizerFast),
-    ("qwen2.5", "families/llama/model", PreTrainedTokenizerFast),
-    ("llama3", "families/llama/model", PreTrainedTokenizerFast),
-    ("llama3.1", "families/llama/model", PreTrainedTokenizerFast),
 ]
 SYSTEM = "Answer in one word.\nBe kind: 请 :)"
 # (system message or None, turns, tiles of the images)
@@ -76,17 +62,15 @@ def with_images(turns, tiles):
     return written
 
 
-def chat(template, system, turns):
-    begin, turn, default, before, strips, _ = CHAT_TEMPLATES[template]
-    strip = str.strip if strips else str
-    system = default if system is None else strip(system)
-    text = begin + (turn.format("system", before + system) if system is not None else "")
-    return text + "".join(turn.format(["user", "assistant"][index % 2], strip(t)) for index, t in enumerate(turns))
+def chat(system, turns):
+    messages = [("system", system)] if system is not None else []
+    messages += [(["user", "assistant"][index % 2], text) for index, text in enumerate(turns)]
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in messages)
 
 
 def get_prompt(template, system, turns):
-    if template in CHAT_TEMPLATES:
-        return chat(template, system, turns)
+    if template == HF:
+        return chat(system, turns)
     (system_template, roles), message, separators, system_separator, gap, strips = TEMPLATES[template]
     text = system_template.format(message if system is None else system) + system_separator
     for index, turn in enumerate(turns):
@@ -95,27 +79,14 @@ def get_prompt(template, system, turns):
     return text
 
 
-def opened(tokenizer, folder):
-    """The tokenizer of a folder; pinned transformers reads merges as texts only."""
-    if tokenizer is not PreTrainedTokenizerFast:
-        return tokenizer.from_pretrained(folder)
-    file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    merges = file["model"]["merges"]
-    file["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-    return tokenizer(tokenizer_object=Tokenizer.from_str(json.dumps(file)))
-
-
 def golden(template, folder, tokenizer):
-    tokenizer = opened(tokenizer, GOLDEN / folder)
-    has_images = template not in CHAT_TEMPLATES or CHAT_TEMPLATES[template][-1]
+    tokenizer = tokenizer.from_pretrained(GOLDEN / folder)
     cases = []
     for system, turns, tiles in CASES:
-        if tiles and not has_images:
-            continue
         text = get_prompt(template, system, with_images(turns, tiles))
-        ids = tokenizer(text, add_special_tokens=template not in CHAT_TEMPLATES).input_ids
+        ids = tokenizer(text, add_special_tokens=template != HF).input_ids
         cases.append({"system": system, "turns": turns, "tiles": tiles, "text": text, "ids": ids})
-    return {"template": template, "tokenizer": folder, "tokens_per_tile": PER_TILE * has_images, "cases": cases}
+    return {"template": template, "tokenizer": folder, "tokens_per_tile": PER_TILE, "cases": cases}
 
 
 lines = [json.dumps(golden(*one), ensure_ascii=False) for one in SETS]

@@ -8,6 +8,8 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     jinja: &[
         "153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3",
         "fcf7a096fe99a48fd9ad2b250bf9237e96e8f48bffec1c7ea4d3f225176cd40e",
+        // Qwen3 of July 2025, which does not reason.
+        "64f85b198065d0fba2a81f37e10ed68161ce2c19a754c7100e67e0ca2ee9c326",
     ],
     markup: Markup {
         opening: &[],
@@ -29,5 +31,6 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
         strips: false,
         strips_system: false,
         closes_empty: true,
+        reasons: false,
     },
 };

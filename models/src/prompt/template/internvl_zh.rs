@@ -26,5 +26,6 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
         strips: false,
         strips_system: false,
         closes_empty: false,
+        reasons: false,
     },
 };

@@ -5,7 +5,10 @@ use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const LLAMA3: TemplateSpec = TemplateSpec {
     name: "llama3",
-    jinja: &["ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122"],
+    jinja: &[
+        "ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122",
+        "4f46ecd43418f216df8c26936c60e5d04bcc81db47db5d86fbe889f64212dd4c",
+    ],
     markup: Markup {
         opening: &[Token("<|begin_of_text|>")],
         system_message: None,
@@ -41,6 +44,7 @@ pub(super) const LLAMA3: TemplateSpec = TemplateSpec {
         strips: true,
         strips_system: true,
         closes_empty: true,
+        reasons: false,
     },
 };
 

@@ -1,5 +1,6 @@
 //! A template as data.
 
+use super::reasoning::{self, Place};
 use crate::chat::Role;
 use crate::tokenizer::Piece::{self, Text, Token};
 use crate::tokenizer::is_python_space;
@@ -34,6 +35,8 @@ pub(in super::super) struct Markup {
     pub(super) strips_system: bool,
     /// Whether an empty message has its end, and not the header alone.
     pub(in super::super) closes_empty: bool,
+    /// Whether the template writes the reasoning of answers in a place of its own.
+    pub(in super::super) reasons: bool,
 }
 
 /// The frame of the messages of one role.
@@ -66,11 +69,23 @@ impl Markup {
         stripped(text, self.strips)
     }
 
+    /// The answer at `place` of the conversation as the template prints it; nothing if it is empty.
+    pub(in super::super) fn answer<'a>(&self, text: &'a str, place: Place) -> Vec<Piece<'a>> {
+        let text = self.message(text);
+        match self.reasons {
+            true => reasoning::pieces(text, place),
+            false if text.is_empty() => Vec::new(),
+            false => vec![Text(text)],
+        }
+    }
+
     /// The tokens that the template is made of.
     pub(super) fn tokens(&self) -> impl Iterator<Item = &'static str> {
         let frames = [&self.system, &self.user, &self.assistant];
         let frames = frames.map(|frame| frame.header.iter().chain(frame.end));
+        let reasoning = reasoning::TOKENS.iter().filter(|_| self.reasons);
         let pieces = frames.into_iter().flatten().chain(self.opening);
+        let pieces = pieces.chain(reasoning);
         pieces.filter_map(|piece| match piece {
             Token(token) => Some(*token),
             Text(_) => None,

@@ -10,6 +10,8 @@ mod llama3;
 mod markup;
 mod phi3_chat;
 mod qwen2_5;
+mod qwen3;
+mod reasoning;
 
 use std::fmt;
 use std::path::Path;
@@ -22,9 +24,10 @@ use crate::tokenizer::{Additions, Tokenizer};
 use crate::{Error, Result};
 pub(super) use markup::Markup;
 use markup::TemplateSpec;
+pub(super) use reasoning::Place;
 
 /// Every template.
-static TEMPLATES: [TemplateSpec; 10] = [
+static TEMPLATES: [TemplateSpec; 11] = [
     hermes_2::TEMPLATE,
     internlm2_chat::TEMPLATE,
     phi3_chat::TEMPLATE,
@@ -33,6 +36,7 @@ static TEMPLATES: [TemplateSpec; 10] = [
     internvl_hf::TEMPLATE,
     chatml::TEMPLATE,
     qwen2_5::TEMPLATE,
+    qwen3::TEMPLATE,
     llama3::LLAMA3,
     llama3::LLAMA3_1,
 ];
@@ -50,11 +54,13 @@ impl Template {
 
     /// The template that prints what this Jinja text prints, if it is a known one. Texts are compared, not interpreted.
     pub(crate) fn of_jinja(text: &str) -> Option<Self> {
-        let hash = hash(text.trim());
+        Self::of_hash(&hash(text.trim()))
+    }
+
+    fn of_hash(hash: &str) -> Option<Self> {
         let mut templates = TEMPLATES.iter();
-        templates
-            .find(|template| template.jinja.contains(&hash.as_str()))
-            .map(Self)
+        let found = templates.find(|template| template.jinja.contains(&hash));
+        found.map(Self)
     }
 
     /// The published name.
@@ -131,3 +137,6 @@ impl TryFrom<String> for Template {
         name.parse()
     }
 }
+
+#[cfg(test)]
+mod tests;
