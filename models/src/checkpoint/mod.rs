@@ -13,7 +13,7 @@ pub use dtype::Dtype;
 pub(crate) use folder::{LFS_POINTER, diagnose};
 pub use header::{VALUE_HEAD_FILE, WEIGHTS_FILE, is_value_head};
 pub use names::Names;
-pub(crate) use names::Rename;
+pub(crate) use names::{Rename, Table};
 pub use stored::{Checkpoint, Required, TensorInfo};
 pub use stream::{ByteSink, ChunkedTensor, TensorStream, write_streams};
 pub use write::{TensorData, write_tensors};

@@ -58,6 +58,21 @@ impl<'a> TensorData<'a> {
         names.into_iter().enumerate().map(part).collect()
     }
 
+    /// The same under each of its names in a file.
+    pub fn repeated(self, names: &Names) -> Vec<Self> {
+        let (names, bytes) = (names.stored(&self.name), Rc::new(self.bytes));
+        let copy = |name| {
+            let bytes = bytes.clone();
+            Self {
+                name,
+                dtype: self.dtype,
+                shape: self.shape.clone(),
+                bytes: Box::new(move || bytes()),
+            }
+        };
+        names.into_iter().map(copy).collect()
+    }
+
     fn stream(self) -> TensorStream<'a> {
         TensorStream {
             name: self.name,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::{head, internvl, internvl_chat};
+use crate::checkpoint::Checkpoint;
 use crate::image::Normalization;
 use crate::prompt::Template;
 use crate::{Error, Result};
@@ -48,6 +49,9 @@ pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
     if config["model_type"] == internvl_chat::TYPE {
         return Ok(());
     }
+    if config["model_type"] == internvl::TYPE && is_in_model(folder) {
+        config[internvl::PREFIX] = json!(internvl::MODEL);
+    }
     if config["template"].is_null()
         && let Some(template) = template(folder)?
     {
@@ -63,6 +67,13 @@ pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
         image_settings(config, &Fields(&settings)).map_err(|e| e.at(path.display()))?;
     }
     Ok(())
+}
+
+/// Whether the language model's tensors are in the module `model`.
+fn is_in_model(folder: &Path) -> bool {
+    let start = format!("{}language_model.", internvl::MODEL);
+    // A folder without weights, or with broken ones, is refused where they are read.
+    Checkpoint::open(folder).is_ok_and(|weights| weights.names().any(|n| n.starts_with(&start)))
 }
 
 /// The template of a folder whose Jinja text is known.

@@ -10,6 +10,9 @@ use crate::kinds::{Layout, Transparency};
 pub(super) const TYPE: &str = "internvl";
 /// The key of the language model's section.
 pub(super) const TEXT: &str = "text_config";
+/// The key of the beginning of tensors' names, and its only value.
+pub(super) const PREFIX: &str = "tensor_prefix";
+pub(super) const MODEL: &str = "model.";
 const LAYER: &str = "vision_feature_layer";
 /// The key that training sets.
 const OWN_LAYER: &str = "select_layer";
@@ -24,8 +27,17 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
     let text = root.section(TEXT)?;
     Ok(Own {
         layout: Layout::Internvl,
+        is_in_model: is_in_model(root)?,
         vision: vision(root)?.map(parse).transpose()?,
         text: TextConfig::parse_inner(&text).map_err(|e| e.at(TEXT))?,
         transparency: Transparency::White,
     })
+}
+
+fn is_in_model(root: &Fields) -> Result<bool> {
+    match root.text(PREFIX)? {
+        None => Ok(false),
+        Some(MODEL) => Ok(true),
+        Some(_) => Err(root.wrong(PREFIX, MODEL)),
+    }
 }

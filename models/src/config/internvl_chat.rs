@@ -16,6 +16,7 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
     let parse = |section: Fields| VisionConfig::parse(&section, layer).map_err(|e| e.at(VISION));
     Ok(Own {
         layout: Layout::InternvlChat,
+        is_in_model: false,
         vision: vision(root)?.map(parse).transpose()?,
         text: TextConfig::parse(&root.section(TEXT)?).map_err(|e| e.at(TEXT))?,
         transparency: Transparency::Dropped,

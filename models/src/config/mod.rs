@@ -36,6 +36,8 @@ pub use vision::{VisionConfig, VisionNorm};
 pub struct Config {
     /// The layout of the checkpoint.
     pub layout: Layout,
+    /// Whether its tensors have the names of a model in memory, within the module `model`, as FSDP and DeepSpeed write them.
+    pub is_in_model: bool,
     /// The vision encoder; a text-only branch may have none.
     pub vision: Option<VisionConfig>,
     /// The language model.
@@ -135,6 +137,7 @@ impl Config {
         };
         let config = Self {
             layout: own.layout,
+            is_in_model: own.is_in_model,
             vision: own.vision,
             text: own.text,
             head: HeadConfig::parse(&root)?,

@@ -12,6 +12,7 @@ pub(super) const VISION: &str = "vision_config";
 /// The parts of a configuration that the layouts write differently.
 pub(super) struct Own {
     pub(super) layout: Layout,
+    pub(super) is_in_model: bool,
     pub(super) vision: Option<VisionConfig>,
     pub(super) text: TextConfig,
     pub(super) transparency: Transparency,

@@ -21,6 +21,7 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
     }
     Ok(Own {
         layout: Layout::Text,
+        is_in_model: false,
         vision: None,
         text: TextConfig::parse_inner(root)?,
         transparency: Transparency::Dropped,

@@ -15,7 +15,7 @@ mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
 pub use language::{output_projection, token_embeddings};
-pub use names::names_of;
+pub use names::{names_after, names_of};
 pub use ops::{Activation, Bias, Ops};
 pub use part::{AttentionLinear, Kind, MlpLinear, Parameter, Part, is_of_head};
 pub use positions::fit_positions;

@@ -2,7 +2,7 @@
 
 use super::branch::Branch;
 use crate::Result;
-use crate::checkpoint::{Names, Rename};
+use crate::checkpoint::{Names, Rename, Table};
 use crate::config::Config;
 use crate::kinds::{HeadNames, Layout};
 
@@ -75,30 +75,38 @@ const TEXT: [Rename; 2] = [
     rename("language_model.lm_head", &["lm_head"]),
 ];
 
+/// As transformers has the language model inside of the module `model`.
+const LANGUAGE_IN_MODEL: [Rename; 2] = [
+    rename("language_model.model", &["model.language_model"]),
+    rename("language_model.lm_head", &["lm_head"]),
+];
+
 const fn rename(ours: &'static str, theirs: &'static [&'static str]) -> Rename {
     Rename { ours, theirs }
-}
-
-impl Layout {
-    fn renames(self) -> &'static [Rename] {
-        match self {
-            Self::InternvlChat => &[],
-            Self::Internvl => &INTERNVL,
-            Self::Text => &TEXT,
-        }
-    }
 }
 
 const VALUE_HEAD: [Rename; 1] = [rename("score", &["v_head.summary"])];
 const RM_HEAD: [Rename; 1] = [rename("score", &["rm_head"])];
 
-fn renames(config: &Config) -> Vec<&'static [Rename]> {
-    let head: &[Rename] = match config.head.names {
-        HeadNames::Score => &[],
-        HeadNames::ValueHead => &VALUE_HEAD,
-        HeadNames::RmHead => &RM_HEAD,
+const fn table(within: &'static str, renames: &'static [Rename]) -> Table {
+    Table { within, renames }
+}
+
+fn tables(config: &Config) -> Vec<Table> {
+    let mut tables = match config.layout {
+        Layout::InternvlChat => Vec::new(),
+        Layout::Internvl if config.is_in_model => {
+            vec![table("model.", &INTERNVL), table("", &LANGUAGE_IN_MODEL)]
+        }
+        Layout::Internvl => vec![table("", &INTERNVL)],
+        Layout::Text => vec![table("", &TEXT)],
     };
-    vec![config.layout.renames(), head]
+    tables.extend(match config.head.names {
+        HeadNames::Score => None,
+        HeadNames::ValueHead => Some(table("", &VALUE_HEAD)),
+        HeadNames::RmHead => Some(table("", &RM_HEAD)),
+    });
+    tables
 }
 
 /// The names of a checkpoint's tensors in its files.
@@ -112,6 +120,11 @@ pub(super) fn names(config: &Config) -> Result<Names> {
 /// The same for a checkpoint of these branches.
 pub fn names_of(main: &Config, text_only: &Config) -> Names {
     Names::default()
-        .with(Branch::TextOnly.prefix(), renames(text_only))
-        .with(Branch::Main.prefix(), renames(main))
+        .with(Branch::TextOnly.prefix(), tables(text_only))
+        .with(Branch::Main.prefix(), tables(main))
+}
+
+/// The names of one branch's tensors, all after `prefix`.
+pub fn names_after(prefix: &str, config: &Config) -> Names {
+    Names::default().with(prefix.to_owned(), tables(config))
 }

@@ -109,8 +109,6 @@ pub struct Parameter {
     pub kind: Kind,
     /// Whether it is a bias (of a linear layer, a convolution or a norm).
     pub is_bias: bool,
-    /// Where the name inside its block begins.
-    inner: usize,
 }
 
 /// Whether the tensor of this name belongs to a score head.
@@ -133,11 +131,6 @@ impl Parameter {
     /// Its name inside its branch.
     pub fn local_name(&self) -> &str {
         self.branch.strip(&self.name).unwrap_or(&self.name)
-    }
-
-    /// Its name inside its block, or, outside the blocks, inside its part.
-    pub fn inner_name(&self) -> &str {
-        &self.name[self.inner..]
     }
 
     /// Whether it is the weight [out, in] of a linear layer in a block.
@@ -227,7 +220,6 @@ impl Inventory {
             layer: self.layer,
             kind,
             is_bias: false,
-            inner: self.scope.len(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod engines;
 mod golden;
 mod heads;
+mod names;
 mod programs;
 mod training;
 

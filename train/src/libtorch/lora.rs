@@ -71,11 +71,6 @@ impl Layer {
     pub(crate) fn weight(&self) -> String {
         format!("{}{WEIGHT}", self.name)
     }
-
-    /// Its name inside its block, by which PEFT finds it.
-    pub(crate) fn inner_name(&self) -> &str {
-        self.parameter.inner_name().trim_end_matches(WEIGHT)
-    }
 }
 
 /// The layers of a model of this architecture that have additions.

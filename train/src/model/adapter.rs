@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use seeward_models::atomic::replace_file;
-use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, write_tensors};
+use seeward_models::checkpoint::{Checkpoint, Dtype, Names, TensorData, write_tensors};
 use seeward_models::config::Config as ModelConfig;
 use seeward_models::net::{self, Branch};
 use serde_json::{Value, json};
@@ -38,15 +38,21 @@ pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'
     if lora::layers(config, &model.config).is_empty() {
         return Vec::new();
     }
+    let names = net::names_after(PREFIX, &model.config);
     let own = parameters.trainable().filter_map(|(name, tensor)| {
-        let local = model.branch.strip(name)?;
+        let local = format!("{PREFIX}{}", model.branch.strip(name)?);
         let dtype = match lora::is_addition(name) {
             true => Dtype::F32,
             false => parameters.precision().dtype(),
         };
-        Some(data(&format!("{PREFIX}{local}"), tensor, dtype))
+        let tensor = data(&local, tensor, dtype);
+        // Layers that a file holds apart read the same inputs.
+        Some(match local.ends_with(A) {
+            true => tensor.repeated(&names),
+            false => tensor.stored(&names),
+        })
     });
-    own.collect()
+    own.flatten().collect()
 }
 
 /// Writes a branch's adapter into a checkpoint, if it has additions.
@@ -71,7 +77,9 @@ fn settings(config: &Config, model: &Model) -> Value {
         (Branch::TextOnly, Some(path)) => path,
         _ => &config.model_name_or_path,
     };
+    let names = net::names_after("", &model.config);
     let layers = lora::layers(config, &model.config);
+    let targets = layers.iter().flat_map(|layer| modules(layer, &names));
     json!({
         "peft_type": "LORA",
         "task_type": null,
@@ -79,8 +87,8 @@ fn settings(config: &Config, model: &Model) -> Value {
         "r": config.lora_r,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
-        "target_modules": sorted(layers.iter().map(Layer::inner_name)),
-        "modules_to_save": sorted(whole_parts(model)),
+        "target_modules": sorted(targets),
+        "modules_to_save": sorted(whole_parts(model, &names)),
         "bias": "none",
         "fan_in_fan_out": false,
         "init_lora_weights": true,
@@ -88,27 +96,44 @@ fn settings(config: &Config, model: &Model) -> Value {
     })
 }
 
-fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+/// The names of a layer's modules inside their block, by which PEFT finds them.
+fn modules(layer: &Layer, names: &Names) -> Vec<String> {
+    let is_number = |part: &str| part.parse::<usize>().is_ok();
+    let inner = |name: &String| {
+        let mut parts = name.split('.').skip_while(|part| !is_number(part));
+        parts.next();
+        parts.collect::<Vec<_>>().join(".")
+    };
+    names.stored(&layer.name).iter().map(inner).collect()
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names.dedup();
     names
 }
 
-/// The parts that are saved in full.
-fn whole_parts(model: &Model) -> impl Iterator<Item = &'static str> {
+/// The modules that are saved in full.
+fn whole_parts(model: &Model, names: &Names) -> impl Iterator<Item = String> {
     let parameters = net::parameters(&model.config, model.branch).into_iter();
     let trained = parameters.filter(|parameter| {
         let tensor = model.parameters.find(&parameter.name);
         tensor.is_some_and(|tensor| tensor.requires_grad())
     });
-    trained.map(|parameter| parameter.part.module())
+    trained.flat_map(move |parameter| {
+        let local = model.branch.strip(&parameter.name).unwrap_or_default();
+        let module = |name: String| name.split('.').next().map(str::to_owned);
+        names.stored(local).into_iter().filter_map(module)
+    })
 }
 
 /// The inverse of the merge: splits a branch's merged weights into those of its base and low-rank additions.
 pub(crate) struct LoraRestore<'a> {
     /// The branch.
     pub(crate) branch: Branch,
+    /// Its configuration.
+    pub(crate) config: &'a ModelConfig,
     /// The layers that have additions.
     pub(crate) layers: Vec<Layer>,
     /// The checkpoint that holds merged weights and the adapter.
@@ -133,15 +158,17 @@ impl LoraRestore<'_> {
         })?;
         let file = self.merged.join(folder(self.branch)).join(WEIGHTS);
         let adapter = Checkpoint::open_file(&file)?;
+        let names = net::names_after(PREFIX, self.config);
         for layer in &self.layers {
             let name = format!("{}{}", self.branch.prefix(), layer.name);
             for (end, shape) in [(A, [-1, layer.input]), (B, [layer.output, -1])] {
-                let stored = format!("{PREFIX}{}{end}", layer.name);
-                let tensor = read(&adapter, &stored, self.device)?;
+                let stored = names.stored(&format!("{PREFIX}{}{end}", layer.name));
+                let tensor = self.joined(&adapter, &stored, end)?;
                 ensure!(
                     fits(&tensor, shape),
-                    "{}: {stored}: expected {shape:?}, got {:?}",
+                    "{}: {}: expected {shape:?}, got {:?}",
                     file.display(),
+                    stored.join(" + "),
                     tensor.size()
                 );
                 parameters.insert(format!("{name}{end}"), tensor);
@@ -154,6 +181,15 @@ impl LoraRestore<'_> {
             self.replace(parameters, &name, weight)?;
         }
         Ok(())
+    }
+
+    /// An addition's tensor, which the file holds once for each of the layers that are one here.
+    fn joined(&self, adapter: &Checkpoint, stored: &[String], end: &str) -> Result<Tensor> {
+        let count = if end == A { 1 } else { stored.len() };
+        let parts = stored[..count]
+            .iter()
+            .map(|name| read(adapter, name, self.device));
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>, _>>()?, 0))
     }
 
     /// Replaces a merged weight by the base's, which must give the merged one again with the addition.

@@ -179,6 +179,7 @@ fn restore_additions(
     for (source, base) in branches.each().zip(bases.each()) {
         let restore = LoraRestore {
             branch: source.branch,
+            config: &source.config,
             layers: lora::layers(config, &source.config),
             merged: folder,
             base: (&base.folder, base.stored.prefix()),
