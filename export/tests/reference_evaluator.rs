@@ -20,19 +20,8 @@ use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::rope::RopeSettings;
 use seeward_models::tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use support::{golden, options};
+use support::{golden, options, reward_models};
 
-const FAMILIES: [&str; 9] = [
-    "internlm2",
-    "internlm2_dyn",
-    "llama",
-    "phi3",
-    "phi3_su",
-    "qwen2",
-    "qwen2_dual",
-    "qwen2_tied",
-    "vit6b",
-];
 const PYTHON_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../third_party/python");
 const FORWARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/forward");
 /// Documents of a row of the forest.
@@ -190,7 +179,7 @@ fn evaluate(graphs: [PathBuf; 2], case: &Path) -> String {
 
 #[test]
 fn the_reference_evaluator_comes_to_the_published_rewards() {
-    for family in FAMILIES {
+    for family in &reward_models() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("bundle");
         export(&options(&golden(family), &output, Branch::Main)).unwrap();

@@ -8,8 +8,11 @@ use seeward_export::Options;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
 use seeward_models::config::HeadChoices;
 use seeward_models::kinds::{Precision, Target};
-use seeward_models::net::Branch;
+use seeward_models::net::{Branch, SCORE_HEAD};
+use seeward_models::prompt::Template;
 use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 
 /// Name of a golden checkpoint, branch.
 pub(crate) const GOLDEN: [(&str, Branch); 4] = [
@@ -20,11 +23,59 @@ pub(crate) const GOLDEN: [(&str, Branch); 4] = [
 ];
 
 pub(crate) fn golden(name: &str) -> PathBuf {
-    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
+    let golden = Path::new(ROOT);
     let model = golden.join("models").join(name);
     match model.exists() {
         true => model,
         false => golden.join("families").join(name).join("model"),
+    }
+}
+
+/// The golden reward models of the published implementation.
+pub(crate) fn reward_models() -> Vec<String> {
+    let mut names = folders("models");
+    names.retain(|name| {
+        Checkpoint::open(&golden(name))
+            .unwrap()
+            .contains(SCORE_HEAD)
+    });
+    names
+}
+
+/// The golden families of newer models.
+pub(crate) fn families() -> Vec<String> {
+    folders("families")
+}
+
+/// The names of the folders in a golden folder.
+fn folders(name: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new(ROOT).join(name)).unwrap();
+    let folders = entries
+        .map(Result::unwrap)
+        .filter(|entry| entry.path().is_dir());
+    let mut names: Vec<_> = folders
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "{name}");
+    names
+}
+
+/// The template of a golden model whose folder names none.
+fn template(name: &str) -> Option<Template> {
+    let path = Path::new(ROOT)
+        .join("families")
+        .join(name)
+        .join("golden.json");
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).ok()?).unwrap();
+    Some(golden["template"].as_str()?.parse().unwrap())
+}
+
+/// The options for a golden model.
+pub(crate) fn golden_options(name: &str, output: &Path, branch: Branch) -> Options {
+    Options {
+        template: template(name),
+        ..options(&golden(name), output, branch)
     }
 }
 
