@@ -22,10 +22,11 @@ study: build ## the demo crossed: three shortcuts, five seeds; hours, resumable;
 test: setup ## every test of every crate
 	cargo test --workspace
 
-bench: build ## speed of scoring and training compared with PyTorch and transformers, which it fetches; hours
+bench: build ## speed of scoring, serving and training compared with PyTorch and transformers, which it fetches; hours
 	@python3 scripts/setup.py --peer
 	cargo build --release -p seeward-train --example step
 	@scripts/bench/runtime.py --full 24
+	@scripts/bench/serve.py
 	@scripts/bench/train.py
 
 real: build ## errors of every precision on a small published language model, which it fetches; out/real/

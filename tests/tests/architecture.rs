@@ -10,13 +10,14 @@ use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
     ("seeward-export", &["seeward-kernels", "seeward-models"]),
     ("seeward-kernels", &[]),
     ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),
+    ("seeward-serve", &["seeward-models", "seeward-runtime"]),
     ("seeward-fixture", &["seeward-cli", "seeward-models"]),
     (
         "seeward-tests",
@@ -32,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// A third-party crate (by the start of its name) and the members whose trees may hold it.
-const ADMITTED: [(&str, &[&str]); 8] = [
+const ADMITTED: [(&str, &[&str]); 9] = [
     ("tch", &["seeward-train", "seeward-tests"]),
     ("torch-sys", &["seeward-train", "seeward-tests"]),
     (
@@ -40,10 +41,13 @@ const ADMITTED: [(&str, &[&str]); 8] = [
         &[
             "seeward-runtime",
             "seeward-cli",
+            "seeward-serve",
             "seeward-fixture",
             "seeward-tests",
         ],
     ),
+    // Embedders and the programs over files talk to no network.
+    ("hyper", &["seeward-serve"]),
     // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
     ("clap", PROGRAMS),
     ("indicatif", PROGRAMS),
@@ -57,6 +61,7 @@ const PROGRAMS: &[&str] = &[
     "seeward-train",
     "seeward-export",
     "seeward-cli",
+    "seeward-serve",
     "seeward-fixture",
     "seeward-tests",
 ];

@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "models",
     "train",
     "export",
     "runtime/kernels",
     "runtime",
     "runtime/cli",
+    "runtime/serve",
     "tests/fixture",
 ];
 const MOST_LINES: usize = 500;

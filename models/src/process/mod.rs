@@ -10,13 +10,18 @@ pub use stop::{SecondSignal, Signal, Stop};
 
 /// The process's peak resident memory in bytes; `None` if the system does not report it.
 pub fn peak_memory() -> Option<u64> {
-    high_water_mark(&fs::read_to_string("/proc/self/status").ok()?)
+    bytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// The high-water mark in Linux's status file of a process.
-fn high_water_mark(status: &str) -> Option<u64> {
+/// The process's resident memory in bytes; `None` if the system does not report it.
+pub fn resident_memory() -> Option<u64> {
+    bytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// A size in Linux's status file of a process.
+fn bytes(status: &str, name: &str) -> Option<u64> {
     let mut lines = status.lines();
-    let kib = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = lines.find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -28,8 +33,8 @@ mod tests {
     #[test]
     fn the_high_water_mark_is_read_in_bytes() {
         let status = "VmPeak:\t 9 kB\nVmHWM:\t  12 kB\n";
-        assert_eq!(high_water_mark(status), Some(12 << 10));
-        assert_eq!(high_water_mark("VmPeak:\t 9 kB\n"), None);
+        assert_eq!(bytes(status, "VmHWM:"), Some(12 << 10));
+        assert_eq!(bytes(status, "VmRSS:"), None);
     }
 
     #[test]
@@ -38,5 +43,8 @@ mod tests {
         let before = peak_memory();
         let bytes = vec![1u8; 64 << 20];
         assert!(peak_memory() >= Some(bytes.len() as u64) && peak_memory() >= before);
+        assert!(
+            resident_memory() >= Some(bytes.len() as u64) && resident_memory() <= peak_memory()
+        );
     }
 }

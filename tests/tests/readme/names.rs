@@ -13,12 +13,13 @@ use crate::page::{
 };
 use crate::run;
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "seeward-train",
     "seeward-export",
     "seeward-score",
     "seeward-evaluate",
     "seeward-import",
+    "seeward-serve",
 ];
 /// Flags of cargo.
 const FOREIGN_FLAGS: [&str; 1] = ["--test"];

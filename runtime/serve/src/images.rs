@@ -1,0 +1,107 @@
+//! The images of a request: their content, wherever it comes from.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use seeward_models::image::dimensions;
+use seeward_models::sample::ImageRef;
+use seeward_runtime::Image;
+
+use crate::errors::Refusal;
+use crate::image_root::ImageRoot;
+
+/// The most images of a request.
+const MOST_IMAGES: usize = 16;
+/// Text longer than this is no path.
+const LONGEST_PATH: usize = 4096;
+
+/// Where images come from, and their limits.
+#[derive(Debug)]
+pub(crate) struct Images {
+    pub(crate) root: ImageRoot,
+    /// The most bytes of a file.
+    pub(crate) max_bytes: u64,
+}
+
+impl Images {
+    /// The content of a request's images.
+    ///
+    /// # Errors
+    /// Too many, or one that cannot be read.
+    pub(crate) fn fetch(&self, images: &[ImageRef]) -> Result<Vec<Image>, Refusal> {
+        if images.len() > MOST_IMAGES {
+            let count = images.len();
+            let message = format!("images: expected at most {MOST_IMAGES}, got {count}");
+            return Err(Refusal::unprocessable(message).at("images"));
+        }
+        images.iter().map(|image| self.content(image)).collect()
+    }
+
+    fn content(&self, image: &ImageRef) -> Result<Image, Refusal> {
+        match image {
+            ImageRef::Bytes(bytes) => Ok(Image::bytes(bytes.to_vec())),
+            ImageRef::File(text) => match bare_base64(text)? {
+                Some(bytes) => Ok(Image::bytes(bytes)),
+                None => Ok(Image::bytes(self.root.read(text, self.max_bytes)?)),
+            },
+        }
+    }
+}
+
+/// The image that a text is in base64. ms-swift sends images so, without the prefix of a data URL.
+///
+/// # Errors
+/// A text that is too long for a path and no base64.
+fn bare_base64(text: &str) -> Result<Option<Vec<u8>>, Refusal> {
+    match STANDARD.decode(text) {
+        Ok(bytes) if text.len() > LONGEST_PATH || dimensions(&bytes).is_ok() => Ok(Some(bytes)),
+        Err(error) if text.len() > LONGEST_PATH => {
+            let message = format!("images: expected a path, a data URL or base64: {error}");
+            Err(Refusal::unprocessable(message).at("images"))
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GIF of one pixel.
+    const PIXEL: &[u8] =
+        b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+    fn images() -> Images {
+        Images {
+            root: ImageRoot::None,
+            max_bytes: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn bare_base64_is_an_image_and_other_text_a_path() {
+        let base64 = ImageRef::File(STANDARD.encode(PIXEL));
+        assert_eq!(images().content(&base64).unwrap(), Image::bytes(PIXEL));
+        // Base64 of something else is a path like any other.
+        for path in ["abcd", "photos/1.png", &STANDARD.encode("no image")] {
+            let error = images()
+                .content(&ImageRef::File(path.to_owned()))
+                .unwrap_err();
+            assert!(
+                error.message.starts_with(&format!("image {path}: ")),
+                "{error:?}"
+            );
+        }
+        let long = ImageRef::File("?".repeat(LONGEST_PATH + 1));
+        let error = images().content(&long).unwrap_err();
+        assert!(error.message.contains("base64"), "{error:?}");
+    }
+
+    #[test]
+    fn the_number_of_images_is_bounded() {
+        let image = ImageRef::Bytes(PIXEL.into());
+        let refs = vec![image; MOST_IMAGES + 1];
+        assert!(images().fetch(&refs[1..]).is_ok());
+        let message = images().fetch(&refs).unwrap_err().message;
+        assert_eq!(message, "images: expected at most 16, got 17");
+    }
+}

@@ -1,0 +1,7 @@
+//! `seeward-serve`: a reward model bundle as an HTTP service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    seeward_serve::main()
+}

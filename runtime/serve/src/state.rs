@@ -1,0 +1,123 @@
+//! What all connections share.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use seeward_runtime::{Batcher, RewardModel};
+use tokio::sync::Semaphore;
+
+use crate::errors::Refusal;
+use crate::health::Health;
+use crate::images::Images;
+use crate::keys::Keys;
+use crate::metrics::{Metrics, Snapshot};
+use crate::wire::Context;
+
+/// Bytes of a permit of the budget.
+const UNIT: usize = 1024;
+
+/// The limits and formats of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) max_body: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) stall: Duration,
+    pub(crate) context: Context,
+}
+
+/// The service.
+pub(crate) struct Service {
+    pub(crate) settings: Settings,
+    pub(crate) images: Images,
+    pub(crate) keys: Keys,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    /// Permits of [`UNIT`] bytes for bodies in memory.
+    pub(crate) budget: Arc<Semaphore>,
+    /// Permits for threads that parse and decode.
+    pub(crate) workers: Semaphore,
+    model: OnceLock<Loaded>,
+}
+
+/// The model, once it has been loaded and checked.
+pub(crate) struct Loaded {
+    pub(crate) model: RewardModel,
+    pub(crate) batcher: Batcher,
+    pub(crate) name: String,
+    /// What the probes have shown.
+    pub(crate) probes: String,
+}
+
+impl Service {
+    pub(crate) fn new(settings: Settings, images: Images, keys: Keys) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let budget = Semaphore::new(permits(settings.queue_bytes) as usize);
+        Self {
+            budget: Arc::new(budget),
+            workers: Semaphore::new(workers),
+            health: Health::default(),
+            metrics: Metrics::new(),
+            model: OnceLock::new(),
+            settings,
+            images,
+            keys,
+        }
+    }
+
+    /// The model is ready.
+    pub(crate) fn set_model(&self, loaded: Loaded) {
+        // It is loaded once.
+        let _ = self.model.set(loaded);
+    }
+
+    /// # Errors
+    /// 503 while the model is being loaded.
+    pub(crate) fn model(&self) -> Result<&Loaded, Refusal> {
+        let loading = || Refusal::unavailable("the model is being loaded", 5);
+        self.model.get().ok_or_else(loading)
+    }
+
+    /// # Errors
+    /// 503 with the reason why requests should not be sent now.
+    pub(crate) fn check_ready(&self) -> Result<(), Refusal> {
+        if self.health.is_draining() {
+            return Err(Refusal::unavailable("the service is shutting down", 5));
+        }
+        let running = self.model()?.batcher.status().running;
+        if let Some(time) = running.filter(|time| *time > self.settings.stall) {
+            let problem = format!("a run of the engine has taken {} s", time.as_secs());
+            return Err(Refusal::unavailable(problem, 30));
+        }
+        match self.health.failure() {
+            None => Ok(()),
+            Some(problem) => Err(Refusal::unavailable(problem, 30)),
+        }
+    }
+
+    /// The values of `/metrics`.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let model = self.model.get();
+        Snapshot {
+            is_ready: self.check_ready().is_ok(),
+            batcher: model.map(|m| m.batcher.status()).unwrap_or_default(),
+            cache: model
+                .and_then(|m| m.model.image_cache())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Answers every accepted request.
+    pub(crate) fn close(&self) {
+        if let Some(loaded) = self.model.get() {
+            loaded.batcher.close();
+        }
+    }
+}
+
+/// The permits for some bytes, at least one.
+pub(crate) fn permits(bytes: usize) -> u32 {
+    let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
+    u32::try_from(bytes.div_ceil(UNIT).clamp(1, most)).unwrap_or(u32::MAX)
+}
