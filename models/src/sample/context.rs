@@ -12,6 +12,11 @@ use crate::{Error, Result};
 const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
 const HISTORY: &str = "history";
 
+/// The keys of what comes before a prompt.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    SYSTEM.into_iter().chain([HISTORY])
+}
+
 /// What comes before a row's prompt.
 pub(super) struct Context {
     system: Option<Message>,

@@ -26,5 +26,6 @@ pub use format::{Format, PreferenceReader};
 pub use image_ref::ImageRef;
 pub use lines::{Line, Lines, MAX_LINE_BYTES};
 pub use preference::{Candidates, Group, Pair, PreferenceRow};
+pub use row_prompt::seen_keys;
 pub use score::{ScoreRow, Scored, error_line};
 pub use sft::{Sft, sft};

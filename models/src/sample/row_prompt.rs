@@ -1,12 +1,24 @@
 //! What a row asks, in rows of no other format: a prompt or messages, with images.
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::fields::Fields;
 use super::image_ref::ImageRef;
 use super::images;
 use super::messages::Turns;
-use crate::chat::Prompt;
+use crate::chat::{Message, Prompt};
 use crate::{Error, Result};
+
+const PROMPTS: [&str; 3] = ["prompt", "messages", "conversations"];
+const INSTRUCTION: &str = "instruction";
+const INPUT: &str = "input";
+
+/// The keys of a scoring row by which the model sees it, but for its responses. Each may be absent.
+pub fn seen_keys() -> impl Iterator<Item = &'static str> {
+    let prompts = PROMPTS.into_iter().chain([INSTRUCTION, INPUT]);
+    prompts
+        .chain(context::keys())
+        .chain(images::KEYS.iter().copied())
+}
 
 /// The question of a row.
 pub(super) struct RowPrompt {
@@ -23,7 +35,7 @@ pub(super) struct RowPrompt {
 }
 
 impl RowPrompt {
-    /// Reads `prompt`, `messages` or `conversations`, and `img_path`, `images` or `image`.
+    /// Reads `prompt`, `messages`, `conversations` or `instruction`, and `img_path`, `images` or `image`.
     ///
     /// # Errors
     /// None of the former, two of either, a wrong type, or a conversation that no template has.
@@ -47,6 +59,11 @@ impl RowPrompt {
                     .prompt
                     .check(asked.images.len())
                     .map_err(|e| e.at(key))?;
+            }
+            _ if key == INSTRUCTION => {
+                (asked.prompt, asked.images) = instruction(fields, images::KEYS)?;
+                let has_output = fields.has("output");
+                asked.answer = has_output.then(|| fields.string("output")).transpose()?;
             }
             _ => {
                 asked.images = images::of(fields, images::KEYS)?;
@@ -80,12 +97,29 @@ impl RowPrompt {
     }
 }
 
-/// The key of the prompt; `prompt` in a row without any.
+/// LLaMA-Factory's question, with its images under one of `keys`: `instruction`, and `input` on a line of its own.
+///
+/// # Errors
+/// No instruction, a wrong type, or a conversation that no template has.
+pub(super) fn instruction(fields: &Fields, keys: &[&str]) -> Result<(Prompt, Vec<ImageRef>)> {
+    let mut text = fields.string(INSTRUCTION)?;
+    let input = fields.has(INPUT).then(|| fields.string(INPUT));
+    if let Some(input) = input.transpose()?.filter(|input| !input.is_empty()) {
+        text = format!("{text}\n{input}");
+    }
+    let images = images::of(fields, keys)?;
+    let prompt = Prompt::Messages(vec![Message::user(text)]);
+    prompt.check(images.len()).map_err(|e| e.at(INSTRUCTION))?;
+    Ok((prompt, images))
+}
+
+/// The key of the prompt; `prompt` in a row without any. Next to another prompt `instruction` is plain data.
 fn key(fields: &Fields) -> Result<&'static str> {
-    let keys = ["prompt", "messages", "conversations"];
-    let mut keys = keys.into_iter().filter(|key| fields.has(key));
+    let mut keys = PROMPTS.into_iter().filter(|key| fields.has(key));
     match (keys.next(), keys.next()) {
-        (first, None) => Ok(first.unwrap_or("prompt")),
+        (Some(key), None) => Ok(key),
+        (None, None) if fields.has(INSTRUCTION) => Ok(INSTRUCTION),
+        (None, None) => Ok("prompt"),
         (first, Some(second)) => Err(Error::invalid(format!(
             "expected one prompt, got {} and {second}",
             first.unwrap_or(second)

@@ -236,6 +236,11 @@ mod tests {
                 "<image>p",
                 r#"{"conversations":[{"from":"human","value":"<image>p"}],"image":"a.png","response":"a","score":1.0}"#,
             ),
+            (
+                r#"{"instruction":"p","input":"","output":"a","images":["a.png"]}"#,
+                "p",
+                r#"{"instruction":"p","images":["a.png"],"response":"a","score":1.0,"input":"","output":"a"}"#,
+            ),
         ] {
             let row = ScoreRow::parse(row, &CarriedKeys::default()).unwrap();
             assert_eq!(row.prompt, vec![Message::user(first)].into());
@@ -336,6 +341,10 @@ mod tests {
             (
                 r#"{"prompt":"p","responses":["x"],"messages":[]}"#,
                 "expected one prompt, got prompt and messages",
+            ),
+            (
+                r#"{"responses":["x"],"instruction":"p","output":"a"}"#,
+                "expected responses, or a last message of role assistant, got both",
             ),
             (
                 r#"{"responses":["x"],"messages":[]}"#,

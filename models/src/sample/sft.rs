@@ -20,8 +20,8 @@ pub struct Sft {
     pub images: Vec<ImageRef>,
 }
 
-/// Reads a supervised row, `{"prompt", "img_path", "response"}` or a conversation that ends with the response, or takes
-/// the chosen side of a pair of any format.
+/// Reads a supervised row: `{"prompt", "img_path", "response"}`, a conversation that ends with the response, or
+/// `{"instruction", "output"}`. Or takes the chosen side of a pair of any format.
 ///
 /// # Errors
 /// Not JSON, a key missing or of the wrong type, both `response` and `chosen`, rated responses, or a key that by its
@@ -39,8 +39,10 @@ pub fn sft(row: &str, carried: &CarriedKeys) -> Result<Sft> {
 /// Whether the row is a conversation that ends with the answer to learn.
 fn is_conversation(fields: &Fields) -> bool {
     let has = |key: &&str| fields.has(key);
-    ["messages", "conversations"].iter().any(has)
-        && !["rejected_response", "rejected_messages"].iter().any(has)
+    ["messages", "conversations", "instruction"].iter().any(has)
+        && !["rejected_response", "rejected_messages", "preferred_output"]
+            .iter()
+            .any(has)
 }
 
 fn supervised(fields: &Fields) -> Result<Sft> {

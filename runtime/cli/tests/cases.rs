@@ -172,6 +172,8 @@ fn a_pair_has_one_score_in_every_format() {
         json!({"messages": [user(&tagged), answer(CHOSEN)], "rejected_response": REJECTED, "images": ["a.png"], "margin": 5.0}),
         json!({"conversations": [{"from": "human", "value": tagged}], "chosen": {"from": "gpt", "value": CHOSEN}, "rejected": {"from": "gpt", "value": REJECTED}, "images": ["a.png"]}),
         json!({"prompt": QUESTION, "image": "a.png", "responses": [CHOSEN, REJECTED], "ratings": ["4", "2"]}),
+        json!({"instruction": QUESTION, "input": "", "images": ["a.png"], "chosen": CHOSEN, "rejected": REJECTED}),
+        json!({"input": {"messages": [part]}, "preferred_output": [answer(CHOSEN)], "non_preferred_output": [answer(REJECTED)]}),
     ] {
         let (line, run) = evaluated(&format!("{row}\n"));
         assert_eq!(

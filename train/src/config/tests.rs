@@ -227,8 +227,8 @@ fn wrong_types_are_named_with_their_key() {
         ),
         (
             "dataset_format: csv",
-            "dataset_format: expected one of pairwise, vlfeedback, responses, trl, ms-swift, internvl, llama-factory, vl-rewardbench, \
-             mm-rlhf-rewardbench, multimodal-rewardbench or null, got \"csv\"",
+            "dataset_format: expected one of pairwise, vlfeedback, responses, trl, ms-swift, internvl, llama-factory, alpaca, openai, \
+             vl-rewardbench, mm-rlhf-rewardbench, multimodal-rewardbench or null, got \"csv\"",
         ),
         (
             "lr_scheduler_type: polynomial",

@@ -1,10 +1,12 @@
 //! The formats of preference rows: one file each, the table of all, and how the format of a row is recognised.
 
+mod alpaca;
 mod internvl;
 mod llama_factory;
 mod mm_rlhf_rewardbench;
 mod ms_swift;
 mod multimodal_rewardbench;
+mod openai;
 mod pairwise;
 mod responses;
 mod spec;
@@ -25,7 +27,7 @@ use crate::{Error, Result};
 use spec::{FormatSpec, Marks};
 
 /// Every format. Of those with `chosen` and `rejected` the last whose test holds is taken.
-static FORMATS: [FormatSpec; 10] = [
+static FORMATS: [FormatSpec; 12] = [
     pairwise::FORMAT,
     vlfeedback::FORMAT,
     responses::FORMAT,
@@ -33,6 +35,8 @@ static FORMATS: [FormatSpec; 10] = [
     ms_swift::FORMAT,
     internvl::FORMAT,
     llama_factory::FORMAT,
+    alpaca::FORMAT,
+    openai::FORMAT,
     vl_rewardbench::FORMAT,
     mm_rlhf_rewardbench::FORMAT,
     multimodal_rewardbench::FORMAT,

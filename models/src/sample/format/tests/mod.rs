@@ -188,7 +188,7 @@ fn supervised_rows_have_a_response_or_a_chosen_one() {
 }
 
 const NO_KEYS: &str = "no format has these keys: expected chosen and rejected, completions, responses, messages and \
-                       rejected_response, response and human_ranking, or Output1, Output2 and Better";
+                       rejected_response, preferred_output and non_preferred_output, response and human_ranking, or Output1, Output2 and Better";
 
 fn files(paths: &[&str]) -> Vec<ImageRef> {
     let file = |path: &&str| ImageRef::File((*path).to_owned());
@@ -231,6 +231,24 @@ fn rows_of_one_pair_may_ask_for_a_margin() {
         message(margin(text)),
         "margin: expected a number, got a string"
     );
+}
+
+#[test]
+fn an_instruction_with_its_output_is_learnt() {
+    let learnt = |row: &str| sft(row, &CarriedKeys::default());
+    let row = r#"{"instruction":"p","input":"q","output":"yes","system":"s"}"#;
+    let row = learnt(row).unwrap();
+    let asked = vec![Message::system("s"), Message::user("p\nq")];
+    assert_eq!((row.prompt, &*row.response), (asked.into(), "yes"));
+    let pair = r#"{"instruction":"p","chosen":"yes","rejected":"no"}"#;
+    assert_eq!(learnt(pair).unwrap().response, "yes");
+    assert_eq!(
+        message(learnt(r#"{"instruction":"p"}"#)),
+        "response: expected a string, got nothing"
+    );
+    // Next to another prompt it is plain data.
+    let row = r#"{"prompt":"q","instruction":"p","response":"yes"}"#;
+    assert_eq!(learnt(row).unwrap().prompt, "q".into());
 }
 
 fn group(area: &str, part: Option<&str>) -> Option<Group> {
@@ -297,6 +315,21 @@ fn every_format_is_recognised_and_read() {
             turn("<image>\np", &["a.png"]),
         ),
         (
+            r#"{"instruction":"p","input":"q","chosen":"yes","rejected":"no","images":["a.png"],"output":"","history":[]}"#,
+            "alpaca",
+            turn("p\nq", &["a.png"]),
+        ),
+        (
+            r#"{"instruction":"p<image>","input":"","chosen":"yes","rejected":"no","image":"a.png"}"#,
+            "alpaca",
+            turn("p<image>", &["a.png"]),
+        ),
+        (
+            r#"{"input":{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"a.png"}},{"type":"text","text":"p"}]}],"tools":[],"parallel_tool_calls":true},"preferred_output":[{"role":"assistant","content":"yes"}],"non_preferred_output":[{"role":"assistant","content":"no"}]}"#,
+            "openai",
+            turn("<image>\np", &["a.png"]),
+        ),
+        (
             r#"{"id":"RLAIF-V-14","image_path":"images/rlaif-v/a.jpg","query":"p","response":["no","yes"],"human_ranking":[1,0]}"#,
             "vl-rewardbench",
             one("p", &["images/rlaif-v/a.jpg"]),
@@ -323,6 +356,38 @@ fn every_format_is_recognised_and_read() {
 #[test]
 fn broken_rows_of_other_formats_say_what_is_wrong() {
     for (row, expected) in [
+        (
+            r#"{"instruction":"p","chosen":"yes"}"#,
+            "rejected: expected a string, got nothing",
+        ),
+        (
+            r#"{"instruction":"p","input":7,"chosen":"yes","rejected":"no"}"#,
+            "input: expected a string, got a number",
+        ),
+        (
+            r#"{"instruction":"<image>","chosen":"yes","rejected":"no"}"#,
+            "instruction: expected one <image> in the prompt for each image, or none at all: got 1 for 0 images",
+        ),
+        (
+            r#"{"preferred_output":[],"non_preferred_output":[]}"#,
+            "input: expected an object with messages, got nothing",
+        ),
+        (
+            r#"{"input":"p","preferred_output":[]}"#,
+            "input: expected an object with messages, got a string",
+        ),
+        (
+            r#"{"input":{"messages":[{"role":"user","content":"p"}],"tools":[{"type":"function"}]},"preferred_output":[]}"#,
+            "input: tools: calls of tools are not supported",
+        ),
+        (
+            r#"{"input":{"messages":[{"role":"user","content":"p"}]},"preferred_output":[]}"#,
+            "preferred_output: expected a list of one message of role assistant, got 0",
+        ),
+        (
+            r#"{"input":{"messages":[{"role":"user","content":"p"}]},"preferred_output":[{"role":"assistant","content":"yes"}],"non_preferred_output":"no"}"#,
+            "non_preferred_output: expected a list of one message of role assistant, got a string",
+        ),
         (
             r#"{"prompt":"p","responses":["a","b"],"chosen_index":2}"#,
             "chosen_index: expected the place of the best of 2 responses, got 2",
