@@ -188,6 +188,40 @@ fn what_the_formats_read_from_a_row_survives() {
 }
 
 #[test]
+fn images_outside_of_the_files_folder_are_refused_unless_allowed() {
+    let import = Import::new();
+    let (folder, outside) = (import.path("set"), import.path("elsewhere"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::copy(parquet("mm-rlhf.parquet"), folder.join("set.parquet")).unwrap();
+    fs::copy(parquet("mcq/7.png"), outside.join("7.png")).unwrap();
+    std::os::unix::fs::symlink(&outside, folder.join("mcq")).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seeward-import"));
+        command.arg("--input").arg(folder.join("set.parquet"));
+        command.arg("--output").arg(import.path("")).args(more);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(run(&[]).contains("0 of 4 rows"));
+    let errors = import.read("rows.jsonl.errors");
+    let problem =
+        "image: image mcq/7.png: leads out of the image root (--allow-outside-root permits it)";
+    assert!(errors.contains(problem), "{errors}");
+    let stderr = run(&["--allow-outside-root"]);
+    let changed = "cannot resume: --image-root or --allow-outside-root has changed";
+    assert!(stderr.contains(changed), "{stderr}");
+    assert!(run(&["--allow-outside-root", "--no-resume"]).contains("2 of 4 rows"));
+    let root = import.path("").canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    assert!(run(&["--image-root", root, "--no-resume"]).contains("0 of 4 rows"));
+    let errors = import.read("rows.jsonl.errors");
+    assert!(
+        errors.contains(&format!("{root}/mcq/7.png: No such file")),
+        "{errors}"
+    );
+}
+
+#[test]
 fn an_interrupted_import_resumes_to_the_same_bytes() {
     let two = ["rlhf-v.parquet", "rlhf-v.parquet"];
     let whole = Import::new();

@@ -1,11 +1,12 @@
 //! The command line of `seeward-import`: as typed, then validated.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Parser;
 
 use super::set::Set;
+use crate::image_folder::ImageFolder;
 
 pub(super) const PROGRAM: &str = "seeward-import";
 
@@ -39,6 +40,12 @@ pub(super) struct Arguments {
     /// Set whose columns the files have [default: recognised by the columns]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
+    /// Base folder of image paths; no path or link may leave it [default: the folder of each Parquet file]
+    #[arg(long, value_name = "DIR")]
+    image_root: Option<PathBuf>,
+    /// Allow absolute paths, `..` and symbolic links to leave the image root
+    #[arg(long)]
+    allow_outside_root: bool,
     /// Print the schema and the set that the files are taken for, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,6 +60,8 @@ pub(super) struct Job {
     pub(super) input: Vec<PathBuf>,
     pub(super) output: PathBuf,
     pub(super) set: Option<&'static Set>,
+    pub(super) image_root: Option<PathBuf>,
+    pub(super) allow_outside_root: bool,
     pub(super) dry_run: bool,
     pub(super) resume: bool,
 }
@@ -65,9 +74,26 @@ impl Arguments {
             set: self.format.as_deref().map(named).transpose()?,
             input: self.input,
             output: self.output.unwrap_or_default(),
+            image_root: self.image_root,
+            allow_outside_root: self.allow_outside_root,
             dry_run: self.dry_run,
             resume: !self.no_resume,
         })
+    }
+}
+
+impl Job {
+    /// The folder of the images that a file names, which no path leaves unless that is allowed.
+    ///
+    /// # Errors
+    /// No such folder.
+    pub(super) fn images(&self, file: &Path) -> Result<ImageFolder> {
+        let own = || match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let root = self.image_root.clone().unwrap_or_else(own);
+        ImageFolder::new(Some(root), self.allow_outside_root, file)
     }
 }
 

@@ -20,6 +20,7 @@ use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_models::sample::{CarriedKeys, PreferenceReader};
 use serde_json::{Map, Value, json};
 
+use crate::image_folder::ImageFolder;
 use crate::terminal::{self, Ending};
 use arguments::{Arguments, Job, PROGRAM};
 use images::ImageStore;
@@ -76,7 +77,7 @@ fn describe(shards: &[Shard], set: &Set) -> Result<()> {
 fn import(job: &Job, shards: &[Shard], set: &'static Set) -> Result<Ending> {
     let stop = Stop::listen(SecondSignal::Exit).context("signals")?;
     let output = job.output.join("rows.jsonl");
-    let identity = Identity::new(shards, set)?;
+    let identity = Identity::new(job, shards, set)?;
     let mut journal = Journal::open(&output, identity, Position::default(), job.resume)?;
     let mut import = Import {
         set,
@@ -86,11 +87,12 @@ fn import(job: &Job, shards: &[Shard], set: &'static Set) -> Result<Ending> {
     let first = journal.position().clone();
     for (index, shard) in shards.iter().enumerate().skip(first.file) {
         let begin = if index == first.file { first.group } else { 0 };
+        let folder = job.images(shard.path())?;
         for group in begin..shard.groups() {
             if let Some(signal) = stop.signal() {
                 return Ok(stopped(signal));
             }
-            let rows = import.group(shard, group)?;
+            let rows = import.group(shard, group, &folder)?;
             import.images.sync()?;
             let position = Position {
                 file: index,
@@ -151,12 +153,12 @@ impl Import {
     ///
     /// # Errors
     /// The group cannot be read, or an image cannot be written. Errors of single rows are lines of the result.
-    fn group(&mut self, shard: &Shard, group: usize) -> Result<Rows> {
+    fn group(&mut self, shard: &Shard, group: usize, folder: &ImageFolder) -> Result<Rows> {
         let mut rows = Rows::default();
         let first = shard.first_row(group);
         shard.rows(group, |row| {
             rows.count += 1;
-            match self.row(shard, row)? {
+            match self.row(folder, row)? {
                 Ok(line) => rows.lines += &format!("{line}\n"),
                 Err(error) => {
                     rows.failed += 1;
@@ -171,10 +173,14 @@ impl Import {
     }
 
     /// The line of a row, or what is wrong with it.
-    fn row(&mut self, shard: &Shard, row: parquet::record::Row) -> Result<Result<String, String>> {
+    fn row(
+        &mut self,
+        folder: &ImageFolder,
+        row: parquet::record::Row,
+    ) -> Result<Result<String, String>> {
         let mut converter = Converter {
             images: &mut self.images,
-            folder: shard.folder(),
+            folder,
             labels: self.set.labels,
         };
         let converted = match converter.row(row)? {

@@ -41,11 +41,6 @@ impl Shard {
         &self.path
     }
 
-    /// The folder of the file.
-    pub(super) fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
-    }
-
     /// The names of the columns, or of the outermost structs.
     pub(super) fn columns(&self) -> BTreeSet<String> {
         let schema = self.reader.metadata().file_metadata().schema();

@@ -1,13 +1,13 @@
 //! A row of Parquet as JSON, its images stored as files.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Result;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
 use super::images::ImageStore;
+use crate::image_folder::ImageFolder;
 
 /// Columns whose texts are paths of images, if they hold texts.
 const IMAGE_COLUMNS: [&str; 5] = ["image", "images", "img", "img_path", "Image"];
@@ -18,8 +18,8 @@ type Converted<T> = Result<Result<T, String>>;
 /// The conversion of one row.
 pub(super) struct Converter<'a> {
     pub(super) images: &'a mut ImageStore,
-    /// The folder of the Parquet file, where relative image paths start.
-    pub(super) folder: &'a Path,
+    /// Where image paths start.
+    pub(super) folder: &'a ImageFolder,
     /// Words of which the first one in an image's path stays in its name.
     pub(super) labels: &'static [&'static str],
 }
@@ -82,9 +82,13 @@ impl Converter<'_> {
     }
 
     fn file(&mut self, path: &str) -> Converted<Value> {
-        match fs::read(self.folder.join(path)) {
+        let file = match self.folder.resolve(path) {
+            Ok(file) => file,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        match fs::read(&file) {
             Ok(bytes) => self.image(&bytes, path),
-            Err(e) => Ok(Err(format!("{}: {e}", self.folder.join(path).display()))),
+            Err(e) => Ok(Err(format!("{}: {e}", file.display()))),
         }
     }
 }
