@@ -360,7 +360,7 @@ fn a_mean_error_is_measured_on_rows_with_known_scores() {
     };
     refused(
         &lines[..11],
-        "reference.jsonl: expected the score of prompt",
+        "reference.jsonl: expected the score of prompt ",
     );
     refused(
         &[&lines[..], &lines[..1]].concat(),
@@ -393,4 +393,45 @@ fn a_mean_error_is_measured_on_rows_with_known_scores() {
     let offset = offset.expect("an offset");
     assert!((offset.value - 0.5).abs() < 1e-6, "{offset:?}");
     assert_eq!((offset.rows, offset.from), (6, rows));
+}
+
+/// The same rows with messages and `images` have the same offset.
+#[test]
+fn a_mean_error_is_measured_on_conversations_too() {
+    let lossy = Lossy::new();
+    let bundle = lossy.int8(&[]);
+    let rows = lossy.path("checkpoint/rows.jsonl");
+    let as_messages = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).expect("JSON");
+        let question = row["prompt"].take();
+        let question = format!("<image>\n{}", question.as_str().expect("a prompt"));
+        row["messages"] = json!([{"role": "user", "content": question}]);
+        row["images"] = json!([row["img_path"].take()]);
+        format!("{row}\n")
+    };
+    let text = fs::read_to_string(&rows).expect("rows");
+    let text: String = text.lines().map(as_messages).collect();
+    fs::write(&rows, &text).expect("written");
+    let scored = lossy.score(&bundle, &["--output", "-"]);
+    let lines = String::from_utf8(scored.stdout).expect("text");
+    assert_eq!(lines.lines().count(), 12, "{text}");
+    let reference = lossy.path("reference.jsonl");
+    fs::write(&reference, &lines).expect("written");
+    let files = [&rows, &reference].map(|path| path.display().to_string());
+    let arguments = ["--input", &*files[0], "--reference", &*files[1]];
+    let (code, said) = lossy.correct(&bundle, &arguments);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("reward_offset -0, from 6 rows")
+            || said.contains("reward_offset +0, from 6 rows"),
+        "{said}"
+    );
+    let other = lines.replacen("<image>", "<image> ", 1);
+    fs::write(&reference, other).expect("written");
+    let (code, said) = lossy.correct(&bundle, &arguments);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("reference.jsonl:1: expected the score of messages ["),
+        "{said}"
+    );
 }

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use seeward_models::bundle::RewardOffset;
 use seeward_models::probe::{RewardErrors, RewardRow, Verdict};
 use seeward_models::rows::RowStream;
-use seeward_models::sample::Lines;
+use seeward_models::sample::{Lines, seen_keys};
 use seeward_runtime::{RewardModel, Scale};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::arguments::PROGRAM;
 use super::input::{Input, Position};
@@ -34,13 +34,12 @@ struct ScoreLine {
     score: f32,
 }
 
-/// What a line's score is of.
+/// What a line's score is of: the keys of the row by which the model saw it, and the response.
 #[derive(Debug, PartialEq, Deserialize)]
+#[serde(from = "Map<String, Value>")]
 struct Subject {
-    prompt: String,
-    #[serde(default)]
-    img_path: Value,
-    response: String,
+    row: Vec<(&'static str, Value)>,
+    response: Value,
 }
 
 /// Stores the reward offset and prints the errors without and with it.
@@ -167,7 +166,7 @@ impl<'a> ReferenceLines<'a> {
             computed.subject,
             expected.subject
         );
-        let is_same_row = |last: &Subject| last.is_of_the_row_of(&computed.subject);
+        let is_same_row = |last: &Subject| last.row == computed.subject.row;
         if !self.last.as_ref().is_some_and(is_same_row) {
             rewards.push(RewardRow {
                 expected: Vec::new(),
@@ -206,22 +205,23 @@ impl<'a> ReferenceLines<'a> {
     }
 }
 
-impl Subject {
-    fn is_of_the_row_of(&self, other: &Self) -> bool {
-        self.prompt == other.prompt && self.img_path == other.img_path
+impl From<Map<String, Value>> for Subject {
+    fn from(mut line: Map<String, Value>) -> Self {
+        let mut taken = |key| line.remove(key).filter(|value| !value.is_null());
+        let response = taken("response").unwrap_or_default();
+        let row = seen_keys().filter_map(|key| Some((key, taken(key)?)));
+        Self {
+            row: row.collect(),
+            response,
+        }
     }
 }
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            prompt,
-            img_path,
-            response,
-        } = self;
-        write!(
-            f,
-            "prompt {prompt:?}, img_path {img_path}, response {response:?}"
-        )
+        for (key, value) in &self.row {
+            write!(f, "{key} {value}, ")?;
+        }
+        write!(f, "response {}", self.response)
     }
 }
