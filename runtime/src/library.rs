@@ -36,6 +36,13 @@ pub(crate) fn environment(asked: Option<&Path>) -> Result<Environment> {
     Ok(environment)
 }
 
+/// The path of the library that this process has loaded.
+pub(crate) fn loaded() -> Result<PathBuf> {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = loaded.as_ref().map(|(path, _)| path.clone());
+    path.ok_or_else(|| Error::Library("not loaded yet".to_owned()))
+}
+
 /// Loads CUDA's libraries from the folders of unpacked wheels next to ONNX Runtime's, where its provider does not search. In
 /// other layouts the system's loader finds them.
 pub(crate) fn load_cuda() -> ort::Result<()> {

@@ -3,11 +3,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use seeward_models::atomic::replace_file;
+use seeward_models::atomic::{replace_file, replace_file_with};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) trait Identity: Serialize + DeserializeOwned {
     /// What differs from the earlier run, if anything does.
     fn difference(&self, earlier: &Self) -> Option<String>;
+
+    /// What differs from an earlier run that this one resumes all the same.
+    fn notice(&self, _earlier: &Self) -> Option<String> {
+        None
+    }
 }
 
 /// The progress file.
@@ -35,6 +40,7 @@ pub(crate) struct Journal<P, I> {
     errors: Log,
     progress_path: PathBuf,
     progress: Progress<P, I>,
+    notice: Option<String>,
 }
 
 impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
@@ -51,6 +57,7 @@ impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
             true => earlier(&progress_path, [&output, &errors], &identity)?,
             false => None,
         };
+        let notice = progress.as_ref().and_then(|p| identity.notice(&p.identity));
         // A resumed run may know more than the earlier one, such as files that follow.
         let progress = match progress {
             Some(progress) => Progress {
@@ -66,6 +73,7 @@ impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
             errors,
             progress_path,
             progress,
+            notice,
         };
         journal.cut()?;
         Ok(journal)
@@ -82,6 +90,11 @@ impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
     /// The place in the input from which the run resumes.
     pub(crate) fn position(&self) -> &P {
         &self.progress.input
+    }
+
+    /// What differs from the run that this one resumes.
+    pub(crate) fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// Rows in the errors file.
@@ -109,9 +122,111 @@ impl<P: Serialize + DeserializeOwned, I: Identity> Journal<P, I> {
     }
 
     fn save(&self) -> Result<()> {
-        let json = serde_json::to_string_pretty(&self.progress)?;
-        Ok(replace_file(&self.progress_path, (json + "\n").as_bytes())?)
+        save(&self.progress, &self.progress_path)
     }
+}
+
+fn save<P: Serialize, I: Serialize>(progress: &Progress<P, I>, path: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(progress)?;
+    Ok(replace_file(path, (json + "\n").as_bytes())?)
+}
+
+fn read_progress<P: DeserializeOwned, I: DeserializeOwned>(path: &Path) -> Result<Progress<P, I>> {
+    let context = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(context)?;
+    serde_json::from_str(&text).with_context(context)
+}
+
+/// A run that is not running: its files, with what its progress says of them.
+pub(crate) struct Ended<P, I> {
+    output: PathBuf,
+    progress: Progress<P, I>,
+}
+
+impl<P: Clone + PartialEq + Serialize + DeserializeOwned, I: Identity + PartialEq> Ended<P, I> {
+    /// The run that wrote `output`; `None` without a progress file.
+    ///
+    /// # Errors
+    /// It is running, or its files are shorter than its progress says.
+    pub(crate) fn read(output: &Path) -> Result<Option<Self>> {
+        let path = sibling(output, ".progress");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let [lines, errors] = [output.to_owned(), errors_path(output)].map(Log::open);
+        let progress: Progress<P, I> = read_progress(&path)?;
+        lines?.check(progress.output_bytes)?;
+        errors?.check(progress.errors_bytes)?;
+        Ok(Some(Self {
+            output: output.to_owned(),
+            progress,
+        }))
+    }
+
+    /// The place in the input that it has reached.
+    pub(crate) fn position(&self) -> &P {
+        &self.progress.input
+    }
+
+    pub(crate) fn identity(&self) -> &I {
+        &self.progress.identity
+    }
+
+    /// Writes the files of `output` as one run of `identity` would have left them: those of `parts`, which follow each other.
+    /// The progress comes first, so that an interrupted call can be repeated.
+    ///
+    /// # Errors
+    /// The files of another run are there and `replace` is false; the disk's.
+    pub(crate) fn join(output: &Path, parts: &[Self], identity: I, replace: bool) -> Result<u64> {
+        let last = parts.last().context("expected at least one part")?;
+        let sum =
+            |number: fn(&Progress<P, I>) -> u64| parts.iter().map(|p| number(&p.progress)).sum();
+        let progress = Progress {
+            input: last.position().clone(),
+            output_bytes: sum(|p| p.output_bytes),
+            errors_bytes: sum(|p| p.errors_bytes),
+            failed_rows: sum(|p| p.failed_rows),
+            identity,
+        };
+        let progress_path = sibling(output, ".progress");
+        let is_ours = match progress_path.exists() {
+            true => read_progress::<P, I>(&progress_path)? == progress,
+            false => !output.exists(),
+        };
+        if !is_ours && !replace {
+            bail!(
+                "{}: exists, written by another run (--no-resume replaces it)",
+                output.display()
+            );
+        }
+        save(&progress, &progress_path)?;
+        join_files(
+            output,
+            parts
+                .iter()
+                .map(|p| (p.output.clone(), p.progress.output_bytes)),
+        )?;
+        let errors = parts
+            .iter()
+            .map(|p| (errors_path(&p.output), p.progress.errors_bytes));
+        join_files(&errors_path(output), errors)?;
+        Ok(progress.failed_rows)
+    }
+}
+
+/// Replaces `target` by the first bytes of each of the files.
+fn join_files(target: &Path, files: impl Iterator<Item = (PathBuf, u64)>) -> Result<()> {
+    let joined = replace_file_with(target, |joined| {
+        for (path, bytes) in files {
+            let copied = std::io::copy(&mut File::open(&path)?.take(bytes), joined)?;
+            if copied != bytes {
+                let problem = format!("{}: expected {bytes} bytes, got {copied}", path.display());
+                return Err(std::io::Error::other(problem));
+            }
+        }
+        Ok(())
+    });
+    Ok(joined?)
 }
 
 /// The file of the rows that failed.
@@ -151,9 +266,7 @@ fn earlier<P: DeserializeOwned, I: Identity>(
         }
         return Ok(None);
     }
-    let context = || path.display().to_string();
-    let text = fs::read_to_string(path).with_context(context)?;
-    let progress: Progress<P, I> = serde_json::from_str(&text).with_context(context)?;
+    let progress: Progress<P, I> = read_progress(path)?;
     match identity.difference(&progress.identity) {
         Some(difference) => bail!("{}: cannot resume: {difference} ({HINT})", path.display()),
         None => Ok(Some(progress)),

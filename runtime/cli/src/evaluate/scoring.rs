@@ -63,6 +63,7 @@ impl Scorer {
             carried: CarriedKeys::default(),
             resume: job.resume,
             stats: None,
+            shard: None,
         }
     }
 }

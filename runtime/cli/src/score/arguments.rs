@@ -7,7 +7,8 @@ use clap::Parser;
 use seeward_models::rows;
 use seeward_runtime::{DEFAULT_BATCH_TOKENS, InputMode, Options};
 
-use super::job::{Check, Correction, Job, Reference};
+use super::job::{Check, Correction, Job, Merge, Reference, is_stream};
+use super::shard::Shard;
 use crate::arguments::{EngineOptions, SharedArguments};
 
 pub(super) const PROGRAM: &str = "seeward-score";
@@ -16,6 +17,8 @@ const EXAMPLES: &str = "Examples:
   seeward-score --model bundles/mine --input rows.jsonl --output scores.jsonl
   seeward-score --model bundles/mine --check
   seeward-score --model bundles/int8 --correct-mean
+  seeward-score --model bundles/mine --input rows.jsonl --output scores.jsonl --shard 0/2   (and 1/2, anywhere)
+  seeward-score --merge --output scores.jsonl
   zcat rows.jsonl.gz | seeward-score --model bundles/mine --input - --output - | head
 
 Ctrl-C and SIGTERM stop the run after the rows that are being scored, a second signal at once; rerun the same command
@@ -36,15 +39,22 @@ const DEVICES: &str =
 #[command(mut_arg("device", |device| device.help(DEVICES)))]
 pub(super) struct Arguments {
     /// Bundle to score with
-    #[arg(long, value_name = "BUNDLE")]
-    model: PathBuf,
+    #[arg(long, value_name = "BUNDLE", required_unless_present = "merge")]
+    model: Option<PathBuf>,
     /// Rows to score: JSON lines or a JSON array, plain or compressed by gzip or zstd; - is standard input
-    #[arg(long, value_name = "IN.jsonl", required_unless_present_any = ["check", "correct_mean"])]
+    #[arg(long, value_name = "IN.jsonl", required_unless_present_any = ["check", "correct_mean", "merge"])]
     input: Option<PathBuf>,
     /// File to write; OUT.jsonl.errors and OUT.jsonl.progress are written next to it. - is standard output: no file is
     /// written, failed rows go to stderr, and no run resumes
     #[arg(long, value_name = "OUT.jsonl", required_unless_present_any = ["check", "correct_mean"])]
     output: Option<PathBuf>,
+    /// Score a part of the input, the one of index I (from 0) of N: whole windows of 32 rows, written to
+    /// OUT.jsonl.shard-I-of-N
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["check", "correct_mean"])]
+    shard: Option<Shard>,
+    /// Join the finished shards of --output to the files that one run would have written
+    #[arg(long, requires = "output", conflicts_with_all = ["model", "input", "shard", "check", "correct_mean", "stats"])]
+    merge: bool,
     /// Score the bundle's probes again and compare the rewards with the trainer's
     #[arg(long, conflicts_with_all = ["input", "output"])]
     check: bool,
@@ -81,6 +91,7 @@ pub(super) struct Arguments {
 pub(super) enum Task {
     Check(Check),
     Correct(Box<Correction>),
+    Merge(Merge),
     Score(Box<Job>),
 }
 
@@ -94,18 +105,25 @@ impl Arguments {
         if self.correct_mean {
             return Ok(Task::Correct(Box::new(self.correction()?)));
         }
+        if self.merge {
+            return Ok(Task::Merge(Merge {
+                output: self.output.unwrap_or_default(),
+                replace: !self.shared.resume(),
+            }));
+        }
+        let model = self.model.clone().unwrap_or_default();
         let (Some(input), Some(output)) = (&self.input, &self.output) else {
             return Ok(Task::Check(Check {
                 options: self.options_on_one_device("--check")?,
-                model: self.model,
+                model,
             }));
         };
-        let (input, output) = (input.clone(), output.clone());
+        let (input, output) = (input.clone(), self.output_of_shard(output)?);
         let (devices, engine) = (self.shared.devices()?, self.engine());
         check_files(&input, &output)?;
         Ok(Task::Score(Box::new(Job {
             images: self.shared.images(&input)?,
-            model: self.model,
+            model,
             input,
             output,
             devices,
@@ -113,7 +131,20 @@ impl Arguments {
             carried: self.shared.carried(),
             resume: self.shared.resume(),
             stats: self.stats,
+            shard: self.shard,
         })))
+    }
+
+    /// The file to write: the shard's own, if there is one.
+    fn output_of_shard(&self, output: &Path) -> Result<PathBuf> {
+        match self.shard {
+            None => Ok(output.to_owned()),
+            Some(_) if is_stream(output) => bail!(
+                "--shard: {}: expected a file as --output, which --merge joins",
+                output.display()
+            ),
+            Some(shard) => Ok(shard.file(output)),
+        }
     }
 
     fn correction(self) -> Result<Correction> {
@@ -131,7 +162,7 @@ impl Arguments {
         };
         Ok(Correction {
             options: self.options_on_one_device("--correct-mean")?,
-            model: self.model,
+            model: self.model.unwrap_or_default(),
             reference,
         })
     }

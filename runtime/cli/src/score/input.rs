@@ -35,6 +35,8 @@ pub(super) struct Input {
     path: PathBuf,
     /// Length in bytes, if it is known.
     length: Option<u64>,
+    /// Where it ends for this run, a window's border.
+    end: Option<u64>,
     reader: Counted<RowStream>,
 }
 
@@ -57,8 +59,14 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             length,
+            end: None,
             reader,
         })
+    }
+
+    /// Ends the input at this offset, the border of a window.
+    pub(super) fn until(self, end: Option<u64>) -> Self {
+        Self { end, ..self }
     }
 
     /// Reads the next `rows` rows; fewer at the end, then none.
@@ -67,6 +75,9 @@ impl Input {
     /// The file cannot be read.
     pub(super) fn window(&mut self, rows: usize) -> Result<Vec<Row>> {
         let (lines, offset) = (self.reader.lines, self.reader.offset);
+        if self.end.is_some_and(|end| offset >= end) {
+            return Ok(Vec::new());
+        }
         let rows = Lines::resume(&mut self.reader, lines, offset).take(rows);
         let rows = rows.map(|row| row.map(|(line, text)| (line.number, text)));
         let rows: io::Result<Vec<_>> = rows.collect();

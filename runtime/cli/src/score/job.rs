@@ -1,10 +1,11 @@
 //! The tasks of `seeward-score`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use seeward_models::sample::CarriedKeys;
 use seeward_runtime::{Device, Options};
 
+use super::shard::Shard;
 use crate::arguments::EngineOptions;
 use crate::image_folder::ImageFolder;
 
@@ -20,6 +21,15 @@ pub(crate) struct Job {
     pub(crate) carried: CarriedKeys,
     pub(crate) resume: bool,
     pub(crate) stats: Option<PathBuf>,
+    /// The part of the input to score; `output` is its file.
+    pub(crate) shard: Option<Shard>,
+}
+
+/// The shards of an output that are joined.
+pub(super) struct Merge {
+    pub(super) output: PathBuf,
+    /// Whether files of another run are replaced.
+    pub(super) replace: bool,
 }
 
 /// A bundle whose mean error is corrected.
@@ -43,4 +53,16 @@ pub(super) struct Reference {
 pub(super) struct Check {
     pub(super) model: PathBuf,
     pub(super) options: Options,
+}
+
+/// Whether `path` is standard output, a pipe or a device, which gets neither a journal nor an errors file.
+pub(super) fn is_stream(path: &Path) -> bool {
+    let other = |metadata: std::fs::Metadata| !metadata.is_file() && !metadata.is_dir();
+    is_stdout(path) || path.metadata().is_ok_and(other)
+}
+
+pub(super) fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]
+        .iter()
+        .any(|name| path == Path::new(name))
 }

@@ -11,7 +11,9 @@ mod correct;
 mod identity;
 mod input;
 mod job;
+mod merge;
 mod pipeline;
+mod shard;
 mod sink;
 mod stats;
 mod window;
@@ -48,6 +50,7 @@ fn run(arguments: Arguments) -> Result<Ending> {
     match arguments.validate()? {
         Task::Check(check) => check::check(&check),
         Task::Correct(correction) => correct::correct(&correction),
+        Task::Merge(job) => merge::merge(&job),
         Task::Score(job) => score(&job),
     }
 }
@@ -95,9 +98,14 @@ pub(crate) struct Run {
 /// The journal of another run, a broken file, or a failing engine.
 pub(crate) fn score_file(job: &Job, models: &[RewardModel], stop: &Stop) -> Result<Run> {
     // Before any file is written.
+    let part = job.shard.map(|shard| shard.part(&job.input)).transpose()?;
     let rows = RowStream::open(&job.input)?;
-    let mut sink = Sink::open(&job.output, Identity::new(job, &models[0])?, job.resume)?;
-    let mut input = Input::at(&job.input, rows, sink.position())?;
+    let bounds = part.as_ref().map(|part| &part.bounds);
+    let identity = Identity::new(job, &models[0], bounds)?;
+    let (end, start) = (bounds.map(|bounds| bounds.end), part.map(|part| part.begin));
+    let start = start.unwrap_or_else(Position::start);
+    let mut sink = Sink::open(&job.output, identity, start, job.resume)?;
+    let mut input = Input::at(&job.input, rows, sink.position())?.until(end);
     let bar = terminal::progress_bar(input.length());
     show(&bar, sink.position(), &Tally::default());
     let pipeline = Pipeline {
@@ -132,7 +140,7 @@ fn show(bar: &ProgressBar, position: &Position, tally: &Tally) {
 fn report(job: &Job, tally: &Tally, failed_rows: u64) {
     terminal::log(PROGRAM, tally);
     let failed = format!("{failed_rows} rows failed");
-    if failed_rows > 0 && sink::is_stream(&job.output) {
+    if failed_rows > 0 && job::is_stream(&job.output) {
         terminal::log(PROGRAM, failed);
     } else if failed_rows > 0 {
         let errors = journal::errors_path(&job.output);
@@ -142,7 +150,7 @@ fn report(job: &Job, tally: &Tally, failed_rows: u64) {
 
 fn log_how_to_resume(job: &Job, signal: Signal) {
     let advice = match job.resume {
-        _ if sink::is_stream(&job.output) => "no run can resume, as --output is no file",
+        _ if job::is_stream(&job.output) => "no run can resume, as --output is no file",
         true => "rerun the same command to resume",
         false => "rerun the same command without --no-resume to resume",
     };

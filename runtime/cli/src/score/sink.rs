@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::arguments::PROGRAM;
 use super::identity::Identity;
 use super::input::Position;
+use super::job::{is_stdout, is_stream};
 use super::window::Window;
 use crate::journal::Journal;
 use crate::terminal;
@@ -28,18 +29,24 @@ pub(super) struct Stream {
 }
 
 impl Sink {
-    /// Opens the destination at `path`. Only files are resumed.
+    /// Opens the destination at `path` of an input that begins at `start`. Only files are resumed.
     ///
     /// # Errors
     /// As [`Journal::open`]; a stream that cannot be opened.
-    pub(super) fn open(path: &Path, identity: Identity, resume: bool) -> Result<Self> {
-        match is_stream(path) {
-            true => Stream::open(path).map(Self::Stream),
-            false => {
-                let files = Journal::open(path, identity, Position::start(), resume)?;
-                Ok(Self::Files(Box::new(files)))
-            }
+    pub(super) fn open(
+        path: &Path,
+        identity: Identity,
+        start: Position,
+        resume: bool,
+    ) -> Result<Self> {
+        if is_stream(path) {
+            return Stream::open(path, start).map(Self::Stream);
         }
+        let files = Journal::open(path, identity, start, resume)?;
+        if let Some(notice) = files.notice() {
+            terminal::log(PROGRAM, format_args!("notice: {notice}"));
+        }
+        Ok(Self::Files(Box::new(files)))
     }
 
     /// The place in the input that the output has reached.
@@ -74,7 +81,7 @@ impl Sink {
 }
 
 impl Stream {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, position: Position) -> Result<Self> {
         let output: Box<dyn Write> = match is_stdout(path) {
             // Opened by its name, a file that the shell redirects to would be written from its beginning.
             true => Box::new(io::stdout()),
@@ -86,7 +93,7 @@ impl Stream {
         Ok(Self {
             path: path.to_owned(),
             output,
-            position: Position::start(),
+            position,
             failed_rows: 0,
         })
     }
@@ -107,18 +114,6 @@ impl Stream {
     }
 }
 
-/// Whether `path` is standard output, a pipe or a device, which gets neither a journal nor an errors file.
-pub(super) fn is_stream(path: &Path) -> bool {
-    let other = |metadata: std::fs::Metadata| !metadata.is_file() && !metadata.is_dir();
-    is_stdout(path) || path.metadata().is_ok_and(other)
-}
-
-fn is_stdout(path: &Path) -> bool {
-    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]
-        .iter()
-        .any(|name| path == Path::new(name))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -132,7 +127,7 @@ mod tests {
             bundle: "b".to_owned(),
             options: Map::new(),
         };
-        Sink::open(path, identity, true)
+        Sink::open(path, identity, Position::start(), true)
     }
 
     #[test]
