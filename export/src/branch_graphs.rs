@@ -3,7 +3,10 @@
 use anyhow::Result;
 use seeward_models::bundle;
 use seeward_models::contract::{self, Contract};
-use seeward_models::net::{self, Branch, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::image::ImageSettings;
+use seeward_models::net::{
+    self, Branch, GridInputs, ImageInputs, Ops, RewardInputs, TEXT_ONLY_SCOPE, Tokens,
+};
 
 use crate::graph::Graph;
 use crate::graph::value::Value;
@@ -27,21 +30,18 @@ fn vision_graph(source: &Source, lowering: Lowering) -> Result<Option<Graph>> {
     if config.vision.is_none() {
         return Ok(None);
     }
-    let contract = contract::vision_contract(
-        config.tiles.image_size as usize,
-        config.tokens_per_tile(),
-        config.text.hidden,
-    );
+    let (tokens, width) = (config.tokens_per_tile(), config.image_width());
+    let contract = contract::vision_contract(&config.images, tokens, width);
     let graph = branch_graph(bundle::VISION_GRAPH, contract, source, lowering, |ops| {
-        let pixels = ops.input("pixels")?;
-        net::image_embeddings(ops, config, &pixels)
+        let images = image_inputs(ops, &config.images)?;
+        net::image_embeddings(ops, config, &images)
     });
     graph.map(Some)
 }
 
 fn reward_graph(source: &Source, lowering: Lowering) -> Result<Graph> {
     let config = &source.config;
-    let contract = contract::reward_contract(config.text.hidden, config.text.head_dim);
+    let contract = contract::reward_contract(config.image_width(), config.text.head_dim);
     let lowering = lowering.of_heads(config.text.head_dim);
     branch_graph(bundle::REWARD_GRAPH, contract, source, lowering, |ops| {
         let inputs = reward_inputs(ops)?;
@@ -65,6 +65,28 @@ fn branch_graph(
         }
     });
     Ok(graph?)
+}
+
+fn image_inputs(
+    ops: &GraphOps,
+    images: &ImageSettings,
+) -> seeward_models::Result<ImageInputs<Value>> {
+    let settings = match images {
+        ImageSettings::Tiles(_) => return ops.input("pixels").map(ImageInputs::Tiles),
+        ImageSettings::Grid(settings) => settings,
+    };
+    let windows = settings.window.map(|_| ops.input("window_ids"));
+    let taps = settings
+        .table
+        .map(|_| seeward_models::Result::Ok((ops.input("taps")?, ops.input("tap_weights")?)));
+    Ok(ImageInputs::Grid(GridInputs {
+        patches: ops.input("patches")?,
+        position_ids: ops.input("position_ids")?,
+        rope_cos: ops.input("rope_cos")?,
+        rope_sin: ops.input("rope_sin")?,
+        window_ids: windows.transpose()?,
+        taps: taps.transpose()?,
+    }))
 }
 
 fn reward_inputs(ops: &GraphOps) -> seeward_models::Result<RewardInputs<Value>> {

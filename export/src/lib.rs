@@ -23,7 +23,7 @@ use seeward_models::bundle;
 pub use graph::Graph;
 pub use graph::value::Value;
 pub use lower::Lowering;
-pub use lower::attention::TreeMask;
+pub use lower::attention::TokenMask;
 pub use ops::{GraphOps, build_graph};
 pub use options::{Options, Progress, Summary};
 use source::Source;

@@ -7,7 +7,7 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use seeward_export::{Options, Progress, Summary, export_with};
-use seeward_models::config::HeadChoices;
+use seeward_models::config::{HeadChoices, PixelLimits};
 use seeward_models::kinds::{HeadActivation, Precision, Target};
 use seeward_models::net::Branch;
 use seeward_models::prompt::Template;
@@ -49,6 +49,12 @@ struct Arguments {
     /// Conversation template of training, if no file of the checkpoint names a known one
     #[arg(long, value_name = "NAME", value_parser = templates())]
     template: Option<Template>,
+    /// Fewest pixels of a resized image, for a model that reads whole images [default: as trained, else the folder's]
+    #[arg(long, value_name = "N")]
+    min_pixels: Option<u64>,
+    /// Most pixels of a resized image [default: as trained, else the folder's]
+    #[arg(long, value_name = "N")]
+    max_pixels: Option<u64>,
     /// Nonlinearity between the layers of the score head, if it has several
     #[arg(long, value_parser = one_of(&HeadActivation::NAMED))]
     head_activation: Option<HeadActivation>,
@@ -100,6 +106,10 @@ impl From<Arguments> for Options {
             precision: arguments.quantize.unwrap_or(arguments.dtype),
             max_length: arguments.max_length,
             template: arguments.template,
+            pixels: PixelLimits {
+                min: arguments.min_pixels,
+                max: arguments.max_pixels,
+            },
             head: HeadChoices {
                 activation: arguments.head_activation,
                 output: arguments.head_output,

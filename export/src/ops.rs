@@ -2,19 +2,19 @@
 
 use std::rc::Rc;
 
-use seeward_models::Result;
 use seeward_models::checkpoint::Checkpoint;
 use seeward_models::contract::Contract;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{Activation, Bias, Ops};
+use seeward_models::{Error, Result};
 
 use crate::data_type::DataType;
 use crate::graph::Graph;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::node::Node;
 use crate::graph::value::Value;
-use crate::lower::attention::{self, TreeMask};
+use crate::lower::attention::{self, TokenMask};
 use crate::lower::linear::{self, Linear};
 use crate::lower::{Lowering, WIDE, norm, patches, rope};
 
@@ -98,7 +98,7 @@ impl GraphOps {
 
 impl Ops for GraphOps {
     type T = Value;
-    type Mask = TreeMask;
+    type Mask = TokenMask;
     /// Cosines and sines [rows, tokens, head/2].
     type Rope = (Value, Value);
 
@@ -172,6 +172,25 @@ impl Ops for GraphOps {
         patches::embedding(&mut self.builder, name, pixels, patch, n)
     }
 
+    fn patch_projection(
+        &mut self,
+        name: &str,
+        patches: &Value,
+        bias: Bias,
+        n: Normalization,
+    ) -> Result<Value> {
+        patches::projection(&mut self.builder, name, patches, bias, n)
+    }
+
+    fn embedding_sum(&mut self, name: &str, ids: &Value, weights: &Value) -> Result<Value> {
+        let builder = &mut self.builder;
+        let table = builder.weight(&format!("{name}.weight"), WIDE)?;
+        let rows = builder.node(name, Node::new("Gather", &[&table, ids]), WIDE)?;
+        let weights = builder.unsqueeze(weights, -1)?;
+        let weighted = builder.elementwise("Mul", name, [&rows, &weights])?;
+        builder.sum(name, &weighted, 2)
+    }
+
     fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
         patches::prepend(&mut self.builder, name, x)
     }
@@ -187,6 +206,18 @@ impl Ops for GraphOps {
     fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
         match kind {
             Activation::Gelu => self.builder.node("", Node::new("Gelu", &[x]), x.element),
+            Activation::GeluTanh => {
+                let node = Node::new("Gelu", &[x]).text("approximate", "tanh");
+                self.builder.node("", node, x.element)
+            }
+            Activation::QuickGelu => {
+                let slope = self.builder.f32s(&[1.702]);
+                let slope = self.builder.cast("", &slope, x.element)?;
+                let steeper = self.mul(x, &slope)?;
+                let node = Node::new("Sigmoid", &[&steeper]);
+                let gate = self.builder.node("", node, x.element)?;
+                self.mul(x, &gate)
+            }
             Activation::Relu => self.builder.node("", Node::new("Relu", &[x]), x.element),
             Activation::Tanh => self.builder.node("", Node::new("Tanh", &[x]), x.element),
             Activation::Silu => {
@@ -230,6 +261,22 @@ impl Ops for GraphOps {
             .collect()
     }
 
+    fn concatenate(&mut self, parts: &[Value]) -> Result<Value> {
+        match parts {
+            [one] => Ok(one.clone()),
+            [first, ..] => {
+                let inputs: Vec<&Value> = parts.iter().collect();
+                let node = Node::new("Concat", &inputs).axis(-1);
+                self.builder.node("", node, first.element)
+            }
+            [] => Err(Error::invalid("expected values to put side by side")),
+        }
+    }
+
+    fn merge_tokens(&mut self, x: &Value, count: usize, width: usize) -> Result<Value> {
+        self.builder.reshape(x, &[0, -1, (count * width) as i64])
+    }
+
     fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
         let [start, end, axis] =
             [count as i64, i64::MAX, 1].map(|value| self.builder.i64s(&[value]));
@@ -268,13 +315,17 @@ impl Ops for GraphOps {
             .node("", Node::new("Gather", &[&rows, at]), x.element)
     }
 
-    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<TreeMask> {
+    fn tree_mask(&mut self, documents: &Value, branches: &Value) -> Result<TokenMask> {
         attention::tree_mask(
             &mut self.builder,
             self.lowering.attention(),
             documents,
             branches,
         )
+    }
+
+    fn window_mask(&mut self, windows: &Value) -> Result<TokenMask> {
+        attention::window_mask(&mut self.builder, windows)
     }
 
     fn rope_table(&mut self, cos: &Value, sin: &Value, positions: &Value) -> Result<Self::Rope> {
@@ -290,7 +341,7 @@ impl Ops for GraphOps {
         q: &Value,
         k: &Value,
         v: &Value,
-        mask: Option<&TreeMask>,
+        mask: Option<&TokenMask>,
         heads: (usize, usize),
     ) -> Result<Value> {
         let kind = self.lowering.attention();

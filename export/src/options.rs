@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use seeward_models::config::HeadChoices;
+use seeward_models::config::{HeadChoices, PixelLimits};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use seeward_models::prompt::Template;
@@ -25,6 +25,8 @@ pub struct Options {
     pub max_length: Option<usize>,
     /// The conversation template; by default the one that `config.json` or a known chat template of the folder names.
     pub template: Option<Template>,
+    /// The limits of an image's pixels, for a model that reads whole images; by default those of training.
+    pub pixels: PixelLimits,
     /// What no file of the checkpoint says about its score head.
     pub head: HeadChoices,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use seeward_models::config::Config;
-use seeward_models::image::{self, DEFAULT_MAX_PIXELS};
+use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Extent};
 use seeward_models::kinds::InputMode;
 use seeward_models::net::Branch;
 use seeward_models::probe::{self, Probe};
@@ -53,30 +53,32 @@ impl Reading<'_> {
         if self.prompter.settings().max_length == self.trained_length {
             return Ok(true);
         }
-        let tiles = self.tiles(probe)?;
+        let images = self.images(probe)?;
         let prompt = probe.prompt.seen(self.input_mode);
         let is_whole = |response: &String| {
-            let read = self.prompter.conversation(&prompt, response, &tiles);
+            let read = self.prompter.conversation(&prompt, response, &images);
             // An error: the limit truncates the image tokens.
             read.is_ok_and(|c| !c.truncated && c.ids.len() <= self.trained_length)
         };
         Ok(probe.responses.iter().all(is_whole))
     }
 
-    /// The number of tiles of each image that the model sees.
-    fn tiles(&self, probe: &Probe) -> Result<Vec<usize>> {
+    /// The extent of each image that the model sees.
+    fn images(&self, probe: &Probe) -> Result<Vec<Extent>> {
+        let settings = &self.config.images;
         if self.config.vision.is_none() {
             return Ok(Vec::new());
         }
         if self.input_mode == InputMode::TextOnly {
-            return Ok(vec![1]);
+            return Ok(vec![settings.white_extent()?]);
         }
-        let count = |name: &String| {
+        let extent = |name: &String| {
             let path = self.folder.join(name);
             let (width, height) = image::file_dimensions(&path, DEFAULT_MAX_PIXELS)?;
-            Ok(image::tile_count(width, height, &self.config.tiles))
+            let extent = settings.extent(width, height);
+            Ok(extent.map_err(|e| e.at(path.display()))?)
         };
-        probe.images.iter().map(count).collect()
+        probe.images.iter().map(extent).collect()
     }
 }
 

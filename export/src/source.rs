@@ -70,7 +70,7 @@ impl Source {
 
 /// The configuration, with what the options say about it.
 fn opened(options: &Options) -> Result<Config> {
-    let read = Config::open(&options.checkpoint)?;
+    let read = Config::open_with(&options.checkpoint, options.pixels)?;
     let named = match options.template {
         None => read,
         Some(template) => read.with([("template".to_owned(), json!(template))])?,

@@ -10,7 +10,7 @@ use seeward_export::{export, export_with};
 use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, Dtype};
 use seeward_models::config::Config;
-use seeward_models::image::PIXELS_VERSION;
+use seeward_models::image::{ImageSettings, PIXELS_VERSION};
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{self, Branch};
 use seeward_models::probe::{self, Probe};
@@ -188,7 +188,8 @@ fn the_manifest_repeats_the_settings_of_training() {
         (manifest.prompt.tokens_per_tile, manifest.prompt.max_length),
         (4, 512)
     );
-    assert!(manifest.prompt.literal_special_tokens && manifest.tiles.dynamic);
+    let dynamic = matches!(&manifest.images, ImageSettings::Tiles(tiles) if tiles.dynamic);
+    assert!(manifest.prompt.literal_special_tokens && dynamic);
     assert_eq!(manifest.input_mode, InputMode::ImageOnly);
     assert_eq!(manifest.checkpoint, checkpoint.display().to_string());
     assert_eq!(manifest.tokenizer[..2], ["vocab.json", "merges.txt"]);

@@ -14,7 +14,7 @@ use std::process::Command;
 use seeward_export::export;
 use seeward_models::bundle::Bundle;
 use seeward_models::forest::{Document, Forest};
-use seeward_models::image::{DEFAULT_MAX_PIXELS, decode, tiles};
+use seeward_models::image::{DEFAULT_MAX_PIXELS, Extent, Pixels, decode};
 use seeward_models::net::Branch;
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::rope::RopeSettings;
@@ -64,7 +64,9 @@ fn rows(family: &str, bundle: &Bundle) -> Vec<Row> {
         let case: Value = serde_json::from_str(line).unwrap();
         let image = folder.join(case["img_path"].as_str().unwrap());
         let image = decode(&fs::read(image).unwrap(), DEFAULT_MAX_PIXELS).unwrap();
-        let pixels = tiles(&image, &manifest.tiles).unwrap();
+        let Pixels::Tiles(pixels) = manifest.images.cut(&image).unwrap() else {
+            panic!("tiles");
+        };
         let count = pixels.shape()[0];
         let mut row = Row {
             pixels: pixels.into_raw_vec_and_offset().0,
@@ -75,7 +77,9 @@ fn rows(family: &str, bundle: &Bundle) -> Vec<Row> {
         for (response, reward) in published(&folder, index) {
             let prompt = case["prompt"].as_str().unwrap();
             let response = case["responses"][response].as_str().unwrap();
-            if let Ok(conversation) = prompter.conversation(&prompt.into(), response, &[count]) {
+            if let Ok(conversation) =
+                prompter.conversation(&prompt.into(), response, &[Extent::Tiles(count)])
+            {
                 row.conversations.push(conversation);
                 row.rewards.push(reward);
             }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::atomic::replace_file;
 use crate::forest::ModelFlops;
 use crate::hash::{add_hashes, file_hash, hash};
-use crate::image::{PIXELS_VERSION, TileSettings, first_pixels_version};
+use crate::image::{ImageSettings, PIXELS_VERSION, first_pixels_version};
 use crate::kinds::{InputMode, Precision, Target, Transparency};
 use crate::probe::{LOSSY_TOLERANCE, Probe, Tolerance};
 use crate::prompt::PromptSettings;
@@ -23,14 +24,15 @@ pub const MANIFEST_FILE: &str = "reward_model.json";
 pub const VISION_GRAPH: &str = "vision.onnx";
 /// The reward graph.
 pub const REWARD_GRAPH: &str = "reward.onnx";
-/// Version of this layout.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of this layout. Version 1, which is read too, has `tiles` in the place of `images`, and image embeddings as wide as
+/// the language model.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// `reward_model.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Always [`FORMAT_VERSION`].
+    /// Always [`FORMAT_VERSION`]: manifests of older versions are read as if they had it.
     pub format_version: u32,
     /// The language model's architecture, as config.json names it.
     pub family: String,
@@ -44,8 +46,10 @@ pub struct Manifest {
     pub group_size: Option<usize>,
     /// ONNX operator set.
     pub opset: u32,
-    /// Width of the language model: last dimension of `image_embeds`.
+    /// Width of the language model.
     pub hidden_size: usize,
+    /// Width of the image embeddings: that of the language model, once for every layer that reads them.
+    pub image_width: usize,
     /// The settings of the rope tables.
     pub rope: RopeSettings,
     /// The amount of computation of the language model, which decides how rows are packed; bundles older than this field
@@ -57,8 +61,8 @@ pub struct Manifest {
     /// The [version](PIXELS_VERSION) of the pixels of the program that exported it.
     #[serde(default = "first_pixels_version")]
     pub pixels_version: u32,
-    /// The settings of image tiling.
-    pub tiles: TileSettings,
+    /// The settings of images.
+    pub images: ImageSettings,
     /// What becomes of transparent pixels; bundles older than this field drop alpha.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transparency: Transparency,
@@ -124,7 +128,7 @@ impl Manifest {
 
     /// Refuses sizes that no model has: they are slips and would overflow later computations.
     fn check(&self) -> Result<()> {
-        self.tiles.validate()?;
+        self.images.validate()?;
         self.rope.check()?;
         if let Some(offset) = &self.reward_offset
             && !offset.value.is_finite()
@@ -143,6 +147,7 @@ impl Manifest {
         let least = usize::from(self.files.contains_key(VISION_GRAPH));
         let sizes = [
             ("hidden_size", self.hidden_size, 1),
+            ("image_width", self.image_width, 1),
             ("tokens_per_tile", self.prompt.tokens_per_tile, least),
             ("max_length", self.prompt.max_length, 1),
         ];
@@ -174,15 +179,7 @@ impl Bundle {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|e| Error::invalid(e).at(path.display()))?;
-        if manifest.format_version != FORMAT_VERSION {
-            let problem = format!(
-                "expected format_version {FORMAT_VERSION}, got {}",
-                manifest.format_version
-            );
-            return Err(Error::invalid(problem).at(path.display()));
-        }
+        let manifest = read_manifest(&text).map_err(|e| e.at(path.display()))?;
         manifest.check().map_err(|e| e.at(path.display()))?;
         let bundle = Self {
             folder: folder.to_owned(),
@@ -260,6 +257,38 @@ impl Bundle {
     }
 }
 
+/// Reads a manifest of any version, as one of the current version.
+fn read_manifest(text: &str) -> Result<Manifest> {
+    let mut json: Value = serde_json::from_str(text).map_err(Error::invalid)?;
+    // First of all: the keys of another version are not those of this one.
+    match json["format_version"].as_u64() {
+        Some(1) => {
+            upgrade(&mut json)?;
+            serde_json::from_value(json).map_err(Error::invalid)
+        }
+        Some(version) if version == u64::from(FORMAT_VERSION) => {
+            serde_json::from_str(text).map_err(Error::invalid)
+        }
+        _ => Err(Error::invalid(format!(
+            "expected format_version 1 or {FORMAT_VERSION}, got {}",
+            json["format_version"]
+        ))),
+    }
+}
+
+/// Turns a manifest of version 1 into one of version 2.
+fn upgrade(json: &mut Value) -> Result<()> {
+    let missing = |key: &str| Error::invalid(format!("missing field `{key}`"));
+    let manifest = json.as_object_mut().ok_or_else(|| missing("tiles"))?;
+    let tiles = manifest.remove("tiles").ok_or_else(|| missing("tiles"))?;
+    let width = manifest.get("hidden_size").cloned();
+    let width = width.ok_or_else(|| missing("hidden_size"))?;
+    manifest.insert("images".to_owned(), json!({ "tiles": tiles }));
+    manifest.insert("image_width".to_owned(), width);
+    manifest.insert("format_version".to_owned(), json!(FORMAT_VERSION));
+    Ok(())
+}
+
 /// Adds the missing hashes of the files in `folder` to `manifest`, and writes it there.
 ///
 /// # Errors
@@ -282,4 +311,37 @@ fn exists(path: &Path) -> Result<()> {
     std::fs::metadata(path)
         .map(|_| ())
         .map_err(|e| Error::io(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_version() -> String {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/bundles/qwen2");
+        std::fs::read_to_string(Path::new(golden).join(MANIFEST_FILE)).unwrap()
+    }
+
+    #[test]
+    fn the_first_version_is_read_as_the_current_one() {
+        let manifest = read_manifest(&first_version()).unwrap();
+        assert_eq!(manifest.format_version, FORMAT_VERSION);
+        assert_eq!(manifest.image_width, manifest.hidden_size);
+        let old: Value = serde_json::from_str(&first_version()).unwrap();
+        let images = serde_json::to_value(manifest.images).unwrap();
+        assert_eq!(images, json!({ "tiles": old["tiles"] }));
+        let written = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(read_manifest(&written).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_version_is_read_before_the_rest() {
+        let problem = |text: &str| read_manifest(text).unwrap_err().to_string();
+        let unknown = problem(r#"{"format_version": 3, "later": true}"#);
+        assert_eq!(unknown, "expected format_version 1 or 2, got 3");
+        let missing = problem(r#"{"opset": 23}"#);
+        assert_eq!(missing, "expected format_version 1 or 2, got null");
+        let without_tiles = problem(r#"{"format_version": 1, "hidden_size": 8}"#);
+        assert_eq!(without_tiles, "missing field `tiles`");
+    }
 }

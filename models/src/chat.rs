@@ -12,8 +12,28 @@ use crate::{Error, Result};
 pub const IMAGE_TAG: &str = "<image>";
 
 /// The notice about rows with [`Prompt::keeps_tag`].
-pub const TAG_NOTICE: &str = "a prompt with one image has an <image> tag, which stays in its text after the image, as in \
-                              the published code; rows with messages have the image in the tag's place";
+pub const TAG_NOTICE: &str = "a prompt with one image has an <image> tag, which in InternVL's templates stays in its text \
+                              after the image, as in the published code; rows with messages have the image in the tag's place";
+
+/// How a template puts images into a user's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagStyle {
+    /// As InternVL: an image without a tag has a line for itself, and the only image of a question comes first whatever
+    /// its text says.
+    Line,
+    /// As Qwen: an image stands exactly where its tag does, or else before the text without a line break.
+    Inline,
+}
+
+impl TagStyle {
+    /// Tags of `images` before a text.
+    fn first(self, images: usize) -> String {
+        match self {
+            Self::Line => format!("{IMAGE_TAG}\n").repeat(images),
+            Self::Inline => IMAGE_TAG.repeat(images),
+        }
+    }
+}
 
 /// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,7 +111,8 @@ impl Message {
 }
 
 impl Prompt {
-    /// Whether a tag stays in the text, after the only image, which comes first in any case ([`TAG_NOTICE`]).
+    /// Whether InternVL's templates keep a tag in the text, after the only image, which comes first in any case
+    /// ([`TAG_NOTICE`]).
     pub fn keeps_tag(&self, images: usize) -> bool {
         matches!(self, Self::Question(text) if images == 1 && text.contains(IMAGE_TAG))
     }
@@ -109,7 +130,7 @@ impl Prompt {
     /// # Errors
     /// It has not.
     pub(crate) fn check(&self, images: usize) -> Result<()> {
-        self.tagged(images).map(drop)
+        self.tagged(images, TagStyle::Line).map(drop)
     }
 
     /// What a model of this input mode reads: a text-only one sees one white image instead of all others, an image-only
@@ -128,12 +149,12 @@ impl Prompt {
     ///
     /// # Errors
     /// Tags that do not match the images, or messages in an order that no template has.
-    pub(crate) fn tagged(&self, images: usize) -> Result<Vec<Message>> {
+    pub(crate) fn tagged(&self, images: usize, style: TagStyle) -> Result<Vec<Message>> {
         match self {
-            Self::Question(text) => Ok(vec![Message::user(tagged_question(text, images)?)]),
+            Self::Question(text) => Ok(vec![Message::user(tagged_question(text, images, style)?)]),
             Self::Messages(messages) => {
                 check(messages)?;
-                tagged_messages(messages, images)
+                tagged_messages(messages, images, style)
             }
         }
     }
@@ -250,16 +271,17 @@ fn tags(text: &str) -> usize {
     text.matches(IMAGE_TAG).count()
 }
 
-fn tagged_question(text: &str, images: usize) -> Result<String> {
+fn tagged_question(text: &str, images: usize, style: TagStyle) -> Result<String> {
     let tags = tags(text);
-    match images == 1 || tags == 0 {
-        true => Ok(first(images) + text),
+    let is_first = style == TagStyle::Line && images == 1;
+    match is_first || tags == 0 {
+        true => Ok(style.first(images) + text),
         false if tags == images => Ok(text.to_owned()),
         false => Err(Error::ImageTags { tags, images }),
     }
 }
 
-fn tagged_messages(messages: &[Message], images: usize) -> Result<Vec<Message>> {
+fn tagged_messages(messages: &[Message], images: usize, style: TagStyle) -> Result<Vec<Message>> {
     let mut messages = messages.to_owned();
     let tags = of_user(&mut messages).map(|m| tags(&m.content)).sum();
     if tags != 0 && tags != images {
@@ -267,23 +289,18 @@ fn tagged_messages(messages: &[Message], images: usize) -> Result<Vec<Message>> 
     }
     for (index, message) in of_user(&mut messages).enumerate() {
         match tags {
-            0 if index == 0 => message.content.insert_str(0, &first(images)),
-            1 => message.content = with_line(&message.content),
+            0 if index == 0 => message.content.insert_str(0, &style.first(images)),
+            1 if style == TagStyle::Line => message.content = with_line(&message.content),
             _ => {}
         }
     }
     Ok(messages)
 }
 
-/// Tags of `images` before a text.
-fn first(images: usize) -> String {
-    format!("{IMAGE_TAG}\n").repeat(images)
-}
-
 /// The text with the only image's tag in a separate line, if it begins with it: as the published code puts it.
 fn with_line(text: &str) -> String {
     match text.trim_start().strip_prefix(IMAGE_TAG) {
-        Some(rest) => first(1) + rest.strip_prefix('\n').unwrap_or(rest),
+        Some(rest) => TagStyle::Line.first(1) + rest.strip_prefix('\n').unwrap_or(rest),
         None => text.to_owned(),
     }
 }
@@ -305,7 +322,8 @@ fn with_first_tag(messages: &[Message]) -> Vec<Message> {
 }
 
 fn without_tags(text: &str) -> String {
-    text.replace(&first(1), "").replace(IMAGE_TAG, "")
+    text.replace(&TagStyle::Line.first(1), "")
+        .replace(IMAGE_TAG, "")
 }
 
 #[cfg(test)]
@@ -321,7 +339,9 @@ mod tests {
     }
 
     fn tagged(texts: &[&str], images: usize) -> Vec<String> {
-        let tagged = Prompt::Messages(messages(texts)).tagged(images).unwrap();
+        let tagged = Prompt::Messages(messages(texts))
+            .tagged(images, TagStyle::Line)
+            .unwrap();
         tagged.into_iter().map(|m| m.content).collect()
     }
 
@@ -345,10 +365,29 @@ mod tests {
         }
         for (texts, images) in [(["<image>", "b", "<image>"], 1), (["<image>", "b", "c"], 0)] {
             let error = Prompt::Messages(messages(&texts))
-                .tagged(images)
+                .tagged(images, TagStyle::Line)
                 .unwrap_err();
             assert!(matches!(error, Error::ImageTags { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn inline_images_stand_where_their_tags_do() {
+        let tagged = |text: &str, images| Prompt::from(text).tagged(images, TagStyle::Inline);
+        for (text, images, expected) in [
+            ("a", 2, "<image><image>a"),
+            ("a <image> b", 1, "a <image> b"),
+            ("<image>a", 1, "<image>a"),
+        ] {
+            assert_eq!(tagged(text, images).unwrap()[0].content, expected);
+        }
+        assert!(matches!(
+            tagged("<image><image>", 1),
+            Err(Error::ImageTags { .. })
+        ));
+        let turns = Prompt::Messages(messages(&["a", "b", "<image>c"]));
+        let turns = turns.tagged(1, TagStyle::Inline).unwrap();
+        assert_eq!(turns[2].content, "<image>c");
     }
 
     #[test]
@@ -359,11 +398,14 @@ mod tests {
         assert_eq!(texts(prompt.untagged().unwrap()), ["a ", "<image>", "c"]);
         let white = prompt.seen(InputMode::TextOnly);
         assert_eq!(
-            texts(white.tagged(1).unwrap()),
+            texts(white.tagged(1, TagStyle::Line).unwrap()),
             ["<image>\na ", "<image>", "c"]
         );
         let none = prompt.seen(InputMode::ImageOnly);
-        assert_eq!(texts(none.tagged(2).unwrap()), ["<image>\n<image>\n"]);
+        assert_eq!(
+            texts(none.tagged(2, TagStyle::Line).unwrap()),
+            ["<image>\n<image>\n"]
+        );
     }
 
     #[test]

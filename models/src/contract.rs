@@ -1,6 +1,8 @@
 //! The contract between export and runtime: the ports of the two graphs, and the operators that the runtime adds to ONNX
 //! Runtime's.
 
+use crate::image::{GridSettings, ImageSettings};
+
 /// The domain of the operators that the runtime adds to ONNX Runtime's.
 pub const OPERATORS: &str = "seeward";
 /// Attention over a forest: (query, key, value, documents?, branches?) → weighted sums of values, with the attributes
@@ -86,26 +88,53 @@ fn port(name: &'static str, element: Element, dims: &[Dim]) -> Port {
     }
 }
 
-/// The vision graph: u8 pixels [tiles, H, W, 3] → f32 image embeddings [tiles, tokens, width].
-pub fn vision_contract(image_size: usize, tokens_per_tile: usize, width: usize) -> Contract {
-    let tiles = Dim::Free("tiles");
-    let side = Dim::Fixed(image_size);
+/// The vision graph, which encodes one image: → f32 image embeddings [tiles, tokens, width]. Of tiles it takes u8 pixels
+/// [tiles, H, W, 3]; of a grid, which counts as one tile, the patches of [`crate::image::Grid`] and the places of
+/// [`crate::image::GridPlaces`].
+pub fn vision_contract(images: &ImageSettings, tokens_per_tile: usize, width: usize) -> Contract {
+    let (inputs, tiles, tokens) = match images {
+        ImageSettings::Tiles(settings) => {
+            let (tiles, side) = (Dim::Free("tiles"), Dim::Fixed(settings.image_size as usize));
+            let pixels = port("pixels", Element::U8, &[tiles, side, side, Dim::Fixed(3)]);
+            (vec![pixels], tiles, Dim::Fixed(tokens_per_tile))
+        }
+        ImageSettings::Grid(settings) => (
+            grid_inputs(settings),
+            Dim::Fixed(1),
+            Dim::Free("image_tokens"),
+        ),
+    };
+    let embeddings = [tiles, tokens, Dim::Fixed(width)];
     Contract {
-        inputs: vec![port(
-            "pixels",
-            Element::U8,
-            &[tiles, side, side, Dim::Fixed(3)],
-        )],
-        outputs: vec![port(
-            "image_embeds",
-            Element::F32,
-            &[tiles, Dim::Fixed(tokens_per_tile), Dim::Fixed(width)],
-        )],
+        inputs,
+        outputs: vec![port("image_embeds", Element::F32, &embeddings)],
     }
 }
 
+fn grid_inputs(settings: &GridSettings) -> Vec<Port> {
+    use Element::{F32, I32, I64, U8};
+    let (one, patches) = (Dim::Fixed(1), Dim::Free("patches"));
+    let values = Dim::Fixed(3 * (settings.patch as usize).pow(2));
+    let table = [patches, Dim::Fixed(settings.head_dim / 2)];
+    let mut inputs = vec![
+        port("patches", U8, &[one, patches, values]),
+        port("position_ids", I64, &[one, patches]),
+        port("rope_cos", F32, &table),
+        port("rope_sin", F32, &table),
+    ];
+    if settings.window.is_some() {
+        inputs.push(port("window_ids", I32, &[one, patches]));
+    }
+    if settings.table.is_some() {
+        let taps = [one, patches, Dim::Fixed(4)];
+        inputs.push(port("taps", I64, &taps));
+        inputs.push(port("tap_weights", F32, &taps));
+    }
+    inputs
+}
+
 /// The reward graph: a forest, its image embeddings and rope tables → f32 rewards `[k]`. Names and order are those of
-/// [`crate::net::RewardInputs`].
+/// [`crate::net::RewardInputs`]; `width` is that of the image embeddings.
 pub fn reward_contract(width: usize, head_dim: usize) -> Contract {
     use Element::{F32, I32, I64};
     let forest = [Dim::Free("rows"), Dim::Free("tokens")];

@@ -57,9 +57,11 @@ pub enum Error {
     },
     /// Text that spells the placeholder of image tokens, where special tokens in texts are parsed.
     #[error(
-        "{text}: a literal <IMG_CONTEXT> would count as an image token (literal_special_tokens reads it as text)"
+        "{text}: a literal {token} would count as an image token (literal_special_tokens reads it as text)"
     )]
     ContextToken {
+        /// The placeholder.
+        token: &'static str,
         /// The text that spells it.
         text: Text,
     },

@@ -87,6 +87,18 @@ pub enum Layout {
     Internvl,
     /// A language model in transformers, with a score head and no vision.
     Text,
+    /// Qwen2-VL, Qwen2.5-VL or Qwen3-VL in transformers.
+    QwenVl(TensorNames),
+}
+
+/// The names of the tensors of a vision-language model in transformers, whose classes have changed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TensorNames {
+    /// `visual` and `model` side by side.
+    Flat,
+    /// `visual` and `language_model` inside of `model`.
+    Nested,
 }
 
 /// What becomes of an image's transparent pixels.

@@ -2,8 +2,11 @@
 //!
 //! A run's table has a block of rows for every length that scales differently, one below the other; a token's position id
 //! is its row. If scaling does not depend on the length, there is one block, and position ids are positions.
+//!
+//! Where positions have three axes (time, row, column; "M-RoPE"), those of a text are equal, and the table has another block
+//! for every image: a row for each of its tokens.
 
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -19,6 +22,34 @@ pub struct RopeSettings {
     /// The change of frequencies for conversations longer than those of the first training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<RopeScaling>,
+    /// The axes of each pair of a head, where positions have three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sections: Option<RopeSections>,
+}
+
+/// How the pairs of a head are shared by the three axes of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RopeSections {
+    /// Pairs of time, row and column.
+    pub sizes: [usize; 3],
+    /// Whether the axes take turns, from the first pair on until row or column has its number; else each axis has a run of
+    /// neighbours.
+    pub interleaved: bool,
+}
+
+impl RopeSections {
+    /// The axis of a pair.
+    fn axis(&self, pair: usize) -> usize {
+        let [time, rows, _] = self.sizes;
+        match self.interleaved {
+            true => match pair % 3 {
+                axis @ (1 | 2) if pair < 3 * self.sizes[axis] => axis,
+                _ => 0,
+            },
+            false => usize::from(pair >= time) + usize::from(pair >= time + rows),
+        }
+    }
 }
 
 /// The published ways to scale.
@@ -61,13 +92,69 @@ pub enum RopeScaling {
     },
 }
 
-/// Rows of the tables for conversations that scale alike.
+/// Rows of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RopeBlock {
-    /// The length they are scaled by ([`RopeSettings::scaled_by`]).
-    pub length: usize,
-    /// Number of positions.
-    pub positions: usize,
+pub enum RopeBlock {
+    /// Positions of conversations that scale alike.
+    Line {
+        /// The length they are scaled by ([`RopeSettings::scaled_by`]).
+        length: usize,
+        /// Number of positions, from 0 on.
+        positions: usize,
+    },
+    /// The tokens of an image, row by row.
+    Image(ImagePlace),
+}
+
+/// The place of an image among the positions of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImagePlace {
+    /// The position of its first token, on all axes.
+    pub start: usize,
+    /// Rows of tokens.
+    pub rows: usize,
+    /// Columns of tokens.
+    pub columns: usize,
+}
+
+impl ImagePlace {
+    /// The position after the image.
+    pub fn end(self) -> usize {
+        self.start + self.rows.max(self.columns)
+    }
+
+    /// The position of a token on each axis.
+    fn position(self, token: usize) -> [usize; 3] {
+        let (row, column) = (token / self.columns, token % self.columns);
+        [self.start, self.start + row, self.start + column]
+    }
+}
+
+impl RopeBlock {
+    /// Number of rows.
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::Line { positions, .. } => *positions,
+            Self::Image(place) => place.rows * place.columns,
+        }
+    }
+
+    /// The length its rows are scaled by.
+    fn length(&self) -> usize {
+        match self {
+            Self::Line { length, .. } => *length,
+            // Positions with several axes are not scaled by length.
+            Self::Image(_) => 0,
+        }
+    }
+
+    /// The position of a row on each axis.
+    fn position(&self, entry: usize) -> [usize; 3] {
+        match self {
+            Self::Line { .. } => [entry; 3],
+            Self::Image(place) => place.position(entry),
+        }
+    }
 }
 
 /// Cosines and sines by position, f32 [entries, head_dim / 2].
@@ -94,6 +181,27 @@ impl RopeSettings {
         }
         if factors != pairs {
             let problem = format!("scaling: expected {pairs} factors, got {factors}");
+            return Err(Error::invalid(problem));
+        }
+        self.check_sections()
+    }
+
+    /// Checks that every pair of a head has an axis, if there are several.
+    pub(crate) fn check_sections(&self) -> Result<()> {
+        let pairs = self.head_dim / 2;
+        let Some(sections) = &self.sections else {
+            return Ok(());
+        };
+        if self.scaling.is_some() {
+            let problem = "scaling is not supported where positions have three axes";
+            return Err(Error::invalid(problem));
+        }
+        let sum = sections
+            .sizes
+            .iter()
+            .fold(0usize, |sum, size| sum.saturating_add(*size));
+        if sum != pairs {
+            let problem = format!("sections: expected {pairs} pairs in all, got {sum}");
             return Err(Error::invalid(problem));
         }
         Ok(())
@@ -135,13 +243,16 @@ impl RopeSettings {
 
     /// The blocks one below the other: angle = position · frequency, computed in f32 like the published code.
     pub fn tables(&self, blocks: &[RopeBlock]) -> RopeTables {
-        let entries = blocks.iter().map(|block| block.positions).sum();
+        let entries = blocks.iter().map(RopeBlock::entries).sum();
         let mut angles = Array2::zeros([entries, self.head_dim / 2]);
         let mut rows = angles.rows_mut().into_iter();
         for block in blocks {
-            let frequencies = Array1::from(self.frequencies(block.length));
-            for (position, mut row) in (0..block.positions).zip(&mut rows) {
-                row.assign(&(position as f32 * &frequencies));
+            let frequencies = self.frequencies(block.length());
+            for (entry, mut row) in (0..block.entries()).zip(&mut rows) {
+                let position = block.position(entry);
+                for (pair, (angle, frequency)) in row.iter_mut().zip(&frequencies).enumerate() {
+                    *angle = position[self.axis(pair)] as f32 * frequency;
+                }
             }
         }
         let stretch = self.stretch();
@@ -149,6 +260,11 @@ impl RopeSettings {
             cos: angles.mapv(|angle: f32| angle.cos() * stretch),
             sin: angles.mapv(|angle: f32| angle.sin() * stretch),
         }
+    }
+
+    /// The axis of a position that turns this pair.
+    fn axis(&self, pair: usize) -> usize {
+        self.sections.map_or(0, |sections| sections.axis(pair))
     }
 
     /// One frequency for each pair of a head, for conversations scaled by `length`.
@@ -253,6 +369,7 @@ mod tests {
             theta: 10000.0,
             head_dim: 8,
             scaling,
+            sections: None,
         }
     }
 
@@ -310,7 +427,7 @@ mod tests {
         assert_eq!([3, 10, 11, 50].map(|n| rope.scaled_by(n)), [10, 10, 11, 11]);
         close(&rope.frequencies(10), &[1.0, 0.05, 0.005, 0.0005]);
         close(&rope.frequencies(11), &[0.25, 0.025, 0.0025, 0.000_25]);
-        let block = RopeBlock {
+        let block = RopeBlock::Line {
             length: 10,
             positions: 1,
         };
@@ -324,7 +441,7 @@ mod tests {
     #[test]
     fn blocks_lie_one_below_the_other() {
         let rope = dynamic();
-        let block = |length, positions| RopeBlock { length, positions };
+        let block = |length, positions| RopeBlock::Line { length, positions };
         let (first, second) = (block(100, 3), block(150, 2));
         let both = rope.tables(&[first, second]);
         let (a, b) = (rope.tables(&[first]), rope.tables(&[second]));
@@ -336,5 +453,42 @@ mod tests {
             rope.tables(&[block(100, 2)]).sin,
             rope.tables(&[second]).sin
         );
+    }
+
+    /// Sizes and orders of Qwen2.5-VL and of Qwen3-VL.
+    #[test]
+    fn axes_lie_side_by_side_or_take_turns() {
+        let axes = |sizes: [usize; 3], interleaved| {
+            let sections = RopeSections { sizes, interleaved };
+            let pairs = sizes.iter().sum();
+            (0..pairs)
+                .map(|pair| sections.axis(pair))
+                .collect::<Vec<_>>()
+        };
+        let side_by_side = [vec![0; 16], vec![1; 24], vec![2; 24]].concat();
+        assert_eq!(axes([16, 24, 24], false), side_by_side);
+        let turns = [[0, 1, 2].repeat(20), vec![0; 4]].concat();
+        assert_eq!(axes([24, 20, 20], true), turns);
+    }
+
+    #[test]
+    fn an_image_has_a_row_for_each_token() {
+        let rope = RopeSettings {
+            sections: Some(RopeSections {
+                sizes: [1, 2, 1],
+                interleaved: false,
+            }),
+            ..settings(None)
+        };
+        let place = ImagePlace {
+            start: 5,
+            rows: 2,
+            columns: 3,
+        };
+        let tables = rope.tables(&[RopeBlock::Image(place)]);
+        assert_eq!((tables.cos.nrows(), place.end()), (6, 8));
+        // Token 4: row 1, column 1.
+        let angles = [5.0, 6.0 * 0.1, 6.0 * 0.01, 6.0 * 0.001];
+        close(&tables.sin.row(4).to_vec(), &angles.map(f64::sin));
     }
 }

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use seeward_models::Result;
 use seeward_models::checkpoint::Checkpoint;
-use seeward_models::config::Config;
-use seeward_models::image::Normalization;
+use seeward_models::config::{Config, VisionConfig};
+use seeward_models::image::{ImageSettings, Normalization};
 use seeward_models::kinds::TokenOrder;
 use seeward_models::net::{self, Activation, Bias, Branch, Kind, Ops, Parameter, Part};
-use seeward_models::net::{RewardInputs, Tokens};
+use seeward_models::net::{GridInputs, ImageInputs, RewardInputs, Tokens};
 
 /// The weights asked for so far, under their full names.
 #[derive(Default)]
@@ -86,6 +86,20 @@ impl Ops for Recorder {
         self.bias(name)
     }
 
+    fn patch_projection(
+        &mut self,
+        name: &str,
+        _patches: &(),
+        bias: Bias,
+        _n: Normalization,
+    ) -> Result<()> {
+        self.linear(name, &(), bias)
+    }
+
+    fn embedding_sum(&mut self, name: &str, _ids: &(), _weights: &()) -> Result<()> {
+        self.weight(name)
+    }
+
     fn prepend_parameter(&mut self, name: &str, _x: &()) -> Result<()> {
         self.ask(name)
     }
@@ -112,6 +126,14 @@ impl Ops for Recorder {
 
     fn split(&mut self, _x: &(), _groups: usize, sizes: &[usize]) -> Result<Vec<()>> {
         Ok(vec![(); sizes.len()])
+    }
+
+    fn concatenate(&mut self, _parts: &[()]) -> Result<()> {
+        Ok(())
+    }
+
+    fn merge_tokens(&mut self, _x: &(), _count: usize, _width: usize) -> Result<()> {
+        Ok(())
     }
 
     fn skip_tokens(&mut self, _x: &(), _count: usize) -> Result<()> {
@@ -144,6 +166,10 @@ impl Ops for Recorder {
         Ok(())
     }
 
+    fn window_mask(&mut self, _windows: &()) -> Result<()> {
+        Ok(())
+    }
+
     fn rope_table(&mut self, _cos: &(), _sin: &(), _positions: &()) -> Result<()> {
         Ok(())
     }
@@ -166,6 +192,8 @@ impl Ops for Recorder {
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
 
+const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
+
 fn golden(model: &str) -> Config {
     Config::open(&Path::new(MODELS).join(model)).unwrap()
 }
@@ -183,6 +211,20 @@ fn tokens() -> Tokens<()> {
     }
 }
 
+fn images(config: &Config) -> ImageInputs<()> {
+    match config.images {
+        ImageSettings::Tiles(_) => ImageInputs::Tiles(()),
+        ImageSettings::Grid(settings) => ImageInputs::Grid(GridInputs {
+            patches: (),
+            position_ids: (),
+            rope_cos: (),
+            rope_sin: (),
+            window_ids: settings.window.map(|_| ()),
+            taps: settings.table.map(|_| ((), ())),
+        }),
+    }
+}
+
 /// Every name that the whole model asks for: image embeddings, rewards and logits.
 fn asked(config: &Config) -> BTreeSet<String> {
     let mut recorder = Recorder::default();
@@ -190,7 +232,7 @@ fn asked(config: &Config) -> BTreeSet<String> {
         tokens: tokens(),
         reward_positions: Some(()),
     };
-    net::image_embeddings(&mut recorder, config, &()).unwrap();
+    net::image_embeddings(&mut recorder, config, &images(config)).unwrap();
     net::rewards(&mut recorder, config, &inputs).unwrap();
     net::logits(&mut recorder, config, &tokens(), &()).unwrap();
     assert!(recorder.scopes.is_empty(), "{:?}", recorder.scopes);
@@ -218,6 +260,18 @@ fn the_network_asks_for_every_parameter_and_no_other() {
         "vit6b",
     ] {
         assert_eq!(unused(&golden(model)), [""; 0], "{model}");
+    }
+}
+
+#[test]
+fn the_network_asks_for_every_parameter_of_a_grid() {
+    for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"] {
+        let folder = Path::new(FAMILIES).join(family).join("model");
+        let config = Config::open(&folder).unwrap();
+        assert_eq!(unused(&config), [""; 0], "{family}");
+        let (checkpoint, _) = net::open(&folder, &config).unwrap();
+        let found = net::branches(&checkpoint, &config).unwrap();
+        assert_eq!(found, [Branch::Main], "{family}");
     }
 }
 
@@ -264,7 +318,9 @@ fn a_tied_model_does_without_its_output_projection() {
 #[test]
 fn vision_layers_after_the_selected_one_are_listed_but_not_run() {
     let mut config = golden("qwen2");
-    let vision = config.vision.as_mut().unwrap();
+    let Some(VisionConfig::InternVit(vision)) = &mut config.vision else {
+        panic!("an encoder of tiles");
+    };
     vision.layers_run -= 1;
     let last = format!("vision_model.encoder.layers.{}.", vision.layers_run);
     let unused = unused(&config);

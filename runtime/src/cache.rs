@@ -4,11 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::Array2;
+use seeward_models::image::Extent;
 
 use crate::Result;
 
-/// The embeddings of one image: `[rows, width]`.
-pub(crate) type Encoded = Arc<Array2<f32>>;
+/// An image as the vision graph encoded it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct EncodedImage {
+    pub(crate) extent: Extent,
+    /// Its embeddings: `[rows, width]`.
+    pub(crate) rows: Array2<f32>,
+}
+
+/// The same, shared by the cache and its users.
+pub(crate) type Encoded = Arc<EncodedImage>;
 
 /// The state of a model's cache of image embeddings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +83,7 @@ impl ImageCache {
     pub(crate) fn get_or_encode(
         &self,
         key: &str,
-        encode: impl FnOnce() -> Result<Array2<f32>>,
+        encode: impl FnOnce() -> Result<EncodedImage>,
     ) -> Result<Encoded> {
         let _turn = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = self.get(key) {
@@ -135,7 +144,7 @@ impl State {
 }
 
 fn bytes(encoded: &Encoded) -> u64 {
-    (encoded.len() * size_of::<f32>()) as u64
+    (encoded.rows.len() * size_of::<f32>()) as u64
 }
 
 #[cfg(test)]
@@ -144,8 +153,11 @@ mod tests {
     use crate::Error;
 
     /// 40 bytes.
-    fn image(value: f32) -> Array2<f32> {
-        Array2::from_elem((5, 2), value)
+    fn image(value: f32) -> EncodedImage {
+        EncodedImage {
+            extent: Extent::Tiles(1),
+            rows: Array2::from_elem((5, 2), value),
+        }
     }
 
     fn encode(cache: &ImageCache, key: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The images of one call: each distinct one is read, decoded and tiled once.
+//! The images of one call: each distinct one is read, decoded and cut once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use ndarray::Array3;
 use rayon::prelude::*;
 use seeward_models::ImageFault;
 use seeward_models::hash::hash;
-use seeward_models::image::{Rgb, TileSettings, Tiles, decode_with, tiles};
+use seeward_models::image::{ImageSettings, Pixels, Rgb, decode_with};
 use seeward_models::kinds::Transparency;
 
 use crate::{Error, Image, Request, Result};
@@ -83,10 +83,10 @@ impl<'a> Distinct<'a> {
     }
 }
 
-/// Turns images into tiles.
+/// Turns images into tiles or patches.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoder {
-    pub(crate) settings: TileSettings,
+    pub(crate) settings: ImageSettings,
     pub(crate) max_pixels: u64,
     pub(crate) transparency: Transparency,
 }
@@ -94,13 +94,13 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// # Errors
     /// The image cannot be decoded or is too large.
-    pub(crate) fn decode(&self, source: &ImageSource) -> seeward_models::Result<Tiles> {
+    pub(crate) fn decode(&self, source: &ImageSource) -> seeward_models::Result<Pixels> {
         match source {
             ImageSource::File(bytes) => {
                 let pixels = decode_with(bytes, self.max_pixels, self.transparency)?;
-                tiles(&pixels, &self.settings)
+                self.settings.cut(&pixels)
             }
-            ImageSource::Pixels(pixels) => tiles(pixels, &self.settings),
+            ImageSource::Pixels(pixels) => self.settings.cut(pixels),
         }
     }
 }

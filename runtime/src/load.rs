@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use seeward_models::bundle::Manifest;
-use seeward_models::image::{dimensions, file_dimensions, tile_count};
+use seeward_models::image::{Extent, dimensions, file_dimensions};
 
 use crate::{Image, Options, Request, Usage};
 
@@ -33,12 +33,14 @@ impl Load {
     /// Reads only headers of images. An image that cannot be read counts nothing: its request will fail quickly.
     pub(crate) fn of(request: &Request, manifest: &Manifest, options: &Options) -> Self {
         let responses: usize = request.responses.iter().map(String::len).sum();
-        let tiles = request.images.iter().map(|image| {
+        let extents = request.images.iter().filter_map(|image| {
             let (width, height) = sides(image, options.max_image_pixels)?;
-            Some(tile_count(width, height, &manifest.tiles))
+            manifest.images.extent(width, height).ok()
         });
-        let tiles: usize = tiles.flatten().sum();
-        let image_tokens = tiles * manifest.prompt.tokens_per_tile;
+        let extents: Vec<Extent> = extents.collect();
+        let tiles = extents.iter().map(|extent| extent.tiles()).sum();
+        let units: usize = extents.iter().map(|extent| extent.units()).sum();
+        let image_tokens = units * manifest.prompt.tokens_per_tile;
         Self {
             kin: kin(request),
             bytes: OVERHEAD + request.bytes(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use seeward_models::bundle::Bundle;
+use seeward_models::image::Extent;
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Prompter;
 use seeward_models::reading::Reading;
@@ -127,7 +128,7 @@ impl RewardModel {
         self.run(self.prepare(requests)?)
     }
 
-    /// The part of [`score`](Self::score) that needs no engine: reads, decodes and tiles images, tokenises, packs. So a thread may
+    /// The part of [`score`](Self::score) that needs no engine: reads, decodes and cuts images, tokenises, packs. So a thread may
     /// prepare the next call while another runs this one.
     ///
     /// # Errors
@@ -227,9 +228,9 @@ impl Inner {
             return Err(Error::NoResponses);
         }
         let prompt = request.prompt.seen(self.input);
-        let tiles: Vec<usize> = images.iter().map(|image| image.tiles).collect();
+        let extents: Vec<Extent> = images.iter().map(|image| image.extent).collect();
         let conversation = |response: &String| {
-            let read = self.prompter.conversation(&prompt, response, &tiles)?;
+            let read = self.prompter.conversation(&prompt, response, &extents)?;
             self.reading.check(&read.ids).map(|()| read)
         };
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();
@@ -243,7 +244,7 @@ impl Inner {
     fn encode(&self, images: VisionBatch, usage: &mut Usage) -> Result<Embeddings> {
         match &self.vision {
             Some(vision) => vision.encode(images, usage),
-            None => Ok(Embeddings::none(self.bundle.manifest().hidden_size)),
+            None => Ok(Embeddings::none(self.bundle.manifest().image_width)),
         }
     }
 

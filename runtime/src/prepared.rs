@@ -116,7 +116,7 @@ impl Tokenized<'_> {
 
     fn info(&self) -> RequestInfo {
         RequestInfo {
-            tiles: self.images.iter().map(|image| image.tiles).sum(),
+            tiles: self.images.iter().map(|image| image.extent.tiles()).sum(),
             tokens: self.conversations.iter().map(|c| c.ids.len()).sum(),
             truncated: self.conversations.iter().map(|c| c.truncated).collect(),
         }

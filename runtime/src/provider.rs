@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use seeward_models::bundle::{Bundle, Manifest};
 use seeward_models::contract::{Contract, Dim};
-use seeward_models::image::TileSettings;
+use seeward_models::image::ImageSettings;
 use seeward_models::kinds::Precision;
 
 use crate::{Device, Error, Options, Result};
@@ -138,28 +138,33 @@ impl Extents<'_> {
         inputs.collect::<Vec<_>>().join(",")
     }
 
-    /// A run is one row ([`Device::most_rows`]); its image tokens, rewards and rope entries are no more than its tokens.
+    /// A run is one row ([`Device::most_rows`]); its image tokens and rewards are no more than its tokens, and its rope
+    /// entries no more than twice as many, once as text and once in an image.
     fn of(&self, dim: &str) -> Extent {
         let usual = self.options.batch_tokens;
         let most = usual.max(self.manifest.prompt.max_length);
-        let tiles = most_tiles(&self.manifest.tiles);
-        let image_tokens = tiles * self.manifest.prompt.tokens_per_tile;
+        let units = self.manifest.images.most_units();
+        let image_tokens = units * self.manifest.prompt.tokens_per_tile;
         let (least, usual, most) = match dim {
             "rows" => (1, 1, 1),
-            "tiles" => (1, tiles, tiles),
+            "tiles" => (1, units, units),
+            "patches" => self.patches(image_tokens),
             "images" => (0, image_tokens.clamp(1, most), most),
             "rewards" => (1, USUAL_REWARDS.min(most), most),
+            "entries" if self.manifest.rope.sections.is_some() => (1, usual, 2 * most),
             _ => (1, usual, most),
         };
         Extent { least, usual, most }
     }
-}
 
-/// Of one image.
-fn most_tiles(settings: &TileSettings) -> usize {
-    match settings.dynamic {
-        false => 1,
-        true => settings.max_tiles.max(1) as usize + usize::from(settings.use_thumbnail),
+    /// Of an image that is a grid of up to `tokens` tokens.
+    fn patches(&self, tokens: usize) -> (usize, usize, usize) {
+        let per_token = match &self.manifest.images {
+            ImageSettings::Tiles(_) => 1,
+            ImageSettings::Grid(settings) => (settings.merge as usize).pow(2),
+        };
+        let most = tokens.min(self.manifest.prompt.max_length) * per_token;
+        (per_token, most, most)
     }
 }
 
@@ -168,6 +173,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use seeward_models::contract::{reward_contract, vision_contract};
+    use seeward_models::image::TileSettings;
 
     use super::*;
 
@@ -184,12 +190,21 @@ mod tests {
         Bundle::open(&golden).unwrap()
     }
 
+    fn tiles() -> TileSettings {
+        TileSettings {
+            image_size: 448,
+            dynamic: true,
+            use_thumbnail: true,
+            min_tiles: 1,
+            max_tiles: 6,
+            pad2square: false,
+        }
+    }
+
     fn manifest(precision: Precision) -> Manifest {
         let mut manifest = bundle().manifest().clone();
         manifest.precision = precision;
-        manifest.tiles.dynamic = true;
-        manifest.tiles.use_thumbnail = true;
-        manifest.tiles.max_tiles = 6;
+        manifest.images = ImageSettings::Tiles(tiles());
         manifest.prompt.tokens_per_tile = 256;
         manifest.prompt.max_length = 4096;
         manifest
@@ -232,7 +247,7 @@ mod tests {
                 .map(|which| settings[&*format!("trt_profile_{which}_shapes")].clone())
         };
         assert_eq!(
-            profile(&vision_contract(448, 256, 896), 6144),
+            profile(&vision_contract(&manifest.images, 256, 896), 6144),
             [
                 "pixels:1x448x448x3",
                 "pixels:7x448x448x3",
@@ -264,7 +279,7 @@ mod tests {
 
     #[test]
     fn tensorrt_is_as_precise_as_the_bundle() {
-        let contract = vision_contract(448, 256, 896);
+        let contract = vision_contract(&ImageSettings::Tiles(tiles()), 256, 896);
         let settings = |precision: Precision, limit: Option<u64>| {
             let settings = tensorrt(1, &manifest(precision), &contract, &options(limit));
             map(settings, TENSORRT_NAMES)

@@ -21,7 +21,7 @@ impl Reward {
     /// Opens the bundle's reward graph.
     pub(crate) fn open(bundle: &Bundle, options: &Options, reading: Reading) -> Result<Self> {
         let manifest = bundle.manifest();
-        let (width, head_dim) = (manifest.hidden_size, manifest.rope.head_dim);
+        let (width, head_dim) = (manifest.image_width, manifest.rope.head_dim);
         let contract = reward_contract(width, head_dim);
         Ok(Self {
             graph: Graph::open(REWARD_GRAPH, bundle, &contract, options)?,

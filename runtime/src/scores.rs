@@ -59,7 +59,7 @@ pub struct Usage {
     pub tokens_without_sharing: u64,
     /// Images that went through the vision graph.
     pub images_encoded: u64,
-    /// Their tiles.
+    /// Their tiles; a whole image counts as one.
     pub tiles: u64,
     /// Distinct images of a call whose embeddings were in the cache.
     pub images_cached: u64,

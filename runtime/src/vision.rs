@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use seeward_models::bundle::{Bundle, VISION_GRAPH};
 use seeward_models::contract::vision_contract;
-use seeward_models::image::{Rgb, Tiles, tiles};
+use seeward_models::image::{Extent, Grid, GridPlaces, GridSettings, ImageSettings, Pixels};
 
-use crate::cache::{Encoded, ImageCache};
+use crate::cache::{Encoded, EncodedImage, ImageCache};
 use crate::graph::{Graph, Inputs};
 use crate::images::{Decoder, ImageError, ImageSet, ImageSource, image_error};
 use crate::{Error, Options, Request, Result, Usage};
@@ -23,7 +24,7 @@ pub(crate) struct VisionInputs {
 
 /// Images that the graph encodes.
 pub(crate) enum VisionBatch {
-    /// The white tile.
+    /// The white image.
     White,
     /// The requests' own.
     Images(Vec<VisionImage>),
@@ -32,16 +33,25 @@ pub(crate) enum VisionBatch {
 /// A distinct image of the requests.
 pub(crate) enum VisionImage {
     /// To be encoded. With its key, if there is a cache.
-    Tiles(Tiles, Option<String>),
+    Pixels(Pixels, Option<String>),
     /// Found in the cache.
     Encoded(Encoded),
+}
+
+impl VisionImage {
+    fn extent(&self) -> Extent {
+        match self {
+            Self::Pixels(pixels, _) => pixels.extent(),
+            Self::Encoded(encoded) => encoded.extent,
+        }
+    }
 }
 
 /// The place of an image among the embeddings. Equal images of a call have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ImageRows {
     pub(crate) rows: Range<usize>,
-    pub(crate) tiles: usize,
+    pub(crate) extent: Extent,
 }
 
 /// Embeddings of a call's images, one after the other: `[rows, width]`.
@@ -78,14 +88,13 @@ impl Vision {
             return Ok(None);
         }
         let manifest = bundle.manifest();
-        let (tokens_per_tile, width) = (manifest.prompt.tokens_per_tile, manifest.hidden_size);
-        let side = manifest.tiles.image_size as usize;
-        let contract = vision_contract(side, tokens_per_tile, width);
+        let (tokens_per_tile, width) = (manifest.prompt.tokens_per_tile, manifest.image_width);
+        let contract = vision_contract(&manifest.images, tokens_per_tile, width);
         Ok(Some(Self {
             graph: Graph::open(VISION_GRAPH, bundle, &contract, options)?,
             decoder: Decoder {
                 transparency: manifest.transparency,
-                settings: manifest.tiles,
+                settings: manifest.images,
                 max_pixels: options.max_image_pixels,
             },
             tokens_per_tile,
@@ -95,31 +104,39 @@ impl Vision {
         }))
     }
 
-    /// One white tile for each request.
+    /// One white image for each request.
     pub(crate) fn white(&self, requests: usize) -> VisionInputs {
-        let white = ImageRows {
-            rows: 0..self.tokens_per_tile,
-            tiles: 1,
+        let white = || -> Result<Vec<ImageRows>> {
+            let extent = self.decoder.settings.white_extent();
+            let extent = extent.map_err(Error::Bundle)?;
+            Ok(vec![ImageRows {
+                rows: 0..self.rows(extent),
+                extent,
+            }])
         };
         VisionInputs {
             batch: VisionBatch::White,
-            requests: (0..requests).map(|_| Ok(vec![white.clone()])).collect(),
+            requests: (0..requests).map(|_| white()).collect(),
         }
     }
 
-    /// The requests' own images, decoded and tiled.
+    /// Rows of the embeddings of an image.
+    fn rows(&self, extent: Extent) -> usize {
+        extent.units() * self.tokens_per_tile
+    }
+
+    /// The requests' own images, decoded and cut.
     pub(crate) fn images(&self, requests: &[Request]) -> VisionInputs {
         let set = ImageSet::read(requests);
         let mut batch = Vec::with_capacity(set.sources.len());
         let mut end = 0;
         let mut place = |image: VisionImage| {
-            let start = end;
-            let tiles = self.tiles(&image);
-            end += tiles * self.tokens_per_tile;
+            let (start, extent) = (end, image.extent());
+            end += self.rows(extent);
             batch.push(image);
             ImageRows {
                 rows: start..end,
-                tiles,
+                extent,
             }
         };
         let images: Vec<_> = set.sources.par_iter().map(|s| self.image(s)).collect();
@@ -139,15 +156,8 @@ impl Vision {
         if let Some(encoded) = key.as_ref().and_then(cached) {
             return Ok(VisionImage::Encoded(encoded));
         }
-        let tiles = self.decoder.decode(source).map_err(Arc::new)?;
-        Ok(VisionImage::Tiles(tiles, key))
-    }
-
-    fn tiles(&self, image: &VisionImage) -> usize {
-        match image {
-            VisionImage::Tiles(tiles, _) => tiles.len_of(Axis(0)),
-            VisionImage::Encoded(encoded) => encoded.nrows() / self.tokens_per_tile,
-        }
+        let pixels = self.decoder.decode(source).map_err(Arc::new)?;
+        Ok(VisionImage::Pixels(pixels, key))
     }
 
     /// Runs the graph. An image is never computed together with another: so its embeddings are the same bits in every call.
@@ -159,20 +169,21 @@ impl Vision {
         let mut embeddings = Array2::zeros((0, self.width));
         for image in images {
             let of_image = self.encode_one(image, usage)?;
-            let appended = embeddings.append(Axis(0), of_image.view());
+            let appended = embeddings.append(Axis(0), of_image.rows.view());
             appended.map_err(|e| self.graph.error(e.to_string()))?;
         }
         Ok(Embeddings(embeddings))
     }
 
     fn encode_one(&self, image: VisionImage, usage: &mut Usage) -> Result<Encoded> {
-        let (tiles, encoded_before) = (self.tiles(&image) as u64, usage.images_encoded);
+        let encoded_before = usage.images_encoded;
+        let tiles = image.extent().tiles() as u64;
         let encoded = match (image, &self.cache) {
             (VisionImage::Encoded(encoded), _) => encoded,
-            (VisionImage::Tiles(tiles, Some(key)), Some(cache)) => {
-                cache.get_or_encode(&key, || self.run(&tiles, usage))?
+            (VisionImage::Pixels(pixels, Some(key)), Some(cache)) => {
+                cache.get_or_encode(&key, || self.encoded(&pixels, usage))?
             }
-            (VisionImage::Tiles(tiles, _), _) => Arc::new(self.run(&tiles, usage)?),
+            (VisionImage::Pixels(pixels, _), _) => Arc::new(self.encoded(&pixels, usage)?),
         };
         if usage.images_encoded == encoded_before {
             usage.images_cached += 1;
@@ -181,30 +192,57 @@ impl Vision {
         Ok(encoded)
     }
 
+    fn encoded(&self, pixels: &Pixels, usage: &mut Usage) -> Result<EncodedImage> {
+        Ok(EncodedImage {
+            extent: pixels.extent(),
+            rows: self.run(pixels, usage)?,
+        })
+    }
+
     fn white_image(&self, usage: &mut Usage) -> Result<ArrayView2<'_, f32>> {
         if let Some(white) = self.white.get() {
             return Ok(white.view());
         }
-        let settings = self.decoder.settings.one_tile();
-        let tile = tiles(&Rgb::white(), &settings).map_err(Error::Bundle)?;
-        let embeddings = self.run(&tile, usage)?;
+        let white = self.decoder.settings.white().map_err(Error::Bundle)?;
+        let embeddings = self.run(&white, usage)?;
         Ok(self.white.get_or_init(|| embeddings).view())
     }
 
     /// The embeddings of one image.
-    fn run(&self, tiles: &Tiles, usage: &mut Usage) -> Result<Array2<f32>> {
-        let (values, seconds) = self.graph.run(Inputs::default().with(tiles.view()))?;
-        let tile_count = tiles.len_of(Axis(0));
+    fn run(&self, pixels: &Pixels, usage: &mut Usage) -> Result<Array2<f32>> {
+        let (values, seconds) = match (pixels, &self.decoder.settings) {
+            (Pixels::Tiles(tiles), _) => self.graph.run(Inputs::default().with(tiles.view()))?,
+            (Pixels::Grid(grid), ImageSettings::Grid(settings)) => self.run_grid(grid, settings)?,
+            _ => return Err(self.graph.error("expected tiles".to_owned())),
+        };
+        let extent = pixels.extent();
         usage.engine += seconds;
         usage.vision += seconds;
         usage.images_encoded += 1;
-        usage.tiles += tile_count as u64;
-        let (rows, count) = (tile_count * self.tokens_per_tile, values.len());
+        usage.tiles += extent.tiles() as u64;
+        let (rows, count) = (self.rows(extent), values.len());
         Array2::from_shape_vec((rows, self.width), values).map_err(|_| {
             let expected = rows * self.width;
             let problem = format!("expected {expected} values, got {count}");
             self.graph.error(problem)
         })
+    }
+
+    /// Runs the graph on a whole image.
+    fn run_grid(&self, grid: &Grid, settings: &GridSettings) -> Result<(Vec<f32>, Duration)> {
+        let places = GridPlaces::new(settings, grid.rows, grid.columns);
+        let mut inputs = Inputs::default()
+            .with(grid.patches.view())
+            .with(places.position_ids.view())
+            .with(places.rope_cos.view())
+            .with(places.rope_sin.view());
+        if let Some(windows) = &places.window_ids {
+            inputs = inputs.with(windows.view());
+        }
+        if let Some(taps) = &places.taps {
+            inputs = inputs.with(taps.rows.view()).with(taps.weights.view());
+        }
+        self.graph.run(inputs)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use seeward_models::image::{TileSettings, decode, tiles};
+use seeward_models::image::{Extent, ImageSettings, decode};
 use seeward_models::prompt::Prompter;
 use seeward_models::tokenizer::Tokenizer;
 use seeward_runtime::{Image, Options, Request, RewardModel, Scored};
@@ -93,7 +93,7 @@ fn check_close(got: &[f32], expected: &[f32]) -> Result<(), TestCaseError> {
 /// The tokens and images that a call of whole trees should take, counted by hand.
 struct Counter {
     prompter: Prompter,
-    tiles: TileSettings,
+    settings: ImageSettings,
 }
 
 impl Counter {
@@ -102,25 +102,25 @@ impl Counter {
         let manifest = model.bundle().manifest();
         Self {
             prompter: Prompter::new(tokenizer, manifest.prompt.clone()).unwrap(),
-            tiles: manifest.tiles,
+            settings: manifest.images,
         }
     }
 
-    fn tiles_of(&self, image: &Image) -> usize {
+    fn extent_of(&self, image: &Image) -> Extent {
         let Image::Path(path) = image else {
             panic!("these trees show files");
         };
         let image = decode(&fs::read(path).unwrap(), 1 << 24).unwrap();
-        tiles(&image, &self.tiles).unwrap().dim().0
+        self.settings.cut(&image).unwrap().extent()
     }
 
     /// The prefix once, and of every response the tokens after it.
     fn tokens(&self, request: &Request) -> usize {
-        let tiles: Vec<usize> = request.images.iter().map(|i| self.tiles_of(i)).collect();
+        let images: Vec<Extent> = request.images.iter().map(|i| self.extent_of(i)).collect();
         let ids = |response| {
             let conversation = self
                 .prompter
-                .conversation(&request.prompt, response, &tiles);
+                .conversation(&request.prompt, response, &images);
             conversation.unwrap().ids
         };
         let all: Vec<Vec<u32>> = request.responses.iter().map(|r| ids(r)).collect();

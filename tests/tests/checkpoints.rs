@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use seeward_models::bundle::Bundle;
 use seeward_models::checkpoint::{Checkpoint, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors};
 use seeward_models::config::Config;
+use seeward_models::image::ImageSettings;
 use seeward_models::net::{self, SCORE_HEAD};
 use seeward_tests::golden;
 use seeward_tests::program::program;
@@ -216,7 +217,11 @@ fn tiles_of_another_size_resize_the_position_embedding() {
     assert_eq!(shapes(&run.checkpoint())[name], [1, 6 * 6 + 1, 64]);
     let config = Config::open(&run.checkpoint()).expect("a configuration");
     let vision = config.vision.expect("a vision encoder");
-    assert_eq!((vision.image_size, config.tiles.image_size), (84, 84));
+    let stored = vision.intern_vit().expect("an encoder of tiles").image_size;
+    let ImageSettings::Tiles(tiles) = config.images else {
+        panic!("tiles");
+    };
+    assert_eq!((stored, tiles.image_size), (84, 84));
     run.check("main");
 }
 

@@ -64,7 +64,7 @@ fn the_layers_are_the_published_ones_in_every_family() {
         let folder = golden::path(&format!("models/{name}"));
         let model = ModelConfig::open(&folder).expect("golden model");
         let layers = lora::layers(&adapted(), &model);
-        let depth = model.vision.as_ref().expect("a vision encoder").layers;
+        let depth = model.vision.as_ref().expect("a vision encoder").layers();
         for (part, depth, expected) in [
             ("vision_model.encoder", depth, &VISION[..]),
             ("language_model.model", model.text.layers, text),

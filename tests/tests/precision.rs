@@ -11,8 +11,7 @@ use seeward_export::{Options as ExportOptions, export};
 use seeward_fixture::checkpoint::RandomCheckpoint;
 use seeward_models::bundle::MANIFEST_FILE;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
-use seeward_models::config::Config;
-use seeward_models::config::HeadChoices;
+use seeward_models::config::{Config, HeadChoices, PixelLimits};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::Branch;
 use seeward_runtime::{Error, Options, Request, RewardModel};
@@ -49,6 +48,7 @@ fn exported(checkpoint: &Path, target: Target, precision: Precision) -> anyhow::
         precision,
         max_length: None,
         template: None,
+        pixels: PixelLimits::default(),
         head: HeadChoices::default(),
     })?;
     Ok(output)

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use seeward_models::forest::Forest;
+use seeward_models::image::{Extent, Pixels};
 use seeward_models::reading::Reading;
 use seeward_models::sample::ImageRef;
 use seeward_train::config::Config;
@@ -209,8 +210,12 @@ impl Bench {
                 return Ok(Value::Null);
             };
             let file = pixels.join(name);
-            let tiles = plain.images.iter().flat_map(|image| &image.pixels);
-            let bytes: Vec<u8> = tiles.flatten().copied().collect();
+            let pixels = plain.images.iter().flat_map(|image| &image.pixels);
+            let bytes = pixels.flat_map(|pixels| match pixels {
+                Pixels::Tiles(tiles) => tiles.iter().copied().collect::<Vec<u8>>(),
+                Pixels::Grid(grid) => grid.patches.iter().copied().collect(),
+            });
+            let bytes: Vec<u8> = bytes.collect();
             fs::write(&file, bytes).with_context(|| file.display().to_string())?;
             let rows = plain.forest.input_ids.rows().into_iter();
             anyhow::Ok(json!({
@@ -318,8 +323,8 @@ fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
     let preprocessor = Preflight::of(config)?.preprocessors.main;
     let rows = arguments.image.iter().map(|image| {
         let path = image.display().to_string();
-        let tiles = [preprocessor.tile_count(&ImageRef::File(path.clone()))?];
-        let (prompt, response) = lengths(&preprocessor, &tiles, arguments)?;
+        let images = [preprocessor.extent(&ImageRef::File(path.clone()))?];
+        let (prompt, response) = lengths(&preprocessor, &images, arguments)?;
         let [zero, one, two] = DIGITS;
         let row = json!({
             "prompt": zero.repeat(prompt), "img_path": path,
@@ -334,11 +339,11 @@ fn write_rows(arguments: &Arguments, config: &Config) -> Result<()> {
 /// Numbers of digits of the prompt and of a response.
 fn lengths(
     preprocessor: &Preprocessor,
-    tiles: &[usize],
+    images: &[Extent],
     arguments: &Arguments,
 ) -> Result<(usize, usize)> {
     let [zero, one, _] = DIGITS;
-    let shortest = preprocessor.conversation(&zero.into(), one, tiles)?;
+    let shortest = preprocessor.conversation(&zero.into(), one, images)?;
     let (all, own) = (
         shortest.ids.len(),
         shortest.ids.len() - shortest.response_start,
@@ -348,7 +353,7 @@ fn lengths(
         longer(arguments.prefix, all - own).context("--prefix is too short for the images")?;
     let response = longer(arguments.response, own).context("--response is too short")?;
     let whole =
-        preprocessor.conversation(&zero.repeat(prompt).into(), &one.repeat(response), tiles)?;
+        preprocessor.conversation(&zero.repeat(prompt).into(), &one.repeat(response), images)?;
     ensure!(
         whole.response_start == arguments.prefix
             && whole.ids.len() == arguments.prefix + arguments.response,

@@ -68,6 +68,10 @@ impl Node {
         self.with(Attribute::ints(name, &values))
     }
 
+    pub(crate) fn text(self, name: &str, value: &str) -> Self {
+        self.with(Attribute::text(name, value))
+    }
+
     fn with(mut self, attribute: Attribute) -> Self {
         self.0.attributes.push(attribute);
         self

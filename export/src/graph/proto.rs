@@ -65,6 +65,8 @@ pub(super) struct Attribute {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(super) i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) s: Option<Vec<u8>>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(super) ints: Vec<i64>,
     #[prost(int32, optional, tag = "20")]
@@ -74,6 +76,7 @@ pub(super) struct Attribute {
 impl Attribute {
     const FLOAT: i32 = 1;
     const INT: i32 = 2;
+    const STRING: i32 = 3;
     const INTS: i32 = 7;
 
     pub(super) fn float(name: &str, value: f32) -> Self {
@@ -87,6 +90,13 @@ impl Attribute {
         Self {
             i: Some(value),
             ..Self::of(name, Self::INT)
+        }
+    }
+
+    pub(super) fn text(name: &str, value: &str) -> Self {
+        Self {
+            s: Some(value.as_bytes().to_vec()),
+            ..Self::of(name, Self::STRING)
         }
     }
 

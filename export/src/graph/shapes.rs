@@ -20,6 +20,13 @@ impl GraphBuilder {
         self.node("", Node::new("Unsqueeze", &[x, &axis]), x.element)
     }
 
+    /// The sum over `axis`, which disappears.
+    pub(crate) fn sum(&mut self, at: &str, x: &Value, axis: i64) -> Result<Value> {
+        let axis = self.i64s(&[axis]);
+        let node = Node::new("ReduceSum", &[x, &axis]).int("keepdims", 0);
+        self.node(at, node, x.element)
+    }
+
     pub(crate) fn transpose(&mut self, x: &Value, order: &[usize]) -> Result<Value> {
         let node = Node::new("Transpose", &[x]).ints("perm", order);
         self.node("", node, x.element)

@@ -11,8 +11,8 @@ use crate::graph::value::Value;
 
 /// The visibility of tokens, as the attention operator takes it.
 #[derive(Clone)]
-pub enum TreeMask {
-    /// For `Attention`: bool `[rows, 1, tokens, tokens]`.
+pub enum TokenMask {
+    /// For `Attention`: bool `[rows, 1, tokens, tokens]`, of a forest or of windows.
     Visible(Value),
     /// For `ForestAttention`, which computes visibility itself.
     Ids {
@@ -38,26 +38,32 @@ pub(crate) fn tree_mask(
     kind: AttentionKind,
     documents: &Value,
     branches: &Value,
-) -> Result<TreeMask> {
+) -> Result<TokenMask> {
     match kind {
-        AttentionKind::Forest => Ok(TreeMask::Ids {
+        AttentionKind::Forest => Ok(TokenMask::Ids {
             documents: documents.clone(),
             branches: branches.clone(),
         }),
         AttentionKind::CpuCausal => added(builder, documents, branches),
         AttentionKind::Standard | AttentionKind::StandardByHead | AttentionKind::Cpu => {
-            visible(builder, documents, branches).map(TreeMask::Visible)
+            visible(builder, documents, branches).map(TokenMask::Visible)
         }
     }
 }
 
-fn added(builder: &mut GraphBuilder, documents: &Value, branches: &Value) -> Result<TreeMask> {
+/// Windows [rows, tokens] → the visibility of tokens, of any kind of attention.
+pub(crate) fn window_mask(builder: &mut GraphBuilder, windows: &Value) -> Result<TokenMask> {
+    let same = equal_pairs(builder, windows)?;
+    builder.unsqueeze(&same, 1).map(TokenMask::Visible)
+}
+
+fn added(builder: &mut GraphBuilder, documents: &Value, branches: &Value) -> Result<TokenMask> {
     let visible = visible(builder, documents, branches)?;
     let (seen, unseen) = (builder.f32s(&[0.0]), builder.f32s(&[f32::MIN]));
     let bias = Node::new("Where", &[&visible, &seen, &unseen]);
     let bias = builder.node("", bias, WIDE)?;
     let (last, tokens) = lengths(builder, documents)?;
-    Ok(TreeMask::Added { bias, last, tokens })
+    Ok(TokenMask::Added { bias, last, tokens })
 }
 
 /// Ids [rows, tokens] → index of every row's last token, i32 [rows], and the number of tokens of a row, i32 [1].
@@ -107,7 +113,7 @@ pub(crate) fn attend(
     builder: &mut GraphBuilder,
     kind: AttentionKind,
     [q, k, v]: [&Value; 3],
-    mask: Option<&TreeMask>,
+    mask: Option<&TokenMask>,
     heads: Heads,
 ) -> Result<Value> {
     // Normalised queries and keys are wide; the products are as narrow as the values.
@@ -115,15 +121,15 @@ pub(crate) fn attend(
     let k = builder.cast("", k, v.element)?;
     let qkv = [&q, &k, v];
     let visible = match mask {
-        Some(TreeMask::Visible(visible)) => Some(visible),
+        Some(TokenMask::Visible(visible)) => Some(visible),
         _ => None,
     };
     let node = match (kind, mask) {
-        (AttentionKind::CpuCausal, Some(TreeMask::Added { bias, last, tokens })) => {
+        (AttentionKind::CpuCausal, Some(TokenMask::Added { bias, last, tokens })) => {
             return causal(builder, qkv, [last, tokens, bias], heads);
         }
         (AttentionKind::StandardByHead, _) => return by_head(builder, qkv, visible, heads),
-        (AttentionKind::Forest, mask) => forest(qkv, mask, heads),
+        (AttentionKind::Forest, mask) if visible.is_none() => forest(qkv, mask, heads),
         (AttentionKind::Cpu | AttentionKind::CpuCausal, None) if heads.0 == heads.1 => {
             Node::microsoft("MultiHeadAttention", &qkv).int("num_heads", heads.0)
         }
@@ -132,10 +138,10 @@ pub(crate) fn attend(
     builder.node("", node, v.element)
 }
 
-fn forest(qkv: [&Value; 3], mask: Option<&TreeMask>, heads: Heads) -> Node {
+fn forest(qkv: [&Value; 3], mask: Option<&TokenMask>, heads: Heads) -> Node {
     let node = with_heads(Node::seeward(FOREST_ATTENTION, &qkv), heads);
     match mask {
-        Some(TreeMask::Ids {
+        Some(TokenMask::Ids {
             documents,
             branches,
         }) => node.input(Some(documents)).input(Some(branches)),

@@ -1,8 +1,9 @@
-//! Patch embedding, and pixel shuffle to fewer, wider patches.
+//! Patch embedding of tiles and of patches, and pixel shuffle to fewer, wider patches.
 
 use seeward_models::Result;
 use seeward_models::image::Normalization;
 use seeward_models::kinds::TokenOrder;
+use seeward_models::net::Bias;
 
 use super::WIDE;
 use crate::data_type::DataType;
@@ -18,7 +19,7 @@ pub(crate) fn embedding(
     patch: usize,
     n: Normalization,
 ) -> Result<Value> {
-    let normalized = normalize(builder, pixels, n)?;
+    let normalized = normalize(builder, pixels, n, &[3])?;
     let channels_first = builder.transpose(&normalized, &[0, 3, 1, 2])?;
     let weight = builder.weight(&format!("{name}.weight"), WIDE)?;
     let bias = builder.weight(&format!("{name}.bias"), WIDE)?;
@@ -30,12 +31,49 @@ pub(crate) fn embedding(
     builder.transpose(&columns, &[0, 2, 1])
 }
 
-/// (x / 255 − mean) / std, in the published order of operations.
-fn normalize(builder: &mut GraphBuilder, pixels: &Value, n: Normalization) -> Result<Value> {
+/// u8 patches [rows, patches, 3·patch²], channel by channel → normalised → [rows, patches, width]. The frames of the weight
+/// [width, 3, frames, patch, patch] see the same pixels: their sum does.
+pub(crate) fn projection(
+    builder: &mut GraphBuilder,
+    name: &str,
+    patches: &Value,
+    bias: Bias,
+    n: Normalization,
+) -> Result<Value> {
+    let channels = builder.reshape(patches, &[0, 0, 3, -1])?;
+    let normalized = normalize(builder, &channels, n, &[3, 1])?;
+    let x = builder.reshape(&normalized, &[0, 0, -1])?;
+    let weight = builder.weight(&format!("{name}.weight"), WIDE)?;
+    let summed = builder.sum(name, &weight, 2)?;
+    let matrix = builder.reshape(&summed, &[0, -1])?;
+    let transposed = builder.transpose(&matrix, &[1, 0])?;
+    let product = builder.elementwise("MatMul", name, [&x, &transposed])?;
+    match bias {
+        Bias::No => Ok(product),
+        Bias::Yes => {
+            let bias = builder.weight(&format!("{name}.bias"), WIDE)?;
+            builder.elementwise("Add", name, [&product, &bias])
+        }
+    }
+}
+
+/// (x / 255 − mean) / std, in the published order of operations; the values of channels have this shape.
+fn normalize(
+    builder: &mut GraphBuilder,
+    pixels: &Value,
+    n: Normalization,
+    channels: &[i64],
+) -> Result<Value> {
     let x = builder.cast("", pixels, WIDE)?;
     let white = builder.f32s(&[255.0]);
-    let mean = builder.f32s(&n.mean());
-    let std = builder.f32s(&n.std());
+    let mut of_channels = |values: [f32; 3]| {
+        let values = builder.f32s(&values);
+        match channels.len() {
+            1 => Ok(values),
+            _ => builder.reshape(&values, channels),
+        }
+    };
+    let (mean, std) = (of_channels(n.mean())?, of_channels(n.std())?);
     let x = builder.elementwise("Div", "", [&x, &white])?;
     let x = builder.elementwise("Sub", "", [&x, &mean])?;
     builder.elementwise("Div", "", [&x, &std])

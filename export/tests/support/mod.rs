@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use seeward_export::Options;
 use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData, WEIGHTS_FILE, write_tensors};
-use seeward_models::config::HeadChoices;
+use seeward_models::config::{HeadChoices, PixelLimits};
 use seeward_models::kinds::{Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_models::prompt::Template;
@@ -88,6 +88,7 @@ pub(crate) fn options(checkpoint: &Path, output: &Path, branch: Branch) -> Optio
         precision: Precision::Fp32,
         max_length: None,
         template: None,
+        pixels: PixelLimits::default(),
         head: HeadChoices::default(),
     }
 }

@@ -5,9 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
+use super::own::VISION;
+use super::qwen_vl::{self, QwenVl};
 use super::{head, internvl, internvl_chat};
 use crate::checkpoint::Checkpoint;
 use crate::image::Normalization;
+use crate::kinds::TensorNames;
 use crate::prompt::Template;
 use crate::{Error, Result};
 
@@ -19,6 +22,9 @@ const TEMPLATES: [&str; 3] = [
     "chat_template.json",
     "tokenizer_config.json",
 ];
+
+/// What pixels are multiplied with before their normalisation.
+const RESCALE: f64 = 1.0 / 255.0;
 
 /// The section of the newer file.
 const IMAGES: &str = "image_processor";
@@ -57,16 +63,65 @@ pub(super) fn complete(config: &mut Value, folder: &Path) -> Result<()> {
     {
         config["template"] = json!(template);
     }
-    if config["model_type"] == internvl::TYPE && config["force_image_size"].is_null() {
-        let path = IMAGE_FILES.map(|name| folder.join(name));
-        let path = path.iter().find(|path| path.is_file()).ok_or_else(|| {
+    let path = IMAGE_FILES.map(|name| folder.join(name));
+    let path = path.iter().find(|path| path.is_file());
+    let kind = config["model_type"].as_str().unwrap_or_default();
+    if kind == internvl::TYPE && config["force_image_size"].is_null() {
+        let path = path.ok_or_else(|| {
             let problem = format!("neither {}", IMAGE_FILES.join(" nor "));
             Error::invalid(problem).at(folder.display())
         })?;
-        let settings = json(path)?;
-        image_settings(config, &Fields(&settings)).map_err(|e| e.at(path.display()))?;
+        return of_images(path, |images| tile_settings(config, images));
     }
-    Ok(())
+    if QwenVl::named(kind).is_none() {
+        return Ok(());
+    }
+    if config[qwen_vl::NAMES].is_null() {
+        config[qwen_vl::NAMES] = json!(tensor_names(folder));
+    }
+    let has_limits = qwen_vl::PIXELS.iter().all(|key| !config[*key].is_null());
+    match path.filter(|_| !has_limits) {
+        // Limits may be named by the user.
+        None => Ok(()),
+        Some(path) => of_images(path, |images| grid_settings(config, images)),
+    }
+}
+
+/// Reads the settings of images in this file.
+fn of_images(path: &Path, read: impl FnOnce(&Fields) -> Result<()>) -> Result<()> {
+    let file = json(path)?;
+    let file = Fields(&file);
+    let images = match file.get(IMAGES) {
+        Some(_) => file.section(IMAGES),
+        None => Ok(Fields(file.0)),
+    };
+    let read = images.and_then(|images| {
+        images.absent_or("resample", 3)?;
+        for always in ["do_resize", "do_rescale", "do_normalize"] {
+            images.absent_or(always, true)?;
+        }
+        let scale = images.number_or("rescale_factor", RESCALE)?;
+        if (scale - RESCALE).abs() > 1e-9 {
+            return Err(images.wrong("rescale_factor", "1/255"));
+        }
+        read(&images)
+    });
+    read.map_err(|e| e.at(path.display()))
+}
+
+/// The names of the tensors in a folder's weights.
+fn tensor_names(folder: &Path) -> Option<TensorNames> {
+    // A folder without weights, or with broken ones, is refused where they are read.
+    let weights = Checkpoint::open(folder).ok()?;
+    let nested = |name: &str| {
+        ["model.visual.", "model.language_model."]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    match weights.names().any(nested) {
+        true => Some(TensorNames::Nested),
+        false => Some(TensorNames::Flat),
+    }
 }
 
 /// Whether the language model's tensors are in the module `model`.
@@ -95,16 +150,8 @@ fn template(folder: &Path) -> Result<Option<Template>> {
     Ok(None)
 }
 
-/// Adds the settings of images. InternVL's class always cuts images into tiles, whatever the file says.
-fn image_settings(config: &mut Value, file: &Fields) -> Result<()> {
-    let images = match file.get(IMAGES) {
-        Some(_) => file.section(IMAGES)?,
-        None => Fields(file.0),
-    };
-    images.absent_or("resample", 3)?;
-    for always in ["do_resize", "do_rescale", "do_normalize"] {
-        images.absent_or(always, true)?;
-    }
+/// Adds the settings of tiles. InternVL's class always cuts images into tiles, whatever the file says.
+fn tile_settings(config: &mut Value, images: &Fields) -> Result<()> {
     let size = images.section("size")?;
     if size.size("height")? != size.size("width")? {
         return Err(images.wrong("size", "a square"));
@@ -114,7 +161,38 @@ fn image_settings(config: &mut Value, file: &Fields) -> Result<()> {
     config["use_thumbnail"] = json!(true);
     config["min_dynamic_patch"] = json!(images.size_or("min_patches", 1)?);
     config["max_dynamic_patch"] = json!(images.size_or("max_patches", 12)?);
-    config["normalize_type"] = json!(normalization(&images)?);
+    config["normalize_type"] = json!(normalization(images)?);
+    Ok(())
+}
+
+/// Adds the settings of grids; those of the encoder must be its own.
+fn grid_settings(config: &mut Value, images: &Fields) -> Result<()> {
+    for (key, of_encoder) in [
+        ("patch_size", "patch_size"),
+        ("merge_size", "spatial_merge_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+    ] {
+        let own = &config[VISION][of_encoder];
+        if !own.is_null() {
+            images.absent_or(key, own.clone())?;
+        }
+    }
+    let size = match images.get("size") {
+        None => None,
+        Some(_) => Some(images.section("size")?),
+    };
+    for (key, edge) in qwen_vl::PIXELS
+        .iter()
+        .zip(["shortest_edge", "longest_edge"])
+    {
+        let by_size = size.as_ref().and_then(|size| size.get(edge));
+        if let (true, Some(limit)) = (config[*key].is_null(), images.get(key).or(by_size)) {
+            config[*key] = limit.clone();
+        }
+    }
+    if config["normalize_type"].is_null() && images.get("image_mean").is_some() {
+        config["normalize_type"] = json!(normalization(images)?);
+    }
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! InternVL in the layout of transformers.
 
+use super::encoder::VisionConfig;
 use super::fields::Fields;
 use super::own::{Own, VISION, vision};
 use super::text::TextConfig;
-use super::vision::VisionConfig;
+use super::vision::{InternVitConfig, PixelShuffle};
 use crate::Result;
+use crate::image::Normalization;
 use crate::kinds::{Layout, Transparency};
 
 pub(super) const TYPE: &str = "internvl";
@@ -21,8 +23,12 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
     root.absent_or("vision_feature_select_strategy", "default")?;
     root.absent_or("projector_hidden_act", "gelu")?;
     let layer = root.integer_or(OWN_LAYER, root.integer_or(LAYER, -1)?)?;
+    let shuffle = PixelShuffle::parse(root)?;
     let parse = |section: Fields| {
-        VisionConfig::parse_transformers(&section, layer).map_err(|e| e.at(VISION))
+        let config = InternVitConfig::parse_transformers(&section, layer, shuffle);
+        config
+            .map(VisionConfig::InternVit)
+            .map_err(|e| e.at(VISION))
     };
     let text = root.section(TEXT)?;
     Ok(Own {
@@ -30,6 +36,8 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
         is_in_model: is_in_model(root)?,
         vision: vision(root)?.map(parse).transpose()?,
         text: TextConfig::parse_inner(&text).map_err(|e| e.at(TEXT))?,
+        images: None,
+        normalization: Normalization::Imagenet,
         transparency: Transparency::White,
     })
 }

@@ -1,12 +1,15 @@
 //! A checkpoint's `config.json` as typed values, in each of the layouts. Divisibility is checked once, and everything
 //! that this crate cannot compute is refused by name.
 
+mod encoder;
 mod fields;
 mod folder;
 mod head;
 mod internvl;
 mod internvl_chat;
 mod own;
+mod qwen_vision;
+mod qwen_vl;
 mod rope;
 mod text;
 mod text_model;
@@ -18,18 +21,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::family;
-use crate::image::{Normalization, TileSettings};
-use crate::kinds::{HeadNames, InputMode, Layout, TokenOrder, Transparency};
+use crate::image::{ImageSettings, Normalization, TileSettings};
+use crate::kinds::{HeadNames, InputMode, Layout, Transparency};
 use crate::prompt::Template;
 use crate::{Error, Result, checkpoint};
 
 pub use crate::family::TextFamily;
+pub use encoder::VisionConfig;
 use fields::{Fields, divides};
 pub use folder::OTHER_FILES;
 pub use head::{HeadChoices, HeadConfig, HeadLayer};
 use own::{Own, VISION};
+pub use qwen_vision::{QwenGeneration, QwenVisionConfig};
+use qwen_vl::QwenVl;
 pub use text::TextConfig;
-pub use vision::{VisionConfig, VisionNorm};
+pub use vision::{InternVitConfig, PixelShuffle, VisionNorm};
 
 /// Everything about a reward model but its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,19 +50,24 @@ pub struct Config {
     pub text: TextConfig,
     /// The score head.
     pub head: HeadConfig,
-    /// The settings of image tiling.
-    pub tiles: TileSettings,
-    /// The normalisation of pixels. The published code does not store it; the default is ImageNet's (`normalize_type`).
+    /// The settings of images.
+    pub images: ImageSettings,
+    /// The normalisation of pixels (`normalize_type`). InternVL's published code does not store it; its default is ImageNet's.
     pub normalization: Normalization,
     /// What becomes of an image's transparent pixels.
     pub transparency: Transparency,
     /// The conversation template; for checkpoints without one, training names it (`conv_style`).
     pub template: Option<Template>,
-    /// Side of the pixel-shuffle window (1 / `downsample_ratio`).
-    pub shuffle: usize,
-    /// The order of tokens after pixel shuffle (`ps_version`).
-    pub token_order: TokenOrder,
     raw: Value,
+}
+
+/// The limits of an image's pixels that a user names; `None` means those of the folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PixelLimits {
+    /// Fewest pixels of a resized image.
+    pub min: Option<u64>,
+    /// Most pixels of a resized image.
+    pub max: Option<u64>,
 }
 
 /// The `seeward` section of a `config.json`: decisions of training that serving must repeat.
@@ -109,11 +120,30 @@ impl Config {
     /// A folder that holds something else than a checkpoint (the message has the cure), a file that cannot be read, or as
     /// [`Self::parse`].
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, PixelLimits::default())
+    }
+
+    /// The same with these limits of an image's pixels, which a folder may lack.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; limits for a model that cuts images into tiles.
+    pub fn open_with(folder: &Path, limits: PixelLimits) -> Result<Self> {
         checkpoint::diagnose(folder)?;
         let path = folder.join("config.json");
         let mut raw = folder::json(&path)?;
         folder::complete(&mut raw, folder)?;
-        Self::parse(raw).map_err(|e| e.at(path.display()))
+        for (key, limit) in qwen_vl::PIXELS.iter().zip([limits.min, limits.max]) {
+            if let Some(limit) = limit {
+                raw[*key] = json!(limit);
+            }
+        }
+        let config = Self::parse(raw).map_err(|e| e.at(path.display()))?;
+        let tiles = matches!(config.images, ImageSettings::Tiles(_));
+        if tiles && config.vision.is_some() && limits != PixelLimits::default() {
+            let problem = "min_pixels and max_pixels: the model cuts images into tiles";
+            return Err(Error::invalid(problem).at(path.display()));
+        }
+        Ok(config)
     }
 
     /// Checks the content of a `config.json`.
@@ -123,15 +153,16 @@ impl Config {
     pub fn parse(raw: Value) -> Result<Self> {
         let root = Fields(&raw);
         let own = own(&root)?;
-        let image_size = own.vision.as_ref().map_or(TILE, |vision| vision.image_size);
-        let tiles = tile_settings(&root, image_size)?;
-        let shuffle = shuffle_side(root.number_or("downsample_ratio", 0.5)?)?;
+        let images = match own.images {
+            Some(images) => images,
+            None => ImageSettings::Tiles(tile_settings(&root, own.vision.as_ref())?),
+        };
         let template = root
             .text("template")?
             .map(|name| name.parse())
             .transpose()?;
         let normalization = match root.get("normalize_type") {
-            None => Normalization::Imagenet,
+            None => own.normalization,
             Some(kind) => serde_json::from_value(kind.clone())
                 .map_err(|e| Error::invalid(e).at("normalize_type"))?,
         };
@@ -141,27 +172,63 @@ impl Config {
             vision: own.vision,
             text: own.text,
             head: HeadConfig::parse(&root)?,
-            tiles,
+            images,
             normalization,
             transparency: own.transparency,
             template,
-            shuffle,
-            token_order: token_order(&root)?,
             raw,
         };
         config.check()?;
         Ok(config)
     }
 
-    /// Patches along one side of a tile; 0 without a vision encoder.
+    /// Patches along one side of a tile; 0 without an encoder of tiles.
     pub fn patches_per_side(&self) -> usize {
-        let patches = |vision: &VisionConfig| self.tiles.image_size as usize / vision.patch;
-        self.vision.as_ref().map_or(0, patches)
+        match (&self.vision, &self.images) {
+            (Some(VisionConfig::InternVit(vision)), ImageSettings::Tiles(tiles)) => {
+                tiles.image_size as usize / vision.patch
+            }
+            _ => 0,
+        }
     }
 
-    /// Image tokens that one tile becomes; 0 without a vision encoder.
+    /// Hidden states of the vision encoder for one [unit](crate::image::Extent::units) of an image: the patches of a tile
+    /// and its class token, or the patches of a token of a grid; 0 without a vision encoder.
+    pub fn patches_per_unit(&self) -> usize {
+        match &self.vision {
+            None => 0,
+            Some(VisionConfig::InternVit(_)) => 1 + self.patches_per_side().pow(2),
+            Some(VisionConfig::Qwen(vision)) => vision.patches_per_token(),
+        }
+    }
+
+    /// Image tokens that one unit of an image becomes: those of a tile, or 1 in a grid; 0 without a vision encoder.
     pub fn tokens_per_tile(&self) -> usize {
-        (self.patches_per_side() / self.shuffle).pow(2)
+        match &self.vision {
+            None => 0,
+            Some(VisionConfig::InternVit(vision)) => {
+                (self.patches_per_side() / vision.shuffle.side).pow(2)
+            }
+            Some(VisionConfig::Qwen(_)) => 1,
+        }
+    }
+
+    /// Layers of the language model that add image embeddings to their output, the first ones; each has a share of the
+    /// width of [`Self::image_width`].
+    pub fn deepstack(&self) -> usize {
+        let deepstack = |vision: &VisionConfig| vision.deepstack().len();
+        self.vision.as_ref().map_or(0, deepstack)
+    }
+
+    /// Width of the image embeddings.
+    pub fn image_width(&self) -> usize {
+        self.text.hidden * (1 + self.deepstack())
+    }
+
+    /// Width of the vision encoder's hidden states that the projector reads; 0 without a vision encoder.
+    pub fn feature_width(&self) -> usize {
+        let hidden = self.vision.as_ref().map_or(0, VisionConfig::hidden);
+        hidden * (1 + self.deepstack())
     }
 
     /// The text-only branch of a checkpoint that holds both: `bias_reward_config`, or the same as the main branch.
@@ -239,7 +306,8 @@ impl Config {
         match self.layout {
             Layout::InternvlChat => Some(internvl_chat::TEXT),
             Layout::Internvl => Some(internvl::TEXT),
-            Layout::Text => None,
+            Layout::QwenVl(_) if self.raw[qwen_vl::TEXT].is_object() => Some(qwen_vl::TEXT),
+            Layout::QwenVl(_) | Layout::Text => None,
         }
     }
 
@@ -263,6 +331,10 @@ impl Config {
             Layout::Text => {
                 let class = self.text.family.architecture();
                 class.replace("ForCausalLM", HEADED)
+            }
+            Layout::QwenVl(_) => {
+                let kind = self.raw["model_type"].as_str().and_then(QwenVl::named);
+                kind.map_or(String::new(), |kind| format!("{}{HEADED}", kind.class))
             }
         };
         let mut keys = vec![("architectures", json!([class]))];
@@ -291,11 +363,13 @@ impl Config {
     /// # Errors
     /// As [`Self::parse`].
     pub fn fitted(&self) -> Result<Self> {
-        if self.vision.is_none() {
+        let (Some(VisionConfig::InternVit(_)), ImageSettings::Tiles(tiles)) =
+            (&self.vision, &self.images)
+        else {
             return Ok(self.clone());
-        }
+        };
         let mut vision = self.raw[VISION].clone();
-        let side = self.tiles.image_size;
+        let side = tiles.image_size;
         vision["image_size"] = match vision["image_size"].is_array() {
             true => [side; 2].as_slice().into(),
             false => side.into(),
@@ -304,21 +378,33 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let Some(vision) = &self.vision else {
-            return Ok(());
+        let (Some(VisionConfig::InternVit(vision)), ImageSettings::Tiles(tiles)) =
+            (&self.vision, &self.images)
+        else {
+            return self.check_deepstack();
         };
         divides(
             "vision_config: patch_size",
             vision.patch,
             "force_image_size",
-            self.tiles.image_size as usize,
+            tiles.image_size as usize,
         )?;
         divides(
             "downsample_ratio: pixel shuffle side",
-            self.shuffle,
+            vision.shuffle.side,
             "patches per side",
             self.patches_per_side(),
         )
+    }
+
+    fn check_deepstack(&self) -> Result<()> {
+        let (read, layers) = (self.deepstack(), self.text.layers);
+        match read <= layers {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "deepstack_visual_indexes: {read} layers of the language model would add them, but it has {layers}"
+            ))),
+        }
     }
 }
 
@@ -332,13 +418,18 @@ fn own(root: &Fields) -> Result<Own> {
         Some(internvl_chat::TYPE) => internvl_chat::parse(root),
         Some(internvl::TYPE) => internvl::parse(root),
         Some(kind) if text_model::TYPES.contains(&kind) => text_model::parse(root),
-        kind => Err(unknown_type(kind)),
+        kind => match kind.and_then(QwenVl::named) {
+            Some(qwen) => qwen.parse(root),
+            None => Err(unknown_type(kind)),
+        },
     }
 }
 
 fn unknown_type(kind: Option<&str>) -> Error {
+    let qwen = qwen_vl::TYPES.map(|kind| kind.name);
     let supported = [
         &[internvl_chat::TYPE, internvl::TYPE],
+        &qwen[..],
         &text_model::TYPES[..],
     ]
     .concat();
@@ -350,7 +441,9 @@ fn unknown_type(kind: Option<&str>) -> Error {
     ))
 }
 
-fn tile_settings(root: &Fields, image_size: usize) -> Result<TileSettings> {
+fn tile_settings(root: &Fields, vision: Option<&VisionConfig>) -> Result<TileSettings> {
+    let vision = vision.and_then(VisionConfig::intern_vit);
+    let image_size = vision.map_or(TILE, |vision| vision.image_size);
     let settings = TileSettings {
         image_size: root.size_or("force_image_size", image_size)? as u32,
         dynamic: root.flag_or("dynamic_image_size", false)?,
@@ -361,24 +454,6 @@ fn tile_settings(root: &Fields, image_size: usize) -> Result<TileSettings> {
     };
     settings.validate()?;
     Ok(settings)
-}
-
-fn shuffle_side(ratio: f64) -> Result<usize> {
-    let side = (1.0 / ratio).round();
-    if !(1.0..=16.0).contains(&side) || (side * ratio - 1.0).abs() > 1e-9 {
-        return Err(Error::invalid(format!(
-            "downsample_ratio: expected 1/n, got {ratio}"
-        )));
-    }
-    Ok(side as usize)
-}
-
-fn token_order(root: &Fields) -> Result<TokenOrder> {
-    match root.text("ps_version")? {
-        Some("v1") => Ok(TokenOrder::ByColumn),
-        None | Some("v2") => Ok(TokenOrder::ByRow),
-        Some(_) => Err(root.wrong("ps_version", "one of v1, v2")),
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What each layout says in its own way.
 
+use super::encoder::VisionConfig;
 use super::fields::Fields;
 use super::text::TextConfig;
-use super::vision::VisionConfig;
 use crate::Result;
+use crate::image::{ImageSettings, Normalization};
 use crate::kinds::{Layout, Transparency};
 
 /// The key of the vision encoder's section.
@@ -15,6 +16,10 @@ pub(super) struct Own {
     pub(super) is_in_model: bool,
     pub(super) vision: Option<VisionConfig>,
     pub(super) text: TextConfig,
+    /// `None`: tiles, whose keys are the same in all layouts.
+    pub(super) images: Option<ImageSettings>,
+    /// The normalisation where no key names one.
+    pub(super) normalization: Normalization,
     pub(super) transparency: Transparency,
 }
 

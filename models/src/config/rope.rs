@@ -3,7 +3,7 @@
 
 use super::fields::Fields;
 use crate::family::TextFamily;
-use crate::rope::{RopeScaling, RopeSettings};
+use crate::rope::{RopeScaling, RopeSections, RopeSettings};
 use crate::{Error, Result};
 
 const KEYS: [&str; 3] = [THETA, SCALING, PARAMETERS];
@@ -13,6 +13,23 @@ const PARAMETERS: &str = "rope_parameters";
 const ORIGINAL: &str = "original_max_position_embeddings";
 /// The base of all published classes.
 const DEFAULT_THETA: f64 = 10000.0;
+
+/// The defaults of a class whose positions have three axes.
+pub(super) struct Axes {
+    /// The base.
+    pub(super) theta: f64,
+    /// Pairs of each axis.
+    pub(super) sizes: [usize; 3],
+    /// Their order, which is that of all models of the class.
+    pub(super) interleaved: bool,
+}
+
+const SECTIONS: &str = "mrope_section";
+const INTERLEAVED: &str = "mrope_interleaved";
+/// The keys of a model with axes.
+const OF_AXES: [&str; 2] = [SECTIONS, INTERLEAVED];
+/// The kind of an unscaled model with axes, in older files.
+const MROPE: &str = "mrope";
 
 /// The values of one spelling; `None` means the default.
 struct Said {
@@ -29,11 +46,13 @@ pub(super) fn settings(
     model: &Fields,
     head_dim: usize,
     family: TextFamily,
+    axes: Option<&Axes>,
 ) -> Result<RopeSettings> {
     refuse_unknown(model)?;
-    let scaling = |key: &str| match model.get(key) {
-        None => Ok(None),
-        Some(_) => {
+    let scaling = |key: &str| match (model.get(key), axes) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => unscaled(&model.section(key)?).map_err(|e| e.at(key)),
+        (Some(_), None) => {
             scaling(&model.section(key)?, model, family, head_dim / 2).map_err(|e| e.at(key))
         }
     };
@@ -53,10 +72,51 @@ pub(super) fn settings(
         };
         said = agreed(said, parameters)?;
     }
-    Ok(RopeSettings {
-        theta: said.theta.unwrap_or(DEFAULT_THETA),
+    let settings = RopeSettings {
+        theta: said
+            .theta
+            .unwrap_or(axes.map_or(DEFAULT_THETA, |axes| axes.theta)),
         head_dim,
         scaling: said.scaling,
+        sections: axes.map(|axes| sections(model, axes)).transpose()?,
+    };
+    settings.check_sections()?;
+    Ok(settings)
+}
+
+/// Checks that a model with axes is not scaled by length.
+fn unscaled(own: &Fields) -> Result<Option<RopeScaling>> {
+    for key in ["rope_type", "type"] {
+        match own.text(key)? {
+            None | Some("default" | MROPE) => {}
+            Some(kind) => {
+                let problem = format!("{kind} is not supported (supported: default, {MROPE})");
+                return Err(Error::invalid(problem));
+            }
+        }
+    }
+    known_keys(own, MROPE, &OF_AXES)?;
+    Ok(None)
+}
+
+/// The axes of pairs, from either spelling.
+fn sections(model: &Fields, axes: &Axes) -> Result<RopeSections> {
+    let mut sizes = axes.sizes;
+    for key in [SCALING, PARAMETERS] {
+        if model.get(key).is_none() {
+            continue;
+        }
+        let own = model.section(key)?;
+        own.absent_or(INTERLEAVED, axes.interleaved)
+            .map_err(|e| e.at(key))?;
+        if own.get(SECTIONS).is_some() {
+            let given = own.factors(SECTIONS, 3).map_err(|e| e.at(key))?;
+            sizes = [given[0] as usize, given[1] as usize, given[2] as usize];
+        }
+    }
+    Ok(RopeSections {
+        sizes,
+        interleaved: axes.interleaved,
     })
 }
 

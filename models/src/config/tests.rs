@@ -1,6 +1,7 @@
 //! Configurations that are accepted, and those that are refused with the reason.
 
 use super::*;
+use crate::image::TileSettings;
 use crate::net;
 use crate::rope::RopeScaling;
 use serde_json::json;
@@ -16,9 +17,25 @@ fn golden() -> Value {
     model("qwen2")
 }
 
-fn published(name: &str) -> Config {
+fn published_json(name: &str) -> Value {
     let path = format!("{GOLDEN}/configs/{name}.json");
-    Config::parse(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn published(name: &str) -> Config {
+    Config::parse(published_json(name)).unwrap()
+}
+
+/// Parameters without score head, in billions.
+fn counted(config: &Config) -> f64 {
+    let parameters = net::parameters(config, net::Branch::Main);
+    let is_counted = |p: &&net::Parameter| match p.kind {
+        net::Kind::OutputProjection => !config.text.tied_embeddings,
+        kind => kind != net::Kind::Score,
+    };
+    let sizes = parameters.iter().filter(is_counted);
+    let count: usize = sizes.map(|p| p.shape.iter().product::<usize>()).sum();
+    count as f64 / 1e9
 }
 
 fn refused(change: impl FnOnce(&mut Value), expected: &str) {
@@ -30,6 +47,17 @@ fn refused_of(name: &str, change: impl FnOnce(&mut Value), expected: &str) {
     change(&mut value);
     let message = Config::parse(value).unwrap_err().to_string();
     assert!(message.contains(expected), "{message}");
+}
+
+fn intern_vit(config: &Config) -> &InternVitConfig {
+    config.vision.as_ref().unwrap().intern_vit().unwrap()
+}
+
+fn tiles(config: &Config) -> TileSettings {
+    match config.images {
+        ImageSettings::Tiles(tiles) => tiles,
+        ImageSettings::Grid(_) => panic!("tiles"),
+    }
 }
 
 #[test]
@@ -44,10 +72,10 @@ fn reads_a_published_style_config() {
         ),
         (4, 2, 16)
     );
-    assert_eq!(config.vision.as_ref().unwrap().layers_run, 2);
+    assert_eq!(intern_vit(&config).layers_run, 2);
     assert_eq!(config.tokens_per_tile(), 4);
     assert_eq!(config.template, "Hermes-2".parse().ok());
-    assert!(config.tiles.dynamic && config.tiles.max_tiles == 6);
+    assert!(tiles(&config).dynamic && tiles(&config).max_tiles == 6);
 }
 
 #[test]
@@ -277,10 +305,7 @@ fn tiles_of_another_size_have_other_tokens() {
     let mut value = golden();
     value["force_image_size"] = json!(84);
     let config = Config::parse(value).unwrap();
-    let sides = |config: &Config| {
-        let vision = config.vision.as_ref().unwrap();
-        (vision.image_size, config.tiles.image_size)
-    };
+    let sides = |config: &Config| (intern_vit(config).image_size, tiles(config).image_size);
     assert_eq!(sides(&config), (56, 84));
     assert_eq!(config.tokens_per_tile(), 9);
     let fitted = config.fitted().unwrap();
@@ -337,14 +362,169 @@ fn the_published_models_are_accepted_at_their_sizes() {
             (family, 256),
             "{name}"
         );
-        let parameters = net::parameters(&config, net::Branch::Main);
-        let is_counted = |p: &&net::Parameter| match p.kind {
-            net::Kind::OutputProjection => !config.text.tied_embeddings,
-            kind => kind != net::Kind::Score,
-        };
-        let sizes = parameters.iter().filter(is_counted);
-        let count: usize = sizes.map(|p| p.shape.iter().product::<usize>()).sum();
-        let got = count as f64 / 1e9;
+        let got = counted(&config);
         assert!((got / billions - 1.0).abs() < 0.005, "{name}: {got}");
     }
+}
+
+/// The limits of an image's pixels, which no config.json of a published model has.
+fn with_pixels(name: &str) -> Value {
+    let mut raw = published_json(name);
+    raw["min_pixels"] = json!(3136);
+    raw["max_pixels"] = json!(1_003_520);
+    raw
+}
+
+/// Parameters without score head, and the output projection only where it is not tied, in billions.
+#[test]
+fn qwens_models_are_accepted_at_their_sizes() {
+    for (name, billions) in [
+        ("Qwen2-VL-2B", 2.21),
+        ("Qwen2-VL-7B", 8.29),
+        ("Qwen2.5-VL-3B", 3.75),
+        ("Qwen2.5-VL-7B", 8.29),
+        ("Qwen3-VL-2B", 2.13),
+        ("Qwen3-VL-4B", 4.44),
+        ("Qwen3-VL-8B", 8.77),
+    ] {
+        let config = Config::parse(with_pixels(name)).unwrap();
+        assert_eq!(config.tokens_per_tile(), 1, "{name}");
+        let got = counted(&config);
+        assert!((got / billions - 1.0).abs() < 0.005, "{name}: {got}");
+    }
+}
+
+#[test]
+fn qwens_encoders_differ_by_generation() {
+    let encoder = |name: &str| match Config::parse(with_pixels(name)).unwrap().vision {
+        Some(VisionConfig::Qwen(vision)) => vision,
+        _ => panic!("an encoder of grids"),
+    };
+    let (second, between, third) = (
+        encoder("Qwen2-VL-2B"),
+        encoder("Qwen2.5-VL-3B"),
+        encoder("Qwen3-VL-8B"),
+    );
+    assert_eq!(
+        (second.hidden, second.ffn, second.window),
+        (1280, 5120, None)
+    );
+    assert_eq!(
+        (between.window, between.full_layers),
+        (Some(4), vec![7, 15, 23, 31])
+    );
+    assert_eq!((third.table, third.deepstack), (Some(48), vec![8, 16, 24]));
+    let config = Config::parse(with_pixels("Qwen3-VL-8B")).unwrap();
+    assert_eq!(
+        (config.image_width(), config.feature_width()),
+        (4 * 4096, 4 * 1152)
+    );
+    let sections = config.text.rope.sections.unwrap();
+    assert_eq!((sections.sizes, sections.interleaved), ([24, 20, 20], true));
+}
+
+#[test]
+fn configs_of_grids_that_cannot_be_computed_are_refused() {
+    let changed = |name: &str, path: &str, value: Value| {
+        let mut raw = with_pixels(name);
+        *raw.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value;
+        Config::parse(raw).unwrap_err().to_string()
+    };
+    let seven = "Qwen2.5-VL-7B";
+    for (message, expected) in [
+        (
+            changed(seven, "/min_pixels", Value::Null),
+            "min_pixels: no file of the folder has it: name it (--min-pixels and --max-pixels",
+        ),
+        (
+            changed(seven, "/max_pixels", json!(100)),
+            "min_pixels and max_pixels: expected 1 to",
+        ),
+        (
+            changed(seven, "/vision_config/out_hidden_size", json!(8)),
+            "vision_config: its output of width 8 does not fit the language model's 3584",
+        ),
+        (
+            changed(seven, "/vision_config/hidden_act", json!("gelu")),
+            "vision_config: hidden_act: \"gelu\" is not supported (supported: \"silu\")",
+        ),
+        (
+            changed(
+                seven,
+                "/vision_config/fullatt_block_indexes",
+                json!([7, 32]),
+            ),
+            "vision_config: fullatt_block_indexes: expected a list of layers below 32",
+        ),
+        (
+            changed(seven, "/vision_config/window_size", json!(100)),
+            "vision_config: patch_size · spatial_merge_size (28) does not divide window_size (100)",
+        ),
+        (
+            changed(seven, "/rope_scaling/mrope_section", json!([16, 24, 23])),
+            "sections: expected 64 pairs in all, got 63",
+        ),
+        (
+            changed(seven, "/rope_scaling/type", json!("yarn")),
+            "rope_scaling: yarn is not supported (supported: default, mrope)",
+        ),
+        (
+            changed(seven, "/use_sliding_window", json!(true)),
+            "use_sliding_window: true is not supported",
+        ),
+        (
+            changed(
+                "Qwen3-VL-2B",
+                "/text_config/rope_scaling/mrope_interleaved",
+                json!(false),
+            ),
+            "text_config: rope_scaling: mrope_interleaved: false is not supported",
+        ),
+        (
+            changed("Qwen3-VL-2B", "/text_config/num_hidden_layers", json!(2)),
+            "deepstack_visual_indexes: 3 layers of the language model would add them, but it has 2",
+        ),
+        (
+            changed(
+                "Qwen3-VL-2B",
+                "/vision_config/num_position_embeddings",
+                json!(2000),
+            ),
+            "vision_config: num_position_embeddings: expected the number of a square's places",
+        ),
+        (
+            changed("Qwen3-VL-2B", "/model_type", json!("qwen3_vl_moe")),
+            "model_type: expected one of internvl_chat, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, ",
+        ),
+    ] {
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn the_limits_of_pixels_come_from_the_folder_or_the_user() {
+    let golden = |family: &str| format!("{GOLDEN}/families/{family}/model");
+    let limits = |config: &Config| match config.images {
+        ImageSettings::Grid(grid) => (grid.min_pixels, grid.max_pixels),
+        ImageSettings::Tiles(_) => panic!("a grid"),
+    };
+    let open = |family: &str, given| Config::open_with(Path::new(&golden(family)), given);
+    let none = PixelLimits::default();
+    for (family, expected) in [
+        ("qwen2_vl", (3136, 31_360)),
+        ("qwen2_5_vl", (3136, 50_176)),
+        ("qwen3_vl", (16_384, 49_152)),
+    ] {
+        assert_eq!(limits(&open(family, none).unwrap()), expected, "{family}");
+    }
+    let given = PixelLimits {
+        max: Some(9408),
+        ..none
+    };
+    assert_eq!(limits(&open("qwen2_vl", given).unwrap()), (3136, 9408));
+    let message = open("internvl3", given).unwrap_err().to_string();
+    assert!(
+        message.ends_with("the model cuts images into tiles"),
+        "{message}"
+    );
 }

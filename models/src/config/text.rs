@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, divides};
-use super::rope;
+use super::rope::{self, Axes};
 use crate::family::{Flag, HeadSize, TextFamily};
 use crate::rope::RopeSettings;
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ impl TextConfig {
         match fields.get("architectures") {
             Some(_) => {
                 let class = fields.first_text("architectures")?;
-                Self::of_family(fields, TextFamily::named(class)?)
+                Self::of_family(fields, TextFamily::named(class)?, None)
             }
             None => Self::parse_inner(fields),
         }
@@ -69,10 +69,15 @@ impl TextConfig {
     /// Reads a model that is named by its type.
     pub(super) fn parse_inner(fields: &Fields) -> Result<Self> {
         let family = TextFamily::of_type(fields.required_text("model_type")?)?;
-        Self::of_family(fields, family)
+        Self::of_family(fields, family, None)
     }
 
-    fn of_family(fields: &Fields, family: TextFamily) -> Result<Self> {
+    /// Reads a model of this family, whose positions have the given axes or one.
+    pub(super) fn of_family(
+        fields: &Fields,
+        family: TextFamily,
+        axes: Option<&Axes>,
+    ) -> Result<Self> {
         fields.absent_or("hidden_act", "silu")?;
         let (hidden, heads) = (
             fields.size("hidden_size")?,
@@ -100,7 +105,7 @@ impl TextConfig {
             ffn: fields.size("intermediate_size")?,
             vocabulary: fields.size("vocab_size")?,
             norm_eps: fields.number("rms_norm_eps")?,
-            rope: rope::settings(fields, head_dim, family)?,
+            rope: rope::settings(fields, head_dim, family, axes)?,
             attention_bias: flag(fields, attention_bias)?,
             mlp_bias: flag(fields, mlp_bias)?,
             tied_embeddings: fields.flag_or("tie_word_embeddings", false)?,

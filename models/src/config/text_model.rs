@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::own::Own;
 use super::text::TextConfig;
+use crate::image::Normalization;
 use crate::kinds::{Layout, Transparency};
 use crate::{Error, Result};
 
@@ -24,6 +25,8 @@ pub(super) fn parse(root: &Fields) -> Result<Own> {
         is_in_model: false,
         vision: None,
         text: TextConfig::parse_inner(root)?,
+        images: None,
+        normalization: Normalization::Imagenet,
         transparency: Transparency::Dropped,
     })
 }

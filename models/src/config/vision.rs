@@ -1,6 +1,7 @@
-//! `vision_config`: the vision encoder.
+//! `vision_config` of InternVL: InternViT in the 300M or the 6B style.
 
 use super::fields::{Fields, divides};
+use crate::kinds::TokenOrder;
 use crate::{Error, Result};
 
 /// Norm of a vision layer's inputs.
@@ -12,9 +13,9 @@ pub enum VisionNorm {
     Rms,
 }
 
-/// The vision encoder: InternViT in the 300M or the 6B style.
+/// InternViT and the pixel shuffle after it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct VisionConfig {
+pub struct InternVitConfig {
     /// Width of a token.
     pub hidden: usize,
     /// Layers stored in the checkpoint.
@@ -37,6 +38,39 @@ pub struct VisionConfig {
     pub qkv_bias: bool,
     /// Whether queries and keys pass an RMS norm over their full width.
     pub qk_norm: bool,
+    /// The pixel shuffle after the last layer.
+    pub shuffle: PixelShuffle,
+}
+
+/// Windows of patches that become one token each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PixelShuffle {
+    /// Side of the window (1 / `downsample_ratio`).
+    pub side: usize,
+    /// The order of tokens (`ps_version`).
+    pub order: TokenOrder,
+}
+
+impl PixelShuffle {
+    /// Reads the keys at the root of a `config.json`.
+    pub(super) fn parse(root: &Fields) -> Result<Self> {
+        let ratio = root.number_or("downsample_ratio", 0.5)?;
+        let side = (1.0 / ratio).round();
+        if !(1.0..=16.0).contains(&side) || (side * ratio - 1.0).abs() > 1e-9 {
+            return Err(Error::invalid(format!(
+                "downsample_ratio: expected 1/n, got {ratio}"
+            )));
+        }
+        let order = match root.text("ps_version")? {
+            Some("v1") => TokenOrder::ByColumn,
+            None | Some("v2") => TokenOrder::ByRow,
+            Some(_) => return Err(root.wrong("ps_version", "one of v1, v2")),
+        };
+        Ok(Self {
+            side: side as usize,
+            order,
+        })
+    }
 }
 
 /// What the layouts write under different keys.
@@ -47,24 +81,28 @@ struct Style {
     qk_norm: bool,
 }
 
-impl VisionConfig {
+impl InternVitConfig {
     /// Patches along one side of the tiles that the position embedding fits.
     pub fn patches_per_side(&self) -> usize {
         self.image_size / self.patch
     }
 
-    pub(super) fn parse(fields: &Fields, select_layer: i64) -> Result<Self> {
+    pub(super) fn parse(fields: &Fields, layer: i64, shuffle: PixelShuffle) -> Result<Self> {
         let style = Style {
             patch: fields.size("patch_size")?,
             image_size: fields.size("image_size")?,
             qkv_bias: fields.flag_or("qkv_bias", true)?,
             qk_norm: fields.flag_or("qk_normalization", false)?,
         };
-        Self::of_style(fields, select_layer, style)
+        Self::of_style(fields, layer, style, shuffle)
     }
 
     /// Reads the section as transformers writes it.
-    pub(super) fn parse_transformers(fields: &Fields, layer: i64) -> Result<Self> {
+    pub(super) fn parse_transformers(
+        fields: &Fields,
+        layer: i64,
+        shuffle: PixelShuffle,
+    ) -> Result<Self> {
         fields.absent_or("use_absolute_position_embeddings", true)?;
         fields.absent_or("use_mask_token", false)?;
         fields.absent_or("use_mean_pooling", true)?;
@@ -74,10 +112,15 @@ impl VisionConfig {
             qkv_bias: fields.flag_or("attention_bias", false)?,
             qk_norm: fields.flag_or("use_qk_norm", false)?,
         };
-        Self::of_style(fields, layer, style)
+        Self::of_style(fields, layer, style, shuffle)
     }
 
-    fn of_style(fields: &Fields, select_layer: i64, style: Style) -> Result<Self> {
+    fn of_style(
+        fields: &Fields,
+        select_layer: i64,
+        style: Style,
+        shuffle: PixelShuffle,
+    ) -> Result<Self> {
         fields.absent_or("hidden_act", "gelu")?;
         fields.absent_or("num_channels", 3)?;
         let layers = fields.size("num_hidden_layers")?;
@@ -93,6 +136,7 @@ impl VisionConfig {
             norm_eps: fields.number_or("layer_norm_eps", 1e-6)?,
             qkv_bias: style.qkv_bias,
             qk_norm: style.qk_norm,
+            shuffle,
         };
         divides(
             "num_attention_heads",

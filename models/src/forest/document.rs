@@ -49,11 +49,6 @@ impl Document<'_> {
         rope.scaled_by(self.branches[0].ids.len())
     }
 
-    pub(super) fn longest(&self) -> usize {
-        let lengths = self.branches.iter().map(|b| b.ids.len());
-        lengths.max().unwrap_or(0)
-    }
-
     pub(super) fn check(&self, rope: &RopeSettings) -> Result<()> {
         self.check_content()?;
         let scaling = self.scaled_by(rope);
@@ -72,6 +67,11 @@ impl Document<'_> {
             return Err(Error::invalid(
                 "a document needs conversations of at least one token",
             ));
+        }
+        let images = &self.branches[0].images;
+        if self.branches.iter().any(|b| b.images != *images) {
+            let problem = "a document's conversations must have images of the same extents";
+            return Err(Error::invalid(problem));
         }
         match self
             .branches

@@ -1,14 +1,15 @@
 //! Rows of documents as the network reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use ndarray::Array2;
 
 use super::document::Document;
+use super::positions::{Position, positions};
 use crate::prompt::Conversation;
 use crate::reading::Reading;
-use crate::rope::{RopeBlock, RopeSettings};
+use crate::rope::{ImagePlace, RopeBlock, RopeSettings};
 use crate::{Error, Result};
 
 /// The place of one conversation in a forest. All indices are flat: row · tokens + column.
@@ -68,13 +69,12 @@ impl Forest {
         let width = |row: &Vec<&Document>| row.iter().map(|d| d.tokens()).sum::<usize>();
         let tokens = rows.iter().map(width).max().unwrap_or(0);
         let mut layout = Layout {
-            rope: rope_blocks(rows, rope),
+            rope: RopeRows::new(rows, rope),
             ..Layout::default()
         };
         for (index, row) in rows.iter().enumerate() {
             for (document, d) in row.iter().enumerate() {
-                let first_position = layout.first_position(d.scaled_by(rope));
-                layout.push_document(document as i32, d, first_position);
+                layout.push_document(document as i32, d, rope);
             }
             layout.used_tokens += layout.input_ids.len() - index * tokens;
             layout.pad((index + 1) * tokens, row.len() as i32);
@@ -122,21 +122,26 @@ struct Layout {
     image_positions: Vec<i64>,
     image_rows: Vec<i64>,
     branches: Vec<Placement>,
-    rope: Vec<RopeBlock>,
+    rope: RopeRows,
 }
 
 impl Layout {
-    /// The row of the rope tables for position 0 under this scaling.
-    fn first_position(&self, scaling: usize) -> usize {
-        let earlier = self.rope.iter().take_while(|block| block.length != scaling);
-        earlier.map(|block| block.positions).sum()
-    }
-
-    fn push_document(&mut self, id: i32, document: &Document, first_position: usize) {
+    fn push_document(&mut self, id: i32, document: &Document, rope: &RopeSettings) {
         let (prefix, start) = (document.prefix(), self.input_ids.len());
+        let scaling = document.scaled_by(rope);
+        let rows = |layout: &Self, conversation: &Conversation, range: Range<usize>| {
+            let positions = positions(conversation, rope);
+            let rows = positions[range].iter();
+            rows.map(|&position| layout.rope.row(scaling, position))
+                .collect::<Vec<_>>()
+        };
+        let shared = rows(self, document.branches[0], 0..prefix);
+        self.position_ids.extend(shared);
         self.push_tokens(id, 0, document.branches[0], 0..prefix, &document.image_rows);
         for (index, conversation) in document.branches.iter().enumerate() {
             let length = conversation.ids.len();
+            let own = rows(self, conversation, prefix..length);
+            self.position_ids.extend(own);
             self.branches.push(Placement {
                 start,
                 prefix,
@@ -151,10 +156,6 @@ impl Layout {
                 &document.image_rows,
             );
         }
-        let positions = &mut self.position_ids[start..];
-        positions
-            .iter_mut()
-            .for_each(|p| *p += first_position as i64);
     }
 
     fn push_tokens(
@@ -178,7 +179,6 @@ impl Layout {
         }
         self.input_ids
             .extend(c.ids[range.clone()].iter().map(|&id| i64::from(id)));
-        self.position_ids.extend(range.clone().map(|p| p as i64));
         self.document_ids.extend(range.clone().map(|_| document));
         self.branch_ids.extend(range.map(|_| branch));
     }
@@ -204,18 +204,63 @@ impl Layout {
             image_positions: self.image_positions,
             image_rows: self.image_rows,
             branches: self.branches,
-            rope: self.rope,
+            rope: self.rope.blocks,
         })
     }
 }
 
-/// One block for every scaling among the documents, in the order of their lengths.
-fn rope_blocks(rows: &[Vec<&Document>], rope: &RopeSettings) -> Vec<RopeBlock> {
-    let mut longest = BTreeMap::new();
-    for document in rows.iter().flatten() {
-        let positions = longest.entry(document.scaled_by(rope)).or_insert(0);
-        *positions = document.longest().max(*positions);
+/// The rows of the rope tables that documents need.
+#[derive(Default)]
+struct RopeRows {
+    blocks: Vec<RopeBlock>,
+    /// The first row of every scaling.
+    lines: HashMap<usize, usize>,
+    /// The first row of every image.
+    images: HashMap<ImagePlace, usize>,
+}
+
+impl RopeRows {
+    /// One block for every scaling among the documents, in the order of their lengths, then one for every place of an image.
+    fn new(rows: &[Vec<&Document>], rope: &RopeSettings) -> Self {
+        let (mut lines, mut places) = (BTreeMap::new(), BTreeSet::new());
+        for document in rows.iter().flatten() {
+            let longest = lines.entry(document.scaled_by(rope)).or_insert(0);
+            for conversation in &document.branches {
+                for position in positions(conversation, rope) {
+                    match position {
+                        Position::Line(at) => *longest = (at + 1).max(*longest),
+                        Position::Image(place, _) => {
+                            places.insert(place);
+                        }
+                    }
+                }
+            }
+        }
+        let mut all = Self::default();
+        for (length, positions) in lines {
+            let first = all.push(RopeBlock::Line { length, positions });
+            all.lines.insert(length, first);
+        }
+        for place in places {
+            let first = all.push(RopeBlock::Image(place));
+            all.images.insert(place, first);
+        }
+        all
     }
-    let block = |(length, positions)| RopeBlock { length, positions };
-    longest.into_iter().map(block).collect()
+
+    /// Adds a block and returns its first row.
+    fn push(&mut self, block: RopeBlock) -> usize {
+        let first = self.blocks.iter().map(RopeBlock::entries).sum();
+        self.blocks.push(block);
+        first
+    }
+
+    /// The row of a position of a conversation that is scaled by `scaling`.
+    fn row(&self, scaling: usize, position: Position) -> i64 {
+        let row = match position {
+            Position::Line(at) => self.lines[&scaling] + at,
+            Position::Image(place, token) => self.images[&place] + token,
+        };
+        row as i64
+    }
 }

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! A token sees the earlier tokens of its document that lie in the prefix (branch 0) or in its branch.
-//! Positions restart at P for every branch, so the ids and rewards are those of N separate runs. Conversations whose
+//! Positions restart after the prefix for every branch, so the ids and rewards are those of N separate runs. Conversations whose
 //! lengths scale rotary positions differently share nothing.
 
 mod cost;
 mod document;
 mod layout;
 mod packing;
+mod positions;
 
 pub use cost::{Cost, ModelFlops, Rates};
 pub use document::Document;

@@ -1,6 +1,7 @@
 use super::*;
+use crate::image::Extent;
 use crate::prompt::Conversation;
-use crate::rope::{RopeBlock, RopeScaling, RopeSettings};
+use crate::rope::{ImagePlace, RopeBlock, RopeScaling, RopeSections, RopeSettings};
 
 fn conversation(ids: &[u32], image_tokens: &[usize]) -> Conversation {
     Conversation {
@@ -8,6 +9,7 @@ fn conversation(ids: &[u32], image_tokens: &[usize]) -> Conversation {
         response_start: 0,
         truncated: false,
         image_tokens: image_tokens.to_vec(),
+        images: Vec::new(),
     }
 }
 
@@ -19,12 +21,14 @@ fn document<'a>(branches: &[&'a Conversation], image_rows: &[i64]) -> Document<'
 }
 
 const UNSCALED: RopeSettings = RopeSettings {
+    sections: None,
     theta: 10000.0,
     head_dim: 4,
     scaling: None,
 };
 /// Every length beyond 3 scales differently.
 const DYNAMIC: RopeSettings = RopeSettings {
+    sections: None,
     theta: 10000.0,
     head_dim: 4,
     scaling: Some(RopeScaling::Dynamic {
@@ -107,11 +111,83 @@ fn differently_scaled_documents_have_separate_blocks() {
     );
     let (one, other) = (document(&[&short], &[]), document(&[&long], &[]));
     let f = Forest::new(&[vec![&other, &one]], &DYNAMIC).expect("valid documents");
-    let block = |length, positions| RopeBlock { length, positions };
+    let block = |length, positions| RopeBlock::Line { length, positions };
     assert_eq!(f.rope, [block(3, 2), block(5, 5)]);
     assert_eq!(f.position_ids.flatten().to_vec(), [2, 3, 4, 5, 6, 0, 1]);
     let mixed = document(&[&short, &long], &[]);
     let text = Forest::new(&[vec![&mixed]], &DYNAMIC).expect_err("mixed");
     let text = text.to_string();
     assert!(text.contains("scaled alike, those of 2 and 5"), "{text}");
+}
+
+const WITH_AXES: RopeSettings = RopeSettings {
+    sections: Some(RopeSections {
+        sizes: [1, 1, 0],
+        interleaved: false,
+    }),
+    theta: 10000.0,
+    head_dim: 4,
+    scaling: None,
+};
+
+/// A text token, an image of 2 × 3 tokens, and the rest.
+fn about_an_image(rest: &[u32]) -> Conversation {
+    let ids = [&[1][..], &[9; 6], rest].concat();
+    Conversation {
+        images: vec![Extent::Grid {
+            rows: 2,
+            columns: 3,
+        }],
+        ..conversation(&ids, &[1, 2, 3, 4, 5, 6])
+    }
+}
+
+#[test]
+fn text_continues_after_the_longer_side_of_an_image() {
+    let (a, b) = (about_an_image(&[2, 3, 4]), about_an_image(&[2, 5]));
+    let shared = document(&[&a, &b], &[0, 1, 2, 3, 4, 5]);
+    let forest = Forest::new(&[vec![&shared]], &WITH_AXES).expect("a document");
+    let place = ImagePlace {
+        start: 1,
+        rows: 2,
+        columns: 3,
+    };
+    let line = RopeBlock::Line {
+        length: 0,
+        positions: 7,
+    };
+    assert_eq!(forest.rope, [line, RopeBlock::Image(place)]);
+    // The image is at 1, so that the text after it is at 4; both branches begin at 5.
+    let expected = [0, 7, 8, 9, 10, 11, 12, 4, 5, 6, 5];
+    assert_eq!(forest.position_ids.as_slice(), Some(&expected[..]));
+}
+
+#[test]
+fn equal_images_at_equal_places_share_rows_of_the_tables() {
+    let (a, b) = (about_an_image(&[2]), about_an_image(&[3, 4]));
+    let rows = [0, 1, 2, 3, 4, 5];
+    let documents = [document(&[&a], &rows), document(&[&b], &rows)];
+    let row: Vec<&Document> = documents.iter().collect();
+    let forest = Forest::new(&[row], &WITH_AXES).expect("documents");
+    assert_eq!(forest.rope.len(), 2);
+}
+
+#[test]
+fn branches_must_have_images_of_the_same_extents() {
+    let a = about_an_image(&[2]);
+    let b = Conversation {
+        images: vec![Extent::Grid {
+            rows: 3,
+            columns: 2,
+        }],
+        ..a.clone()
+    };
+    let mixed = document(&[&a, &b], &[0, 1, 2, 3, 4, 5]);
+    let message = Forest::new(&[vec![&mixed]], &WITH_AXES)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        message,
+        "a document's conversations must have images of the same extents"
+    );
 }

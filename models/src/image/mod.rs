@@ -1,19 +1,27 @@
-//! From the bytes of an image to the tiles that the vision model looks at: `bytes → RGB → grid → u8 tiles`.
+//! From the bytes of an image to the tiles or patches that the vision model looks at: `bytes → RGB → resized → u8 tiles`.
 //!
 //! Every step gives exactly the values of the published preprocessing (Pillow's colour conversion and bicubic resize,
-//! InternVL's dynamic tiling), so that a checkpoint trained with either sees the same pixels.
+//! InternVL's dynamic tiling, Qwen's resize to whole tokens), so that a checkpoint trained with either sees the same pixels.
 
 mod decode;
+mod extent;
+mod grid;
 mod jpeg;
 mod normalization;
+mod places;
 mod resize;
 mod rgb;
+mod settings;
 mod tile;
 
 pub use decode::{DEFAULT_MAX_PIXELS, MAX_SIDE, decode, decode_with, dimensions, file_dimensions};
+pub use extent::Extent;
+pub use grid::{Grid, GridSettings};
 pub use jpeg::is_jpeg;
 pub use normalization::Normalization;
+pub use places::{GridPlaces, Taps};
 pub use rgb::Rgb;
+pub use settings::{ImageSettings, Pixels};
 pub use tile::{TileSettings, Tiles, tile_count, tiles};
 
 /// The version of the rules by which an image file becomes tiles: with another one, scores differ. Version 1, of 0.2.0 and

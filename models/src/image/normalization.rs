@@ -11,19 +11,22 @@ pub enum Normalization {
     Imagenet,
     /// The statistics of CLIP, with the digits that InternVL's code gives.
     Clip,
+    /// The same with the digits of CLIP itself, as Qwen2-VL and Qwen2.5-VL have them.
+    OpenAi,
     /// One half everywhere, as SigLIP does.
     Siglip,
 }
 
 impl Normalization {
     /// Every kind.
-    pub(crate) const ALL: [Self; 3] = [Self::Imagenet, Self::Clip, Self::Siglip];
+    pub(crate) const ALL: [Self; 4] = [Self::Imagenet, Self::Clip, Self::OpenAi, Self::Siglip];
 
     /// Subtracted from the pixels, R G B.
     pub fn mean(self) -> [f32; 3] {
         match self {
             Self::Imagenet => [0.485, 0.456, 0.406],
             Self::Clip => [0.481_454_6, 0.457_827_5, 0.408_210_73],
+            Self::OpenAi => [0.481_454_66, 0.457_827_5, 0.408_210_73],
             Self::Siglip => [0.5; 3],
         }
     }
@@ -33,6 +36,7 @@ impl Normalization {
         match self {
             Self::Imagenet => [0.229, 0.224, 0.225],
             Self::Clip => [0.268_629_5, 0.261_302_5, 0.275_771_1],
+            Self::OpenAi => [0.268_629_54, 0.261_302_58, 0.275_777_11],
             Self::Siglip => [0.5; 3],
         }
     }

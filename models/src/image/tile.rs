@@ -61,6 +61,14 @@ impl TileSettings {
         }
     }
 
+    /// The most tiles of one image.
+    pub(super) fn most_tiles(&self) -> usize {
+        match self.dynamic {
+            false => 1,
+            true => self.max_tiles.max(1) as usize + usize::from(self.use_thumbnail),
+        }
+    }
+
     /// Columns and rows of the grid for an image of this size.
     fn grid(&self, width: u32, height: u32) -> (u32, u32) {
         if self.dynamic {

@@ -15,6 +15,26 @@ pub(super) struct Context<O: Ops> {
     pub(super) rope: O::Rope,
 }
 
+/// Image embeddings that the first layers add to their outputs.
+pub(super) struct AddedImages<O: Ops> {
+    /// For each of the layers, `[n, width]`.
+    pub(super) parts: Vec<O::T>,
+    /// Flat indices of the image tokens, `[n]`.
+    pub(super) at: O::T,
+}
+
+impl<O: Ops> AddedImages<O> {
+    /// The output `x` of the layer `index`, with its images added.
+    fn add(&self, ops: &mut O, index: usize, x: O::T) -> Result<O::T> {
+        let Some(part) = self.parts.get(index) else {
+            return Ok(x);
+        };
+        let there = ops.gather_rows(&x, &self.at)?;
+        let sum = ops.add(&there, part)?;
+        ops.scatter_rows(&x, &sum, &self.at)
+    }
+}
+
 // Derived, Clone would be required of the interpreter itself.
 impl<O: Ops> Clone for Context<O> {
     fn clone(&self) -> Self {
@@ -119,20 +139,29 @@ pub(super) fn decode<O: Ops + 'static>(
     config: &TextConfig,
     x: &O::T,
     context: &Context<O>,
+    images: &AddedImages<O>,
     at: Option<&O::T>,
 ) -> Result<O::T> {
-    ops.scope(&format!("{}.model", Part::Language.module()), |ops| {
+    // A last layer that adds images computes all rows.
+    let reads_last = images.parts.len() < config.layers;
+    let hidden = ops.scope(&format!("{}.model", Part::Language.module()), |ops| {
         let mut x = x.clone();
         for index in 0..config.layers {
             let (config, context) = (config.clone(), context.clone());
             // The last layer computes only the rows that are read.
-            let read = at.filter(|_| index + 1 == config.layers).cloned();
+            let is_last = index + 1 == config.layers;
+            let read = at.filter(|_| is_last && reads_last).cloned();
             x = ops.block(&format!("{BLOCKS}.{index}"), &x, move |ops, x| {
                 layer(ops, &config, x, &context, read.as_ref())
             })?;
+            x = images.add(ops, index, x)?;
         }
         ops.rms_norm("norm", &x, config.norm_eps)
-    })
+    })?;
+    match at.filter(|_| !reads_last) {
+        Some(at) => ops.gather_rows(&hidden, at),
+        None => Ok(hidden),
+    }
 }
 
 /// Hidden states [k, width] → logits [k, vocabulary]. The output projection of a tied model is its embedding table.

@@ -3,17 +3,21 @@
 
 mod branch;
 mod head;
+mod image_inputs;
+mod intern_vit;
 mod language;
 mod names;
 mod ops;
 mod part;
 mod positions;
 mod projector;
+mod qwen_vit;
 mod reward;
 mod stored;
 mod vision;
 
 pub use branch::{Branch, TEXT_ONLY_SCOPE};
+pub use image_inputs::{GridInputs, ImageInputs};
 pub use language::{output_projection, token_embeddings};
 pub use names::{names_after, names_of};
 pub use ops::{Activation, Bias, Ops};
@@ -35,10 +39,7 @@ pub const SCORE_HEAD: &str = "score.weight";
 /// The tensors of one branch, by their names in a checkpoint.
 pub fn parameters(config: &Config, branch: Branch) -> Vec<Parameter> {
     let mut list = Inventory::new(branch);
-    if let Some(vision) = &config.vision {
-        vision::parameters(vision, &mut list);
-        projector::parameters(config, vision, &mut list);
-    }
+    vision::parameters(config, &mut list);
     language::parameters(&config.text, &mut list);
     head::parameters(config, &mut list);
     list.into_parameters()

@@ -4,7 +4,7 @@ use super::branch::Branch;
 use crate::Result;
 use crate::checkpoint::{Names, Rename, Table};
 use crate::config::Config;
-use crate::kinds::{HeadNames, Layout};
+use crate::kinds::{HeadNames, Layout, TensorNames};
 
 /// As transformers saves InternVL.
 const INTERNVL: [Rename; 16] = [
@@ -75,6 +75,30 @@ const TEXT: [Rename; 2] = [
     rename("language_model.lm_head", &["lm_head"]),
 ];
 
+/// Qwen's vision-language models with their parts side by side. The mergers come first: they are inside of the encoder.
+const QWEN_FLAT: [Rename; 5] = [
+    rename("mlp1.merger", &["visual.merger"]),
+    rename(
+        "mlp1.deepstack_merger_list",
+        &["visual.deepstack_merger_list"],
+    ),
+    rename("vision_model", &["visual"]),
+    rename("language_model.model", &["model"]),
+    rename("language_model.lm_head", &["lm_head"]),
+];
+
+/// The same with the parts inside of `model`.
+const QWEN_NESTED: [Rename; 5] = [
+    rename("mlp1.merger", &["model.visual.merger"]),
+    rename(
+        "mlp1.deepstack_merger_list",
+        &["model.visual.deepstack_merger_list"],
+    ),
+    rename("vision_model", &["model.visual"]),
+    rename("language_model.model", &["model.language_model"]),
+    rename("language_model.lm_head", &["lm_head"]),
+];
+
 /// As transformers has the language model inside of the module `model`.
 const LANGUAGE_IN_MODEL: [Rename; 2] = [
     rename("language_model.model", &["model.language_model"]),
@@ -100,6 +124,8 @@ fn tables(config: &Config) -> Vec<Table> {
         }
         Layout::Internvl => vec![table("", &INTERNVL)],
         Layout::Text => vec![table("", &TEXT)],
+        Layout::QwenVl(TensorNames::Flat) => vec![table("", &QWEN_FLAT)],
+        Layout::QwenVl(TensorNames::Nested) => vec![table("", &QWEN_NESTED)],
     };
     tables.extend(match config.head.names {
         HeadNames::Score => None,

@@ -26,6 +26,10 @@ impl Bias {
 pub enum Activation {
     /// The exact one, by erf.
     Gelu,
+    /// The same approximated by tanh.
+    GeluTanh,
+    /// x · sigmoid(1.702 · x).
+    QuickGelu,
     /// x · sigmoid(x).
     Silu,
     /// max(x, 0).
@@ -77,6 +81,18 @@ pub trait Ops: Sized {
         patch: usize,
         n: Normalization,
     ) -> Result<Self::T>;
+    /// u8 patches [rows, patches, 3·patch²], channel by channel → (x / 255 − mean) / std → [rows, patches, width], by a
+    /// weight [width, 3, frames, patch, patch] over `frames` equal frames.
+    fn patch_projection(
+        &mut self,
+        name: &str,
+        patches: &Self::T,
+        bias: Bias,
+        n: Normalization,
+    ) -> Result<Self::T>;
+    /// Weighted sums of rows of the table `name`, at ids [rows, tokens, k] with f32 weights of the same shape → [rows,
+    /// tokens, width].
+    fn embedding_sum(&mut self, name: &str, ids: &Self::T, weights: &Self::T) -> Result<Self::T>;
     /// The parameter [1, 1, width] before every row's first token.
     fn prepend_parameter(&mut self, name: &str, x: &Self::T) -> Result<Self::T>;
     /// x + parameter, broadcast.
@@ -113,6 +129,10 @@ pub trait Ops: Sized {
 
     /// Cuts the last axis, seen as `groups` runs of sum(sizes), into parts of groups·size each.
     fn split(&mut self, x: &Self::T, groups: usize, sizes: &[usize]) -> Result<Vec<Self::T>>;
+    /// The values side by side along the last axis.
+    fn concatenate(&mut self, parts: &[Self::T]) -> Result<Self::T>;
+    /// [rows, tokens, width] → [rows, tokens/count, count·width]: `count` neighbours become one token.
+    fn merge_tokens(&mut self, x: &Self::T, count: usize, width: usize) -> Result<Self::T>;
     /// Every row without its first `count` tokens.
     fn skip_tokens(&mut self, x: &Self::T, count: usize) -> Result<Self::T>;
     /// [tiles, side², width] → [tiles, (side/window)², width·window²]: a window's patches side by side, row by row.
@@ -134,6 +154,8 @@ pub trait Ops: Sized {
     /// From documents and branches [rows, tokens]: token i sees j iff j ≤ i, documents are equal, and j's branch is 0
     /// or i's own.
     fn tree_mask(&mut self, documents: &Self::T, branches: &Self::T) -> Result<Self::Mask>;
+    /// From windows [rows, tokens]: tokens of the same window see each other.
+    fn window_mask(&mut self, windows: &Self::T) -> Result<Self::Mask>;
     /// Rows of the tables cos, sin [entries, head/2] at position ids [rows, tokens].
     fn rope_table(
         &mut self,
@@ -165,6 +187,11 @@ pub trait Ops: Sized {
     /// little, and their errors reach the output directly.
     fn readout<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         f(self)
+    }
+
+    /// `x`, of which several blocks' neighbours read parts: an interpreter may collect its gradient before it continues.
+    fn shared(&mut self, x: &Self::T) -> Result<Self::T> {
+        Ok(x.clone())
     }
 
     /// Runs one layer inside `scope`. Values with gradients enter through `x` or by weight name, so that an

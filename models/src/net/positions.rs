@@ -2,10 +2,10 @@
 //! patches by bicubic interpolation (a = -0.75, pixel centres at halves, edges repeated), the class token's row kept.
 
 use super::branch::Branch;
-use super::vision::position_embedding;
+use super::intern_vit::position_embedding;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{Config, VisionConfig};
 
 /// PyTorch's cubic kernel.
 const A: f32 = -0.75;
@@ -15,7 +15,7 @@ const A: f32 = -0.75;
 /// # Errors
 /// The checkpoint cannot be read.
 pub fn fit_positions(checkpoint: &mut Checkpoint, config: &Config, branch: Branch) -> Result<()> {
-    let Some(vision) = &config.vision else {
+    let Some(vision) = config.vision.as_ref().and_then(VisionConfig::intern_vit) else {
         return Ok(());
     };
     let (from, to) = (vision.patches_per_side(), config.patches_per_side());

@@ -1,9 +1,9 @@
-//! From the vision encoder's tokens to the language model's.
+//! InternVL's projector: from the vision encoder's tokens to the language model's.
 
 use super::ops::{Bias, Ops};
 use super::part::{Inventory, Kind, MlpLinear, Part};
 use crate::Result;
-use crate::config::{Config, VisionConfig};
+use crate::config::{Config, InternVitConfig};
 
 // A sequence, whose third member is the activation.
 const NORM: &str = "0";
@@ -14,10 +14,15 @@ const NORM_EPSILON: f64 = 1e-5;
 
 /// Hidden states [tiles, 1 + patches, width] → image embeddings [tiles, tokens, text width]. The class token is
 /// dropped; each window of patches becomes one token.
-pub(super) fn forward<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Result<O::T> {
+pub(super) fn forward<O: Ops>(
+    ops: &mut O,
+    config: &Config,
+    vision: &InternVitConfig,
+    hidden: &O::T,
+) -> Result<O::T> {
     let patches = ops.skip_tokens(hidden, 1)?;
-    let side = config.patches_per_side();
-    let x = ops.pixel_shuffle(&patches, side, config.shuffle, config.token_order)?;
+    let (side, shuffle) = (config.patches_per_side(), vision.shuffle);
+    let x = ops.pixel_shuffle(&patches, side, shuffle.side, shuffle.order)?;
     let full = |name: &str| format!("{}.{name}", Part::Projector.module());
     let x = ops.layer_norm(&full(NORM), &x, NORM_EPSILON)?;
     let x = ops.gelu_linear(&full(UP), &x, Bias::Yes)?;
@@ -25,8 +30,11 @@ pub(super) fn forward<O: Ops>(ops: &mut O, config: &Config, hidden: &O::T) -> Re
 }
 
 /// Lists the tensors of the part.
-pub(super) fn parameters(config: &Config, vision: &VisionConfig, list: &mut Inventory) {
-    let (width, text) = (vision.hidden * config.shuffle.pow(2), config.text.hidden);
+pub(super) fn parameters(config: &Config, vision: &InternVitConfig, list: &mut Inventory) {
+    let (width, text) = (
+        vision.hidden * vision.shuffle.side.pow(2),
+        config.text.hidden,
+    );
     list.part(Part::Projector);
     list.layer_norm(NORM, width);
     list.linear(UP, Kind::Mlp(MlpLinear::Up), &[text, width], Bias::Yes);

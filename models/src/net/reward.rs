@@ -1,9 +1,10 @@
 //! The whole reward model: tiles → image embeddings; tokens and image embeddings → rewards.
 
+use super::image_inputs::ImageInputs;
 use super::ops::Ops;
-use super::{head, language, projector, vision};
+use super::{head, language, vision};
+use crate::Result;
 use crate::config::Config;
-use crate::{Error, Result};
 
 /// A forest of conversations as the network reads it (see [`crate::forest`]), with its images' embeddings.
 pub struct Tokens<T> {
@@ -15,7 +16,7 @@ pub struct Tokens<T> {
     pub document_ids: T,
     /// Branch of each token, 0 for a shared prefix, i32 [rows, tokens].
     pub branch_ids: T,
-    /// Image embeddings in the order of their places, [n, width].
+    /// Image embeddings in the order of their places, `[n, width]`; see [`Config::image_width`].
     pub image_embeds: T,
     /// Flat token indices of the image embeddings, i64 `[n]`.
     pub image_positions: T,
@@ -33,31 +34,38 @@ pub struct RewardInputs<T> {
     pub reward_positions: Option<T>,
 }
 
-/// u8 pixels [tiles, H, W, 3] → image embeddings [tiles, tokens, text width].
+/// Images → image embeddings [tiles, tokens, width], an image of a grid as one tile; see [`Config::image_width`].
 ///
 /// # Errors
-/// A model without a vision encoder.
-pub fn image_embeddings<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
-    let features = image_features(ops, config, pixels)?;
+/// A model without a vision encoder, or with one for images in another form.
+pub fn image_embeddings<O: Ops + 'static>(
+    ops: &mut O,
+    config: &Config,
+    images: &ImageInputs<O::T>,
+) -> Result<O::T> {
+    let features = image_features(ops, config, images)?;
     project(ops, config, &features)
 }
 
-/// The first half: u8 pixels → hidden states of the vision model [tiles, 1 + patches, vision width].
+/// The first half: images → hidden states of the vision model [tiles, patches, width], with those of a class token first
+/// where there is one; see [`Config::feature_width`].
 ///
 /// # Errors
-/// A model without a vision encoder.
-pub fn image_features<O: Ops>(ops: &mut O, config: &Config, pixels: &O::T) -> Result<O::T> {
-    let no_vision = || Error::invalid("the model has no vision encoder");
-    let vision = config.vision.as_ref().ok_or_else(no_vision)?;
-    vision::forward(ops, vision, pixels, config.normalization)
+/// As [`image_embeddings`].
+pub fn image_features<O: Ops + 'static>(
+    ops: &mut O,
+    config: &Config,
+    images: &ImageInputs<O::T>,
+) -> Result<O::T> {
+    vision::forward(ops, config, images)
 }
 
 /// The second half: hidden states of the vision model → image embeddings.
 ///
 /// # Errors
-/// The interpreter's.
+/// The interpreter's, or a model without a vision encoder.
 pub fn project<O: Ops>(ops: &mut O, config: &Config, features: &O::T) -> Result<O::T> {
-    projector::forward(ops, config, features)
+    vision::project(ops, config, features)
 }
 
 /// Runs the language model over a forest: hidden states after the last norm at flat indices `at` [k] → [k, width], or
@@ -69,10 +77,28 @@ fn hidden_states<O: Ops + 'static>(
     at: Option<&O::T>,
 ) -> Result<O::T> {
     let x = language::embed(ops, &config.text, &tokens.input_ids)?;
-    let x = ops.scatter_rows(&x, &tokens.image_embeds, &tokens.image_positions)?;
+    let mut images = image_parts(ops, config, &tokens.image_embeds)?;
+    let added = images.split_off(1);
+    let x = ops.scatter_rows(&x, &images[0], &tokens.image_positions)?;
     let mask = ops.tree_mask(&tokens.document_ids, &tokens.branch_ids)?;
     let rope = ops.rope_table(&tokens.rope_cos, &tokens.rope_sin, &tokens.position_ids)?;
-    language::decode(ops, &config.text, &x, &language::Context { mask, rope }, at)
+    let context = language::Context { mask, rope };
+    let images = language::AddedImages {
+        parts: added,
+        at: tokens.image_positions.clone(),
+    };
+    language::decode(ops, &config.text, &x, &context, &images, at)
+}
+
+/// The image embeddings of the language model's input, then those that its first layers add.
+fn image_parts<O: Ops>(ops: &mut O, config: &Config, images: &O::T) -> Result<Vec<O::T>> {
+    let parts = 1 + config.deepstack();
+    if parts == 1 {
+        return Ok(vec![images.clone()]);
+    }
+    // Several layers read them.
+    let images = ops.shared(images)?;
+    ops.split(&images, 1, &vec![config.text.hidden; parts])
 }
 
 /// One reward for each of `reward_positions`, `[k]`, or every token, [rows, tokens]: the score head over the hidden state

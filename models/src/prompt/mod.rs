@@ -1,7 +1,7 @@
 //! Prompt, response and image tiles → the token ids that the network reads.
 //!
-//! The string is the published one: the family's template, each `<image>` tag replaced by `<img>`, `tokens_per_tile`
-//! times `<IMG_CONTEXT>` for every tile, `</img>`. The published code continues with a sequence whose image tokens do
+//! The string is the published one: the family's template, each `<image>` tag replaced by the tokens of its image, in
+//! InternVL `<img>`, `tokens_per_tile` times `<IMG_CONTEXT>` for every tile, `</img>`. The published code continues with a sequence whose image tokens do
 //! not match its images; here that is an error.
 
 mod template;
@@ -11,15 +11,12 @@ use std::slice;
 use serde::{Deserialize, Serialize};
 
 pub use template::Template;
-use template::{Markup, Place};
+use template::{ImageMarkup, Markup, Place};
 
 use crate::chat::{IMAGE_TAG, Message, Prompt, Role};
+use crate::image::Extent;
 use crate::tokenizer::{Piece, Tokenizer, Tokens};
 use crate::{Error, Result, Text};
-
-const IMAGE_START: &str = "<img>";
-const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
-const IMAGE_END: &str = "</img>";
 
 /// All settings that decide the ids, except the tokenizer. Recorded in checkpoints and bundles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +24,8 @@ const IMAGE_END: &str = "</img>";
 pub struct PromptSettings {
     /// The conversation template.
     pub template: Template,
-    /// Image tokens for one tile; 0 for a model without vision, which sees the prompt without its `<image>` tags.
+    /// Image tokens for one [unit](Extent::units) of an image: of a tile, or 1 in a grid of tokens; 0 for a model without
+    /// vision, which sees the prompt without its `<image>` tags.
     pub tokens_per_tile: usize,
     /// The maximal number of tokens; the rest is cut off on the right.
     pub max_length: usize,
@@ -47,6 +45,8 @@ pub struct Conversation {
     pub truncated: bool,
     /// Indices of the image tokens in `ids`, in order of the images, their tiles and the tokens of a tile.
     pub image_tokens: Vec<usize>,
+    /// The extents of the images.
+    pub images: Vec<Extent>,
 }
 
 /// Tokenises prompts and responses as conversations. Threads may share it.
@@ -54,8 +54,8 @@ pub struct Conversation {
 pub struct Prompter {
     tokenizer: Tokenizer,
     settings: PromptSettings,
-    /// `None` where no text is an image token.
-    image_context: Option<u32>,
+    /// Name and id of the image tokens; `None` where no text is one.
+    image_context: Option<(&'static str, u32)>,
 }
 
 impl Prompter {
@@ -81,7 +81,7 @@ impl Prompter {
         &self.settings
     }
 
-    /// The ids of one conversation about images with these numbers of `tiles`.
+    /// The ids of one conversation about images of these extents.
     ///
     /// [`Prompt`] says where the images stand. What an empty message leaves depends on the template.
     ///
@@ -92,41 +92,47 @@ impl Prompter {
         &self,
         prompt: &Prompt,
         response: &str,
-        tiles: &[usize],
+        images: &[Extent],
     ) -> Result<Conversation> {
-        let image_tokens = self.count_image_tokens(tiles)?;
-        let messages = self.messages(prompt, tiles.len())?;
-        let script = self.script(&messages, response, tiles);
+        let needed = self.count_image_tokens(images)?;
+        let messages = self.messages(prompt, images.len())?;
+        let script = self.script(&messages, response, images);
         let tokens = self.encode(&script)?;
-        self.cut(&tokens, script.response_byte(), image_tokens)
+        let conversation = self.cut(&tokens, script.response_byte(), needed)?;
+        Ok(Conversation {
+            images: images.to_vec(),
+            ..conversation
+        })
     }
 
     /// The string before tokenisation.
     ///
     /// # Errors
     /// Those of [`Self::conversation`] that concern the string.
-    pub fn text(&self, prompt: &Prompt, response: &str, tiles: &[usize]) -> Result<String> {
-        self.count_image_tokens(tiles)?;
-        let messages = self.messages(prompt, tiles.len())?;
-        Ok(self.script(&messages, response, tiles).text())
+    pub fn text(&self, prompt: &Prompt, response: &str, images: &[Extent]) -> Result<String> {
+        self.count_image_tokens(images)?;
+        let messages = self.messages(prompt, images.len())?;
+        Ok(self.script(&messages, response, images).text())
     }
 
     fn messages(&self, prompt: &Prompt, images: usize) -> Result<Vec<Message>> {
+        let template = self.settings.template;
         match (self.settings.tokens_per_tile, images) {
-            (0, 0) if !self.settings.template.markup().has_images => prompt.as_it_is(),
+            (0, 0) if template.markup().images.is_none() => prompt.as_it_is(),
             (0, 0) => prompt.untagged(),
             (0, _) => Err(Error::NoVision { images }),
-            _ => prompt.tagged(images),
+            _ => prompt.tagged(images, template.tag_style()),
         }
     }
 
     /// The number of image tokens, which must be within the length limit.
-    fn count_image_tokens(&self, tiles: &[usize]) -> Result<usize> {
-        if let Some(image) = tiles.iter().position(|&n| n == 0) {
+    fn count_image_tokens(&self, images: &[Extent]) -> Result<usize> {
+        let units = images.iter().map(|image| image.units());
+        if let Some(image) = units.clone().position(|units| units == 0) {
             return Err(Error::invalid(format!("image {} has no tiles", image + 1)));
         }
-        let tiles = tiles.iter().fold(0usize, |sum, n| sum.saturating_add(*n));
-        let needed = tiles.saturating_mul(self.settings.tokens_per_tile);
+        let units = units.fold(0usize, usize::saturating_add);
+        let needed = units.saturating_mul(self.settings.tokens_per_tile);
         if needed > self.settings.max_length {
             return Err(self.images_cut(needed));
         }
@@ -144,14 +150,18 @@ impl Prompter {
         &self,
         messages: &'a [Message],
         response: &'a str,
-        tiles: &'a [usize],
+        images: &'a [Extent],
     ) -> Script<'a> {
         let (system, turns) = match messages {
             [first, turns @ ..] if first.role == Role::System => (&*first.content, turns),
             turns => ("", turns),
         };
         let markup = self.settings.template.markup();
-        let mut images = self.images(tiles);
+        let mut images = Images {
+            extents: images.iter(),
+            tokens_per_tile: self.settings.tokens_per_tile,
+            markup: markup.images.as_ref(),
+        };
         let mut script = Script {
             pieces: [markup.opening, &markup.system_turn(system)].concat(),
             response: 0,
@@ -168,13 +178,6 @@ impl Prompter {
         script
     }
 
-    fn images<'a>(&self, tiles: &'a [usize]) -> Images<'a> {
-        Images {
-            tiles: tiles.iter(),
-            tokens_per_tile: self.settings.tokens_per_tile,
-        }
-    }
-
     fn encode(&self, script: &Script) -> Result<Tokens> {
         if self.settings.literal_special_tokens {
             self.tokenizer.encode_pieces(&script.pieces)
@@ -188,7 +191,7 @@ impl Prompter {
         let first = tokens.starts.iter().position(in_response);
         let response_start = first.unwrap_or(tokens.ids.len());
         let image_tokens = self.image_tokens(&tokens.ids);
-        check_placeholders(&image_tokens, needed, response_start)?;
+        self.check_placeholders(&image_tokens, needed, response_start)?;
         let length = tokens.ids.len().min(self.settings.max_length);
         if image_tokens.last().is_some_and(|&last| last >= length) {
             return Err(self.images_cut(needed));
@@ -198,12 +201,33 @@ impl Prompter {
             response_start: response_start.min(length),
             truncated: length < tokens.ids.len(),
             image_tokens,
+            images: Vec::new(),
         })
     }
 
     fn image_tokens(&self, ids: &[u32]) -> Vec<usize> {
-        let is_image = |(at, &id): (usize, &u32)| (Some(id) == self.image_context).then_some(at);
+        let context = self.image_context.map(|(_, id)| id);
+        let is_image = |(at, &id): (usize, &u32)| (Some(id) == context).then_some(at);
         ids.iter().enumerate().filter_map(is_image).collect()
+    }
+
+    /// Refuses texts that add image tokens to those of the images.
+    fn check_placeholders(
+        &self,
+        found: &[usize],
+        needed: usize,
+        response_start: usize,
+    ) -> Result<()> {
+        if found.len() == needed {
+            return Ok(());
+        }
+        let in_response = found.last().is_some_and(|&last| last >= response_start);
+        let text = match in_response {
+            true => Text::Response,
+            false => Text::Prompt,
+        };
+        let token = self.image_context.map_or("", |(token, _)| token);
+        Err(Error::ContextToken { token, text })
     }
 }
 
@@ -241,8 +265,9 @@ impl<'a> Script<'a> {
 
 /// The images that have no tag yet.
 struct Images<'a> {
-    tiles: slice::Iter<'a, usize>,
+    extents: slice::Iter<'a, Extent>,
     tokens_per_tile: usize,
+    markup: Option<&'static ImageMarkup>,
 }
 
 impl Images<'_> {
@@ -253,12 +278,14 @@ impl Images<'_> {
             return pieces;
         }
         while let Some((before, after)) = text.split_once(IMAGE_TAG)
-            && let Some(tiles) = self.tiles.next()
+            && let Some(markup) = self.markup
+            && let Some(image) = self.extents.next()
         {
-            let context = Piece::Token(IMAGE_CONTEXT);
-            pieces.extend([Piece::Text(before), Piece::Token(IMAGE_START)]);
-            pieces.extend(std::iter::repeat_n(context, tiles * self.tokens_per_tile));
-            pieces.push(Piece::Token(IMAGE_END));
+            let context = Piece::Token(markup.context);
+            let tokens = image.units() * self.tokens_per_tile;
+            pieces.extend([Piece::Text(before), Piece::Token(markup.start)]);
+            pieces.extend(std::iter::repeat_n(context, tokens));
+            pieces.push(Piece::Token(markup.end));
             text = after;
         }
         pieces.push(Piece::Text(text));
@@ -283,32 +310,25 @@ fn check_tokens(tokenizer: &Tokenizer, template: Template) -> Result<()> {
     }
 }
 
-/// The id of image tokens, if the template has images.
-fn image_context(tokenizer: &Tokenizer, settings: &PromptSettings) -> Result<Option<u32>> {
-    let template = settings.template;
-    match (template.markup().has_images, tokenizer.id(IMAGE_CONTEXT)) {
-        (true, Some(id)) => Ok(Some(id)),
-        (_, None) if settings.tokens_per_tile > 0 => {
-            let problem = format!("the tokenizer has no token {IMAGE_CONTEXT}");
+/// Name and id of image tokens, if the template has images.
+fn image_context(
+    tokenizer: &Tokenizer,
+    settings: &PromptSettings,
+) -> Result<Option<(&'static str, u32)>> {
+    let (template, sees) = (settings.template, settings.tokens_per_tile > 0);
+    let Some(images) = &template.markup().images else {
+        return match sees {
+            false => Ok(None),
+            true => Err(Error::invalid(format!(
+                "template {template} has no images, but the model has a vision encoder"
+            ))),
+        };
+    };
+    match tokenizer.id(images.context) {
+        None if sees => {
+            let problem = format!("the tokenizer has no token {}", images.context);
             Err(Error::invalid(problem))
         }
-        (false, _) if settings.tokens_per_tile > 0 => Err(Error::invalid(format!(
-            "template {template} has no images, but the model has a vision encoder"
-        ))),
-        _ => Ok(None),
+        id => Ok(id.map(|id| (images.context, id))),
     }
-}
-
-/// Refuses texts that add image tokens to those of the images.
-fn check_placeholders(found: &[usize], needed: usize, response_start: usize) -> Result<()> {
-    if found.len() == needed {
-        return Ok(());
-    }
-    let in_response = found.last().is_some_and(|&last| last >= response_start);
-    let text = if in_response {
-        Text::Response
-    } else {
-        Text::Prompt
-    };
-    Err(Error::ContextToken { text })
 }

@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 
 use seeward_models::image::{
-    DEFAULT_MAX_PIXELS, MAX_SIDE, Normalization, Rgb, TileSettings, Tiles, decode, dimensions,
-    file_dimensions, tile_count, tiles,
+    DEFAULT_MAX_PIXELS, Extent, GridSettings, MAX_SIDE, Normalization, Rgb, TileSettings, Tiles,
+    decode, dimensions, file_dimensions, tile_count, tiles,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -99,6 +99,114 @@ fn settings(image_size: u32, max_tiles: u32) -> TileSettings {
 fn tile_hashes(tiles: &Tiles) -> Vec<String> {
     let tiles = tiles.outer_iter();
     tiles.map(|tile| hash(tile.as_slice().unwrap())).collect()
+}
+
+/// Width, height, side of a token, fewest and most pixels → width and height after resizing, or none where it is refused.
+type ResizeCase = (u32, u32, u32, u64, u64, Option<usize>, Option<usize>);
+
+#[test]
+fn whole_images_are_resized_to_the_published_sizes() {
+    let cases: Vec<ResizeCase> = golden("grids.json");
+    assert_eq!(cases.len(), 615);
+    for case in cases {
+        let (width, height, token, min_pixels, max_pixels, columns, rows) = case;
+        let settings = GridSettings {
+            patch: token / 2,
+            merge: 2,
+            min_pixels,
+            max_pixels,
+            head_dim: 4,
+            window: None,
+            table: None,
+        };
+        let got = settings.extent(width, height);
+        let side = token as usize;
+        let expected = columns.zip(rows).map(|(columns, rows)| Extent::Grid {
+            rows: rows / side,
+            columns: columns / side,
+        });
+        assert_eq!(got.ok(), expected, "{case:?}");
+    }
+}
+
+/// A pixel's value is its place: red the column, green the row, blue a constant.
+#[test]
+fn patches_of_a_token_follow_each_other_channel_by_channel() {
+    let settings = GridSettings {
+        patch: 2,
+        merge: 2,
+        min_pixels: 1,
+        max_pixels: 1 << 20,
+        head_dim: 4,
+        window: None,
+        table: None,
+    };
+    let places = (0..4u8).flat_map(|y| (0..8u8).map(move |x| (x, y)));
+    let pixels = places.flat_map(|(x, y)| [x, y, 9]).collect();
+    let grid = settings.cut(&Rgb::new(8, 4, pixels).unwrap()).unwrap();
+    assert_eq!(
+        grid.extent(),
+        Extent::Grid {
+            rows: 1,
+            columns: 2
+        }
+    );
+    assert_eq!(grid.patches.dim(), (1, 8, 12));
+    let patch = |index: usize| grid.patches.slice(ndarray::s![0, index, ..]).to_vec();
+    assert_eq!(patch(0), [0, 1, 0, 1, 0, 0, 1, 1, 9, 9, 9, 9]);
+    // The second row of the first token.
+    assert_eq!(patch(2), [0, 1, 0, 1, 2, 2, 3, 3, 9, 9, 9, 9]);
+    // The second token.
+    assert_eq!(patch(4), [4, 5, 4, 5, 0, 0, 1, 1, 9, 9, 9, 9]);
+}
+
+#[test]
+fn settings_of_grids_are_checked() {
+    let settings = GridSettings {
+        patch: 14,
+        merge: 2,
+        min_pixels: 3136,
+        max_pixels: 50176,
+        head_dim: 80,
+        window: Some(4),
+        table: None,
+    };
+    settings.validate().unwrap();
+    for (wrong, expected) in [
+        (
+            GridSettings {
+                patch: 0,
+                ..settings
+            },
+            "patch: expected 1 to 256, got 0",
+        ),
+        (
+            GridSettings {
+                merge: 17,
+                ..settings
+            },
+            "merge: expected 1 to 16, got 17",
+        ),
+        (
+            GridSettings {
+                head_dim: 6,
+                ..settings
+            },
+            "head_dim: expected a multiple of 4",
+        ),
+        (
+            GridSettings {
+                max_pixels: 100,
+                ..settings
+            },
+            "min_pixels and max_pixels: expected",
+        ),
+    ] {
+        let message = wrong.validate().unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+    let message = settings.extent(1000, 4).unwrap_err().to_string();
+    assert_eq!(message, "expected an aspect ratio of at most 200, got 250");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use seeward_models::{Error, Text};
 use serde_json::json;
 
-use crate::{CONTEXT, GOLDEN, error, hermes, qwen2, tokenizer_json};
+use crate::{CONTEXT, GOLDEN, error, hermes, qwen2, tiles, tokenizer_json};
 
 const END: u32 = 762;
 
@@ -24,7 +24,7 @@ fn the_response_begins_where_it_says() {
         let prompter = hermes(literal);
         for response in RESPONSES {
             let conversation = prompter
-                .conversation(&"Why?".into(), response, &[2])
+                .conversation(&"Why?".into(), response, &tiles(&[2]))
                 .unwrap();
             let mut expected = prompter
                 .tokenizer()
@@ -57,7 +57,7 @@ fn the_response_begins_where_it_says_with_every_tokenizer() {
             let prompter = Prompter::new(tokenizer.unwrap(), settings).unwrap();
             let ids = |response| {
                 prompter
-                    .conversation(&"▁Why?".into(), response, &[2])
+                    .conversation(&"▁Why?".into(), response, &tiles(&[2]))
                     .unwrap()
             };
             let empty = ids("").ids;
@@ -97,7 +97,9 @@ fn a_token_shared_with_the_header_is_not_the_response() {
             ids,
             response_start,
             ..
-        } = prompter.conversation(&"Why?".into(), "\nx", &[1]).unwrap();
+        } = prompter
+            .conversation(&"Why?".into(), "\nx", &tiles(&[1]))
+            .unwrap();
         assert_eq!(ids[response_start - 1], 759);
         let end = prompter.tokenizer().encode("x<|im_end|>", Specials::Parsed);
         assert_eq!(&ids[response_start..], end.unwrap());
@@ -107,7 +109,7 @@ fn a_token_shared_with_the_header_is_not_the_response() {
 #[test]
 fn an_empty_or_cut_response_starts_at_the_end() {
     let empty = hermes(false)
-        .conversation(&"Why?".into(), "", &[1])
+        .conversation(&"Why?".into(), "", &tiles(&[1]))
         .unwrap();
     assert_eq!(empty.response_start, empty.ids.len());
     let settings = PromptSettings {
@@ -116,7 +118,7 @@ fn an_empty_or_cut_response_starts_at_the_end() {
     };
     let prompter = Prompter::new(qwen2(), settings).unwrap();
     let cut = prompter
-        .conversation(&"Why?".into(), "Because.", &[1])
+        .conversation(&"Why?".into(), "Because.", &tiles(&[1]))
         .unwrap();
     assert!(cut.truncated);
     assert_eq!(cut.ids, empty.ids[..empty.ids.len() - 2]);
@@ -127,8 +129,10 @@ fn an_empty_or_cut_response_starts_at_the_end() {
 fn images_take_the_place_of_their_tags() {
     let prompter = hermes(false);
     let image = |tiles: usize| format!("<img>{}</img>", CONTEXT.repeat(4 * tiles));
-    let user = |prompt: &str, tiles: &[usize]| {
-        let text = prompter.text(&prompt.into(), "r <image>", tiles).unwrap();
+    let user = |prompt: &str, counts: &[usize]| {
+        let text = prompter
+            .text(&prompt.into(), "r <image>", &tiles(counts))
+            .unwrap();
         let (_, rest) = text.split_once("<|im_start|>user\n").unwrap();
         rest.strip_suffix("<|im_end|><|im_start|>assistant\nr <image><|im_end|>")
             .unwrap()
@@ -146,7 +150,7 @@ fn images_take_the_place_of_their_tags() {
         format!("a {}{}b", image(2), image(1))
     );
     let conversation = prompter
-        .conversation(&"a <image> b <image>".into(), "r", &[2, 1])
+        .conversation(&"a <image> b <image>".into(), "r", &tiles(&[2, 1]))
         .unwrap();
     assert_eq!(conversation.image_tokens.len(), 12);
 }
@@ -154,7 +158,8 @@ fn images_take_the_place_of_their_tags() {
 #[test]
 fn images_that_do_not_match_are_refused() {
     let prompter = hermes(false);
-    let problem = |prompt: &str, tiles: &[usize]| error(prompter.text(&prompt.into(), "r", tiles));
+    let problem =
+        |prompt: &str, counts: &[usize]| error(prompter.text(&prompt.into(), "r", &tiles(counts)));
     assert!(problem("<image>", &[]).contains("got 1 for 0 images"));
     assert!(problem("<image>", &[1, 1]).contains("got 1 for 2 images"));
     assert!(problem("<image><image><image>", &[1, 1]).contains("got 3 for 2 images"));
@@ -165,20 +170,21 @@ fn images_that_do_not_match_are_refused() {
 #[test]
 fn a_literal_placeholder_is_refused_where_it_stands() {
     let prompter = hermes(false);
-    for tiles in [&[][..], &[1], &[1, 2]] {
-        let problem = error(prompter.conversation(&"a <IMG_CONTEXT>".into(), "b", tiles));
+    for counts in [&[][..], &[1], &[1, 2]] {
+        let images = &tiles(counts);
+        let problem = error(prompter.conversation(&"a <IMG_CONTEXT>".into(), "b", images));
         assert!(
             problem.starts_with("prompt: a literal <IMG_CONTEXT>"),
             "{problem}"
         );
-        let problem = error(prompter.conversation(&"a".into(), "<IMG_CONTEXT>", tiles));
+        let problem = error(prompter.conversation(&"a".into(), "<IMG_CONTEXT>", images));
         assert!(
             problem.starts_with("response: a literal <IMG_CONTEXT>"),
             "{problem}"
         );
         assert!(
             hermes(true)
-                .conversation(&"<IMG_CONTEXT>".into(), CONTEXT, tiles)
+                .conversation(&"<IMG_CONTEXT>".into(), CONTEXT, images)
                 .is_ok()
         );
     }
@@ -254,7 +260,7 @@ fn template_names_are_the_published_ones() {
     assert_eq!(
         unknown,
         "template: expected one of Hermes-2, internlm2-chat, phi3-chat, internvl_zh, internvl2_5, \
-         internvl-hf, chatml, qwen2.5, qwen3, llama3, llama3.1, got \"hermes-2\""
+         internvl-hf, chatml, qwen2.5, qwen3, qwen2-vl, qwen3-vl, llama3, llama3.1, got \"hermes-2\""
     );
     assert!(serde_json::from_value::<Template>(json!("x")).is_err());
 }
@@ -313,7 +319,7 @@ fn a_model_without_vision_reads_prompts_without_image_tags() {
     }
     let expected = "expected no images for a model without a vision encoder, got 1";
     assert_eq!(
-        error(prompter.conversation(&"Why?".into(), "Because.", &[1])),
+        error(prompter.conversation(&"Why?".into(), "Because.", &tiles(&[1]))),
         expected
     );
 }
@@ -331,11 +337,11 @@ fn stripping_tokens_swallow_white_space_in_both_ways() {
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         let prompter = Prompter::new(tokenizer, hermes(literal).settings().clone()).unwrap();
         prompter
-            .conversation(&" \u{3000}Why? \n".into(), "  Because. ", &[1])
+            .conversation(&" \u{3000}Why? \n".into(), "  Because. ", &tiles(&[1]))
             .unwrap()
     };
     let plain = hermes(false)
-        .conversation(&"Why?".into(), "  Because.", &[1])
+        .conversation(&"Why?".into(), "  Because.", &tiles(&[1]))
         .unwrap();
     let newline_after_image = plain.image_tokens[3] + 2;
     let mut expected = plain.ids;
@@ -347,8 +353,8 @@ fn stripping_tokens_swallow_white_space_in_both_ways() {
 #[test]
 fn callers_can_match_the_problem_of_a_conversation() {
     let prompter = hermes(false);
-    let problem = |prompt: &str, response: &str, tiles: &[usize]| {
-        let result = prompter.conversation(&prompt.into(), response, tiles);
+    let problem = |prompt: &str, response: &str, counts: &[usize]| {
+        let result = prompter.conversation(&prompt.into(), response, &tiles(counts));
         result.unwrap_err()
     };
     assert!(matches!(
@@ -364,5 +370,5 @@ fn callers_can_match_the_problem_of_a_conversation() {
     ));
     let in_response = problem("x", CONTEXT, &[1]);
     let text = Text::Response;
-    assert!(matches!(in_response, Error::ContextToken { text: found } if found == text));
+    assert!(matches!(in_response, Error::ContextToken { text: found, .. } if found == text));
 }

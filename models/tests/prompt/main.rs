@@ -11,6 +11,7 @@ mod vocab_merges;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use seeward_models::image::Extent;
 use seeward_models::prompt::{PromptSettings, Prompter};
 use seeward_models::tokenizer::Tokenizer;
 use serde_json::Value;
@@ -37,6 +38,11 @@ fn hermes(literal_special_tokens: bool) -> Prompter {
         literal_special_tokens,
     };
     Prompter::new(qwen2(), settings).unwrap()
+}
+
+/// Images of these numbers of tiles.
+fn tiles(counts: &[usize]) -> Vec<Extent> {
+    counts.iter().map(|&count| Extent::Tiles(count)).collect()
 }
 
 fn error<T: std::fmt::Debug>(result: seeward_models::Result<T>) -> String {

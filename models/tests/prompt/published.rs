@@ -10,7 +10,7 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{CONTEXT, GOLDEN};
+use crate::{CONTEXT, GOLDEN, tiles};
 
 /// Template and tokenizer, and how many conversations are refused: three have a literal placeholder, the others are cut
 /// before the end of their image tokens.
@@ -115,7 +115,7 @@ impl Case {
         prompter.conversation(
             &self.prompt.as_str().into(),
             &self.response,
-            &[self.num_tiles],
+            &tiles(&[self.num_tiles]),
         )
     }
 }
@@ -175,7 +175,7 @@ fn check_accepted(
     let text = prompter.text(
         &case.prompt.as_str().into(),
         &case.response,
-        &[case.num_tiles],
+        &tiles(&[case.num_tiles]),
     );
     assert_eq!(text.unwrap(), case.conversation, "{place}");
     assert_eq!(conversation.ids, case.input_ids, "{place}");
@@ -283,8 +283,11 @@ fn responses_of_100_kb_equal_the_published_ones() {
         } in long.responses
         {
             let response = unit.repeat(100_000 / unit.len());
-            let conversation =
-                prompter.conversation(&long.prompt.as_str().into(), &response, &[long.num_tiles]);
+            let conversation = prompter.conversation(
+                &long.prompt.as_str().into(),
+                &response,
+                &tiles(&[long.num_tiles]),
+            );
             let ids = conversation.unwrap().ids;
             assert_eq!(ids.len(), tokens, "{set}: {unit:?}");
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

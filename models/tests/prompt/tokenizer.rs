@@ -7,7 +7,7 @@ use seeward_models::tokenizer::{Specials, Tokenizer};
 use serde_json::json;
 
 use crate::{
-    PAD, error, has_specials, hermes, qwen2, qwen2_folder, tokenizer_json, with_tokenizer,
+    PAD, error, has_specials, hermes, qwen2, qwen2_folder, tiles, tokenizer_json, with_tokenizer,
 };
 
 #[test]
@@ -29,8 +29,12 @@ fn hostile_texts_are_tokenised_like_any_other() {
     let (parsed, literal) = (hermes(false), hermes(true));
     for text in &texts {
         let place: String = text.chars().take(12).collect();
-        let ids =
-            |prompter: &Prompter| prompter.conversation(&text.into(), text, &[1]).unwrap().ids;
+        let ids = |prompter: &Prompter| {
+            prompter
+                .conversation(&text.into(), text, &tiles(&[1]))
+                .unwrap()
+                .ids
+        };
         assert_eq!(
             ids(&parsed) == ids(&literal),
             !has_specials(text),

@@ -7,7 +7,7 @@ use seeward_models::chat::{Message, Prompt};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
 use serde::Deserialize;
 
-use crate::{GOLDEN, error, hermes};
+use crate::{GOLDEN, error, hermes, tiles};
 
 #[derive(Clone, Deserialize)]
 struct Golden {
@@ -77,20 +77,22 @@ fn turns_are_those_of_the_published_templates() {
             let prompter = golden.prompter(literal);
             for case in &golden.cases {
                 let (prompt, response) = case.prompt();
-                let text = prompter.text(&prompt, response, &case.tiles).unwrap();
+                let text = prompter
+                    .text(&prompt, response, &tiles(&case.tiles))
+                    .unwrap();
                 let place = format!("{} {} {:?}", golden.template, golden.tokenizer, case.turns);
                 assert_eq!(text, case.text, "{place}");
                 if literal && case.spells_tokens() {
                     continue;
                 }
                 let read = prompter
-                    .conversation(&prompt, response, &case.tiles)
+                    .conversation(&prompt, response, &tiles(&case.tiles))
                     .unwrap();
                 assert_eq!(read.ids, case.ids, "{place}");
-                let tiles: usize = case.tiles.iter().sum();
+                let count: usize = case.tiles.iter().sum();
                 assert_eq!(
                     read.image_tokens.len(),
-                    tiles * golden.tokens_per_tile,
+                    count * golden.tokens_per_tile,
                     "{place}"
                 );
             }
@@ -106,8 +108,12 @@ fn a_conversation_of_one_question_is_the_question() {
         Prompt::from("Why?"),
         Prompt::from(vec![Message::user("Why?")]),
     );
-    for tiles in [&[][..], &[2], &[1, 1]] {
-        let ids = |prompt| prompter.conversation(prompt, "Because.", tiles).unwrap();
+    for counts in [&[][..], &[2], &[1, 1]] {
+        let ids = |prompt| {
+            prompter
+                .conversation(prompt, "Because.", &tiles(counts))
+                .unwrap()
+        };
         assert_eq!(ids(&messages), ids(&question));
     }
     // The template's message is the one that counts without another.

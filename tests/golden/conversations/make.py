@@ -4,15 +4,16 @@
 
 The rules are those of InternVL's `conversation.py` (`Conversation.get_prompt`) and of `preprocess_internvl2_5` in its
 `dataset.py`, which has the separators and reads a system message; ids are those of the slow Python tokenizers.
-The chat template of InternVL in transformers is restated from its Jinja text, with the tokens of images that its
-processor writes: an empty message has its end, and a system message that is not given is absent. For the chat templates of
-transformers there is scripts/golden/templates.py, too.
+The chat templates of InternVL and Qwen's vision-language models in transformers are restated from their Jinja texts, with the
+tokens of images that their processors write: an empty message has its end. For the chat templates of text models there is
+scripts/golden/templates.py.
 """
 
 import json
 from pathlib import Path
 
-from transformers import LlamaTokenizer, Qwen2Tokenizer
+from tokenizers import Tokenizer
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 GOLDEN = Path(__file__).parent.parent
 HERMES = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
@@ -27,7 +28,14 @@ TEMPLATES = {
     "internvl_zh": (("{}", ("<human>:", "<bot>:")), "", [" ", "</s>"], " ", " ", False),
     "internvl2_5": (CHATML, INTERNVL2_5, ["<|im_end|>\n"] * 2, "<|im_end|>\n", "", False),
 }
-HF = "internvl-hf"
+INTERNVL = ("<img>", "<IMG_CONTEXT>", "</img>")
+QWEN_VL = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+# template: system message or None, the tokens of images
+CHAT_TEMPLATES = {
+    "internvl-hf": (None, INTERNVL),
+    "qwen2-vl": ("You are a helpful assistant.", QWEN_VL),
+    "qwen3-vl": (None, QWEN_VL),
+}
 SETS = [
     ("Hermes-2", "models/qwen2", Qwen2Tokenizer),
     ("Hermes-2", "models/llama", LlamaTokenizer),
@@ -36,6 +44,8 @@ SETS = [
     ("internvl_zh", "tokenize/tokenizers/llama_zh", LlamaTokenizer),
     ("internvl2_5", "models/qwen2", Qwen2Tokenizer),
     ("internvl-hf", "models/qwen2", Qwen2Tokenizer),
+    ("qwen2-vl", "families/qwen2_vl/model", PreTrainedTokenizerFast),
+    ("qwen3-vl", "families/qwen3_vl/model", PreTrainedTokenizerFast),
 ]
 SYSTEM = "Answer in one word.\nBe kind: 请 :)"
 # (system message or None, turns, tiles of the images)
@@ -51,12 +61,13 @@ CASES = [
 PER_TILE = 4
 
 
-def with_images(turns, tiles):
+def with_images(turns, tiles, tokens):
     """Each tag of the user's messages becomes the tokens of the next image."""
+    start, context, end = tokens
     tiles, written = list(tiles), []
     for index, text in enumerate(turns):
         while index % 2 == 0 and "<image>" in text:
-            text = text.replace("<image>", "<img>" + "<IMG_CONTEXT>" * PER_TILE * tiles.pop(0) + "</img>", 1)
+            text = text.replace("<image>", start + context * PER_TILE * tiles.pop(0) + end, 1)
         written.append(text)
     assert not tiles
     return written
@@ -69,8 +80,8 @@ def chat(system, turns):
 
 
 def get_prompt(template, system, turns):
-    if template == HF:
-        return chat(system, turns)
+    if template in CHAT_TEMPLATES:
+        return chat(CHAT_TEMPLATES[template][0] if system is None else system, turns)
     (system_template, roles), message, separators, system_separator, gap, strips = TEMPLATES[template]
     text = system_template.format(message if system is None else system) + system_separator
     for index, turn in enumerate(turns):
@@ -79,12 +90,23 @@ def get_prompt(template, system, turns):
     return text
 
 
+def opened(tokenizer, folder):
+    """The tokenizer of a folder; pinned transformers reads merges as texts only."""
+    if tokenizer is not PreTrainedTokenizerFast:
+        return tokenizer.from_pretrained(folder)
+    file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    merges = file["model"]["merges"]
+    file["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    return tokenizer(tokenizer_object=Tokenizer.from_str(json.dumps(file)))
+
+
 def golden(template, folder, tokenizer):
-    tokenizer = tokenizer.from_pretrained(GOLDEN / folder)
+    tokenizer = opened(tokenizer, GOLDEN / folder)
+    _, images = CHAT_TEMPLATES.get(template, (None, INTERNVL))
     cases = []
     for system, turns, tiles in CASES:
-        text = get_prompt(template, system, with_images(turns, tiles))
-        ids = tokenizer(text, add_special_tokens=template != HF).input_ids
+        text = get_prompt(template, system, with_images(turns, tiles, images))
+        ids = tokenizer(text, add_special_tokens=template not in CHAT_TEMPLATES).input_ids
         cases.append({"system": system, "turns": turns, "tiles": tiles, "text": text, "ids": ids})
     return {"template": template, "tokenizer": folder, "tokens_per_tile": PER_TILE, "cases": cases}
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use seeward_export::{Options as ExportOptions, export};
-use seeward_models::config::HeadChoices;
+use seeward_models::config::{HeadChoices, PixelLimits};
+use seeward_models::image::Extent;
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::Branch;
-use seeward_models::prompt::Template;
+use seeward_models::prompt::{Conversation, Template};
 use seeward_models::reading::RewardAt;
 use seeward_runtime::{Options, Request, RewardModel};
 use seeward_train::config::Config;
@@ -77,11 +78,12 @@ impl LibTorch {
         }
     }
 
-    pub(crate) fn ids(&self, prompt: &str, response: &str, tiles: &[usize]) -> Vec<u32> {
-        let read = self
-            .preprocessor
-            .conversation(&prompt.into(), response, tiles);
-        read.expect("a conversation").ids
+    pub(crate) fn conversation(&self, row: &Row, response: usize) -> Conversation {
+        let images: Vec<Extent> = row.extents.iter().map(|(extent, _)| *extent).collect();
+        let response = &row.responses[response].text;
+        let prompt = row.prompt.as_str().into();
+        let read = self.preprocessor.conversation(&prompt, response, &images);
+        read.expect("a conversation")
     }
 
     /// The rewards of a row's responses: neighbours are the two sides of a pair.
@@ -127,6 +129,7 @@ impl Onnx {
             precision,
             max_length: None,
             template: source.template,
+            pixels: PixelLimits::default(),
             head: source.head.clone(),
         };
         export(&options).expect("exported");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use seeward_models::image::Extent;
 use seeward_models::kinds::InputMode;
 use seeward_models::prompt::Template;
 use seeward_tests::compare::{Tolerance, assert_close};
@@ -13,14 +14,16 @@ pub(crate) struct Row {
     pub(crate) prompt: String,
     pub(crate) images: Vec<PathBuf>,
     pub(crate) responses: Vec<Response>,
-    /// For each image the number of its tiles and the hash of their pixels.
-    pub(crate) tiles: Vec<(usize, String)>,
+    /// For each image its extent and the hash of its pixels: of its tiles, or of the resized image.
+    pub(crate) extents: Vec<(Extent, String)>,
 }
 
 /// A response with what the published implementation computed for it.
 pub(crate) struct Response {
     pub(crate) text: String,
     pub(crate) ids: Vec<u32>,
+    /// Time, row and column of every token, where positions have three axes; of a row's first response.
+    pub(crate) positions: Option<[Vec<usize>; 3]>,
     golden: Value,
 }
 
@@ -71,17 +74,12 @@ pub(crate) fn rows(family: &str) -> Vec<Row> {
 fn row(case: &Value, golden: &Value) -> Row {
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let tiles = list(&golden["images"]);
-    let tiles = tiles.iter().map(|image| {
-        let count = image["tiles"].as_u64().expect("a count");
-        (count as usize, text(&image["pixels_sha256"]))
-    });
-    let tiles: Vec<_> = tiles.collect();
+    let extents: Vec<_> = list(&golden["images"]).iter().map(extent).collect();
     let mut images = match &case["img_path"] {
         Value::String(path) => vec![path.clone()],
         paths => list(paths).iter().map(text).collect(),
     };
-    images.truncate(tiles.len());
+    images.truncate(extents.len());
     let images = images
         .iter()
         .map(|name| golden::path("families").join(name))
@@ -95,10 +93,25 @@ fn row(case: &Value, golden: &Value) -> Row {
             .map(|(response, golden)| Response {
                 text: text(response),
                 ids: serde_json::from_value(golden["input_ids"].clone()).expect("ids"),
+                positions: serde_json::from_value(golden["position_ids"].clone()).expect("axes"),
                 golden,
             })
             .collect(),
-        tiles,
+        extents,
+    }
+}
+
+/// An image's extent, and the hash of its pixels.
+fn extent(image: &Value) -> (Extent, String) {
+    let count = |value: &Value| value.as_u64().expect("a count") as usize;
+    let hash = |key: &str| image[key].as_str().expect("a hash").to_owned();
+    match &image["grid"] {
+        Value::Null => (Extent::Tiles(count(&image["tiles"])), hash("pixels_sha256")),
+        // In patches, of which 2 × 2 are a token.
+        patches => {
+            let [rows, columns] = [0, 1].map(|axis| count(&patches[axis]) / 2);
+            (Extent::Grid { rows, columns }, hash("rgb_sha256"))
+        }
     }
 }
 

@@ -14,8 +14,9 @@ mod programs;
 mod training;
 
 use seeward_models::config::Config;
+use seeward_models::forest::{Document, Forest};
 use seeward_models::hash::hash;
-use seeward_models::image::{self, DEFAULT_MAX_PIXELS};
+use seeward_models::image::{self, DEFAULT_MAX_PIXELS, ImageSettings, Pixels};
 use seeward_models::kinds::{InputMode, Precision, Target};
 
 use engines::{LibTorch, Onnx};
@@ -25,31 +26,89 @@ const MODES: [InputMode; 3] = [InputMode::Full, InputMode::TextOnly, InputMode::
 const TOLERANCE: f64 = 1e-4;
 
 #[test]
-fn token_ids_and_tiles_are_those_of_the_family() {
+fn token_ids_and_pixels_are_those_of_the_family() {
     for family in &families() {
         let (torch, config) = (
             LibTorch::load(family, InputMode::Full, true),
             Config::open(&model(family)).unwrap(),
         );
         for row in rows(family) {
-            let tiles: Vec<usize> = row.tiles.iter().map(|(count, _)| *count).collect();
-            for response in &row.responses {
+            for (index, response) in row.responses.iter().enumerate() {
                 assert_eq!(
-                    torch.ids(&row.prompt, &response.text, &tiles),
+                    torch.conversation(&row, index).ids,
                     response.ids,
                     "{family}: {:?}, {:?}",
                     row.prompt,
                     response.text
                 );
             }
-            for (path, (count, pixels)) in row.images.iter().zip(&row.tiles) {
+            for (path, (extent, hashed)) in row.images.iter().zip(&row.extents) {
                 let file = std::fs::read(path).unwrap();
-                let tiles =
+                let image =
                     image::decode_with(&file, DEFAULT_MAX_PIXELS, config.transparency).unwrap();
-                let tiles = image::tiles(&tiles, &config.tiles).unwrap();
-                assert_eq!(tiles.dim().0, *count, "{family}: {path:?}");
-                let same = hash(tiles.as_slice().unwrap()) == *pixels;
+                let pixels = config.images.cut(&image).unwrap();
+                assert_eq!(pixels.extent(), *extent, "{family}: {path:?}");
+                let same = hash(bytes(&pixels, &config.images)) == *hashed;
                 assert!(same || is_jpeg(path), "{family}: {path:?}");
+            }
+        }
+    }
+}
+
+/// The pixels of tiles, or of a whole image row by row.
+fn bytes(pixels: &Pixels, settings: &ImageSettings) -> Vec<u8> {
+    let (grid, settings) = match (pixels, settings) {
+        (Pixels::Grid(grid), ImageSettings::Grid(settings)) => (grid, settings),
+        (Pixels::Tiles(tiles), _) => return tiles.iter().copied().collect(),
+        _ => panic!("settings of a grid"),
+    };
+    let (patch, merge) = (settings.patch as usize, settings.merge as usize);
+    let token = patch * merge;
+    let mut bytes = Vec::new();
+    for (y, x, channel) in ndarray::indices((grid.rows * token, grid.columns * token, 3)) {
+        let token_index = y / token * grid.columns + x / token;
+        let inside = y % token / patch * merge + x % token / patch;
+        let place = channel * patch * patch + y % patch * patch + x % patch;
+        bytes.push(grid.patches[[0, token_index * merge * merge + inside, place]]);
+    }
+    bytes
+}
+
+/// The angle of every pair of a head at every token.
+#[test]
+fn positions_are_those_of_the_family() {
+    for (family, sizes, takes_turns) in [
+        ("qwen2_vl", [2, 3, 3], false),
+        ("qwen2_5_vl", [2, 3, 3], false),
+        ("qwen3_vl", [6, 5, 5], true),
+    ] {
+        let torch = LibTorch::load(family, InputMode::Full, true);
+        let rope = Config::open(&model(family)).unwrap().text.rope;
+        let axes: Vec<usize> = match takes_turns {
+            false => (0..3).flat_map(|axis| vec![axis; sizes[axis]]).collect(),
+            true => [[0, 1, 2].repeat(5), vec![0]].concat(),
+        };
+        for row in rows(family) {
+            let conversation = torch.conversation(&row, 0);
+            let image_rows: Vec<i64> = (0..conversation.image_tokens.len() as i64).collect();
+            let document = Document {
+                branches: vec![&conversation],
+                image_rows,
+            };
+            let forest = Forest::new(&[vec![&document]], &rope).unwrap();
+            let table = rope.tables(&forest.rope).sin;
+            let expected = row.responses[0].positions.as_ref().expect("positions");
+            for (token, &entry) in forest.position_ids.iter().enumerate() {
+                for (pair, &axis) in axes.iter().enumerate() {
+                    let exponent = -2.0 * pair as f64 / rope.head_dim as f64;
+                    let angle = expected[axis][token] as f64 * rope.theta.powf(exponent);
+                    let got = f64::from(table[[entry as usize, pair]]);
+                    assert!(
+                        (got - angle.sin()).abs() < 1e-4,
+                        "{family}: {:?}, token {token}, pair {pair}",
+                        row.prompt
+                    );
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use seeward_fixture::checkpoint::RandomCheckpoint;
 use seeward_models::checkpoint::{
     Checkpoint, Dtype, TensorData, TensorInfo, WEIGHTS_FILE, write_tensors,
 };
-use seeward_models::config::{Config as ModelConfig, HeadChoices};
+use seeward_models::config::{Config as ModelConfig, HeadChoices, PixelLimits};
 use seeward_models::kinds::{InputMode, Precision, Target};
 use seeward_models::net::{Branch, SCORE_HEAD};
 use seeward_runtime::{Options, Request, RewardModel, Usage};
@@ -199,6 +199,7 @@ fn bundle(
         precision,
         max_length,
         template: None,
+        pixels: PixelLimits::default(),
         head: HeadChoices::default(),
     };
     export(&options).expect("exported");

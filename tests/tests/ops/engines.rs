@@ -58,7 +58,7 @@ pub(crate) fn floats<const N: usize>(shape: [usize; N]) -> impl FnOnce(&'static 
 }
 
 /// Every grey level, the same values for the same name.
-pub(crate) fn pixels(shape: [usize; 4]) -> impl FnOnce(&'static str) -> Array {
+pub(crate) fn bytes<const N: usize>(shape: [usize; N]) -> impl FnOnce(&'static str) -> Array {
     let one = |bits: u64| (bits >> 56) as u8;
     array(shape, move |name| Values::U8(random(name, &shape, one)))
 }

@@ -18,7 +18,7 @@
 
 mod engines;
 
-use engines::{agree, floats, i32s, i64s, pixels};
+use engines::{agree, bytes, floats, i32s, i64s};
 use seeward_export::GraphOps;
 use seeward_models::Result;
 use seeward_models::image::Normalization;
@@ -65,8 +65,17 @@ table! {
         => ops.rms_norm_heads("n", x, 4, 0.05);
 
     // Higher than wide, to distinguish rows from columns.
-    patch_embedding(ops, tiles: pixels([2, 12, 8, 3])) ["p.weight": [6, 3, 4, 4], "p.bias": [6]]
+    patch_embedding(ops, tiles: bytes([2, 12, 8, 3])) ["p.weight": [6, 3, 4, 4], "p.bias": [6]]
         => ops.patch_embedding("p", tiles, 4, Normalization::Imagenet);
+
+    // Two frames, whose weights add up.
+    patch_projection(ops, patches: bytes([1, 5, 48])) ["p.weight": [6, 3, 2, 4, 4], "p.bias": [6]]
+        => ops.patch_projection("p", patches, Bias::Yes, Normalization::Clip);
+    patch_projection_without_a_bias(ops, patches: bytes([1, 5, 48])) ["p.weight": [6, 3, 2, 4, 4]]
+        => ops.patch_projection("p", patches, Bias::No, Normalization::Imagenet);
+    embedding_sum(
+        ops, ids: i64s([1, 2, 4], [0, 3, 6, 6, 1, 2, 4, 5]), weights: floats([1, 2, 4])
+    ) ["table.weight": [7, 8]] => ops.embedding_sum("table", ids, weights);
 
     prepend_parameter(ops, x: floats([2, 3, 8])) ["class": [1, 1, 8]]
         => ops.prepend_parameter("class", x);
@@ -76,6 +85,8 @@ table! {
         => ops.mul_parameter("scale", x);
 
     gelu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Gelu, x);
+    gelu_by_tanh(ops, x: floats([2, 3, 64])) => ops.activation(Activation::GeluTanh, x);
+    gelu_by_a_sigmoid(ops, x: floats([2, 3, 64])) => ops.activation(Activation::QuickGelu, x);
     silu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Silu, x);
     relu(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Relu, x);
     tanh(ops, x: floats([2, 3, 64])) => ops.activation(Activation::Tanh, x);
@@ -91,6 +102,8 @@ table! {
         weighted_separately(ops, &parts)
     };
 
+    concatenate(ops, x: floats([1, 3, 2]), y: floats([1, 3, 4])) => ops.concatenate(&[x.clone(), y.clone()]);
+    merge_tokens(ops, x: floats([1, 8, 3])) => ops.merge_tokens(x, 4, 3);
     skip_tokens(ops, x: floats([2, 5, 8])) => ops.skip_tokens(x, 2);
     pixel_shuffle(ops, x: floats([2, 36, 3])) => ops.pixel_shuffle(x, 6, 2, TokenOrder::ByRow);
     pixel_shuffle_by_column(ops, x: floats([2, 36, 3]))
@@ -116,6 +129,14 @@ table! {
     ) => {
         let mask = ops.tree_mask(documents, branches)?;
         ops.attention(q, k, v, Some(&mask), (4, 2))
+    };
+
+    attention_in_windows(
+        ops, q: floats([1, 6, 16]), k: floats([1, 6, 16]), v: floats([1, 6, 16]),
+        windows: i32s([1, 6], [0, 1, 0, 2, 1, 0])
+    ) => {
+        let mask = ops.window_mask(windows)?;
+        ops.attention(q, k, v, Some(&mask), (2, 2))
     };
 
     // The op is linear in its tables: random ones are sufficient.

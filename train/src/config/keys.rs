@@ -117,6 +117,10 @@ keys! {
     max_dynamic_patch: Option<usize> = None;
     /// Pads an image that is not split into tiles to a square; `None` uses the checkpoint's value.
     pad2square: Option<bool> = None;
+    /// Minimum number of pixels of a resized image, for a model that reads whole images; `None` uses the checkpoint's value.
+    min_pixels: Option<usize> = None;
+    /// Maximum number of pixels of a resized image, for a model that reads whole images; `None` uses the checkpoint's value.
+    max_pixels: Option<usize> = None;
     /// Mean and standard deviation of the pixel normalisation; `None` uses the checkpoint's values.
     normalize_type: Option<Normalization> = None;
     /// Version of the pixel shuffle; `None` uses the checkpoint's.

@@ -3,22 +3,24 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Contents of the images whose features are cached, with their tile counts.
+use seeward_models::image::Extent;
+
+/// Contents of the images whose features are cached, with their extents.
 #[derive(Default)]
-pub struct CachedIndex(Mutex<HashMap<String, usize>>);
+pub struct CachedIndex(Mutex<HashMap<String, Extent>>);
 
 impl CachedIndex {
-    /// The tile count of an image, if its features are cached.
-    pub(crate) fn tiles(&self, content: &str) -> Option<usize> {
+    /// The extent of an image, if its features are cached.
+    pub(crate) fn extent(&self, content: &str) -> Option<Extent> {
         self.lock().get(content).copied()
     }
 
     /// Adds an image.
-    pub(crate) fn add(&self, content: &str, tiles: usize) {
-        self.lock().insert(content.to_owned(), tiles);
+    pub(crate) fn add(&self, content: &str, extent: Extent) {
+        self.lock().insert(content.to_owned(), extent);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Extent>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,19 +6,19 @@ use std::ops::Add;
 use seeward_models::config::Config as ModelConfig;
 use seeward_models::net::{self, Branch, Part};
 
-/// The input of a branch's forward passes, as counts of tokens and tiles.
+/// The input of a branch's forward passes, as counts of tokens and units of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workload {
     /// Tokens of conversations.
     pub(crate) tokens: usize,
     /// Padding tokens.
     pub(crate) padding: usize,
-    /// Tiles of images.
-    pub(crate) tiles: usize,
+    /// [Units](seeward_models::image::Extent::units) of images: tiles, or tokens of a grid.
+    pub(crate) units: usize,
     /// Tokens without sharing: every conversation is computed separately.
     pub(crate) tokens_unshared: usize,
-    /// Tiles without sharing.
-    pub(crate) tiles_unshared: usize,
+    /// Units without sharing.
+    pub(crate) units_unshared: usize,
 }
 
 impl Add for Workload {
@@ -28,9 +28,9 @@ impl Add for Workload {
         Self {
             tokens: self.tokens + other.tokens,
             padding: self.padding + other.padding,
-            tiles: self.tiles + other.tiles,
+            units: self.units + other.units,
             tokens_unshared: self.tokens_unshared + other.tokens_unshared,
-            tiles_unshared: self.tiles_unshared + other.tiles_unshared,
+            units_unshared: self.units_unshared + other.units_unshared,
         }
     }
 }
@@ -41,12 +41,12 @@ impl Sum for Workload {
     }
 }
 
-/// Cost of a token and of a tile in a branch, in multiplications by weights of its blocks. Attention scores, whose cost
+/// Cost of a token and of a unit of an image in a branch, in multiplications by weights of its blocks. Attention scores, whose cost
 /// grows faster than the number of tokens, are not counted; sharing saves a greater share of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Costs {
     token: f64,
-    tile: f64,
+    unit: f64,
 }
 
 impl Costs {
@@ -58,19 +58,18 @@ impl Costs {
             let sizes = of_part.map(|weight| weight.shape.iter().product::<usize>());
             sizes.sum::<usize>() as f64
         };
-        let patches = config.patches_per_side().pow(2) + 1;
         Self {
             token: products(Part::Language),
-            tile: products(Part::Vision) * patches as f64,
+            unit: products(Part::Vision) * config.patches_per_unit() as f64,
         }
     }
 
     fn shared(&self, load: Workload) -> f64 {
-        load.tokens as f64 * self.token + load.tiles as f64 * self.tile
+        load.tokens as f64 * self.token + load.units as f64 * self.unit
     }
 
     fn unshared(&self, load: Workload) -> f64 {
-        load.tokens_unshared as f64 * self.token + load.tiles_unshared as f64 * self.tile
+        load.tokens_unshared as f64 * self.token + load.units_unshared as f64 * self.unit
     }
 }
 
@@ -91,22 +90,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_saved_weights_tokens_and_tiles_by_their_costs() {
-        let costs = |token, tile| Costs { token, tile };
+    fn work_saved_weights_tokens_and_units_by_their_costs() {
+        let costs = |token, unit| Costs { token, unit };
         let load = Workload {
             tokens: 60,
             padding: 7,
-            tiles: 1,
+            units: 1,
             tokens_unshared: 100,
-            tiles_unshared: 2,
+            units_unshared: 2,
         };
         assert_eq!(
             work_saved(&[(costs(1.0, 100.0), load)]),
             Some(1.0 - 160.0 / 300.0)
         );
         let blind = Workload {
-            tiles: 0,
-            tiles_unshared: 0,
+            units: 0,
+            units_unshared: 0,
             ..load
         };
         let both = [(costs(1.0, 100.0), load), (costs(1.0, 0.0), blind)];

@@ -2,7 +2,7 @@
 
 use seeward_models::Result;
 use seeward_models::forest::{Document, Forest};
-use seeward_models::image::Tiles;
+use seeward_models::image::{Extent, Pixels};
 use seeward_models::prompt::Conversation;
 use seeward_models::rope::RopeSettings;
 use seeward_models::sample::ImageRef;
@@ -17,14 +17,14 @@ pub struct Inputs {
     pub images: Vec<Image>,
     /// Next-token targets, in supervised training.
     pub(crate) targets: Targets,
-    /// Token and tile counts.
+    /// Counts of tokens and units of images.
     pub(crate) load: Workload,
 }
 
 impl Inputs {
-    /// Number of tiles over all images.
+    /// Number of tiles over all images; a whole image counts as one.
     pub fn tiles(&self) -> usize {
-        self.images.iter().map(|image| image.tiles).sum()
+        self.images.iter().map(|image| image.extent.tiles()).sum()
     }
 }
 
@@ -32,10 +32,10 @@ impl Inputs {
 pub struct Image {
     /// Hash of the file.
     pub(crate) content: String,
-    /// Number of tiles.
-    pub(crate) tiles: usize,
-    /// The tiles; `None` if the model has cached their features.
-    pub pixels: Option<Tiles>,
+    /// The number of its tiles, or of its rows and columns of tokens.
+    pub(crate) extent: Extent,
+    /// The pixels; `None` if the model has cached their features.
+    pub pixels: Option<Pixels>,
 }
 
 /// Tokens to predict, and the positions that predict them: one token earlier.
@@ -65,13 +65,15 @@ impl Images {
     pub(super) fn new(seen: Vec<Vec<usize>>, images: Vec<Image>, tokens_per_tile: usize) -> Self {
         let mut rows = vec![0];
         for image in &images {
-            rows.push(rows[rows.len() - 1] + (image.tiles * tokens_per_tile) as i64);
+            rows.push(rows[rows.len() - 1] + (image.extent.units() * tokens_per_tile) as i64);
         }
         Self { seen, images, rows }
     }
 
-    pub(super) fn tiles_of(&self, seen: &[usize]) -> Vec<usize> {
-        seen.iter().map(|&image| self.images[image].tiles).collect()
+    pub(super) fn extents_of(&self, seen: &[usize]) -> Vec<Extent> {
+        seen.iter()
+            .map(|&image| self.images[image].extent)
+            .collect()
     }
 
     pub(super) fn document<'c>(
@@ -88,14 +90,15 @@ impl Images {
 
     fn load(&self, forest: &Forest, documents: &[Document]) -> Workload {
         let conversations = documents.iter().flat_map(|document| &document.branches);
+        let seen = self.seen.iter().flat_map(|seen| self.extents_of(seen));
         Workload {
             tokens: forest.used_tokens,
             padding: forest.input_ids.len() - forest.used_tokens,
-            tiles: self.images.iter().map(|image| image.tiles).sum(),
+            units: self.images.iter().map(|image| image.extent.units()).sum(),
             tokens_unshared: conversations
                 .map(|conversation| conversation.ids.len())
                 .sum(),
-            tiles_unshared: self.seen.iter().flat_map(|seen| self.tiles_of(seen)).sum(),
+            units_unshared: seen.map(Extent::units).sum(),
         }
     }
 

@@ -47,8 +47,10 @@ fn length(preprocessor: &Preprocessor, bytes: usize, paths: &[ImageRef]) -> u32 
 }
 
 fn images(preprocessor: &Preprocessor, paths: &[ImageRef]) -> u32 {
-    let per_tile = preprocessor.prompter.settings().tokens_per_tile;
-    let tiles = |path| preprocessor.tile_count(path).unwrap_or(0);
-    let tiles: usize = preprocessor.seen(paths).into_iter().map(tiles).sum();
-    (tiles * per_tile) as u32
+    let tokens = |path| {
+        let extent = preprocessor.extent(path);
+        extent.map_or(0, |extent| preprocessor.image_tokens(extent))
+    };
+    let tokens: usize = preprocessor.seen(paths).into_iter().map(tokens).sum();
+    tokens as u32
 }

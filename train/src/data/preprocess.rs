@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
 use seeward_models::hash::hash;
-use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Rgb, TileSettings, Tiles};
+use seeward_models::image::{self, DEFAULT_MAX_PIXELS, Extent, ImageSettings, Pixels};
 use seeward_models::kinds::{InputMode, Transparency};
 use seeward_models::prompt::{Conversation, Prompter};
 use seeward_models::reading::Reading;
@@ -24,8 +24,8 @@ use crate::data::rows::Row;
 pub struct Preprocessor {
     /// Converts prompt and response to token ids.
     pub(crate) prompter: Prompter,
-    /// Splits images into tiles.
-    pub(crate) tiles: TileSettings,
+    /// Cuts images into tiles or patches.
+    pub(crate) settings: ImageSettings,
     /// Where rewards are read.
     pub(crate) reading: Reading,
     /// Transparent pixels of images.
@@ -78,7 +78,7 @@ impl Preprocessor {
         let seen: Vec<_> = sides.iter().map(|side| self.seen(side.images)).collect();
         let images = self.images(&seen)?;
         let conversation = |(side, seen): (&Side, &Vec<usize>)| {
-            self.conversation(side.prompt, side.response, &images.tiles_of(seen))
+            self.conversation(side.prompt, side.response, &images.extents_of(seen))
                 .map_err(|e| e.at(&side.place))
         };
         let conversations = sides.par_iter().zip(&images.seen).map(conversation);
@@ -114,7 +114,7 @@ impl Preprocessor {
         }
     }
 
-    /// Tokenises one conversation as this branch sees it; `tiles` has the tile count of each image.
+    /// Tokenises one conversation as this branch sees it, with images of these extents.
     ///
     /// # Errors
     /// As [`Prompter::conversation`].
@@ -122,28 +122,32 @@ impl Preprocessor {
         &self,
         prompt: &Prompt,
         response: &str,
-        tiles: &[usize],
+        images: &[Extent],
     ) -> Result<Conversation> {
         let prompt = prompt.seen(self.mode);
-        let read = self.prompter.conversation(&prompt, response, tiles)?;
+        let read = self.prompter.conversation(&prompt, response, images)?;
         self.reading.check(&read.ids).map(|()| read)
     }
 
-    /// The tile count of an image that this branch sees, from its header.
+    /// The extent of an image that this branch sees, from its header.
     ///
     /// # Errors
     /// The file cannot be read, or its header is one that training refuses.
-    pub fn tile_count(&self, image: &ImageRef) -> Result<usize> {
+    pub fn extent(&self, image: &ImageRef) -> Result<Extent> {
         if *image == WHITE_IMAGE {
-            let white = Rgb::white();
-            let tiles = self.tiles.one_tile();
-            return Ok(image::tile_count(white.width(), white.height(), &tiles));
+            return self.settings.white_extent();
         }
         let (width, height) = match image {
             ImageRef::File(path) => image::file_dimensions(Path::new(path), DEFAULT_MAX_PIXELS)?,
             ImageRef::Bytes(bytes) => image::dimensions(bytes)?,
         };
-        Ok(image::tile_count(width, height, &self.tiles))
+        let extent = self.settings.extent(width, height);
+        extent.map_err(|e| e.at(image))
+    }
+
+    /// Image tokens of an image of this extent.
+    pub(crate) fn image_tokens(&self, extent: Extent) -> usize {
+        extent.units() * self.prompter.settings().tokens_per_tile
     }
 
     /// Reads the images of all conversations: each distinct image once, in the order of first use, or, without sharing,
@@ -176,31 +180,29 @@ impl Preprocessor {
 
     fn image(&self, image: &ImageRef) -> Result<Image> {
         if *image == WHITE_IMAGE {
-            return self.unless_cached(WHITE, || {
-                image::tiles(&Rgb::white(), &self.tiles.one_tile())
-            });
+            return self.unless_cached(WHITE, || self.settings.white());
         }
         let bytes = image
             .content()
             .map_err(|e| Error::io(image.to_string(), e))?;
         let decode = || image::decode_with(&bytes, DEFAULT_MAX_PIXELS, self.transparency);
-        let tiles = || image::tiles(&decode()?, &self.tiles);
-        self.unless_cached(&hash(&bytes), tiles)
+        let cut = || self.settings.cut(&decode()?);
+        self.unless_cached(&hash(&bytes), cut)
             .map_err(|e| e.at(image))
     }
 
-    /// The image with this content, split into tiles unless its features are cached.
-    fn unless_cached(&self, content: &str, tiles: impl Fn() -> Result<Tiles>) -> Result<Image> {
-        let (tiles, pixels) = match self.cached.tiles(content) {
-            Some(tiles) => (tiles, None),
+    /// The image with this content, cut unless its features are cached.
+    fn unless_cached(&self, content: &str, cut: impl Fn() -> Result<Pixels>) -> Result<Image> {
+        let (extent, pixels) = match self.cached.extent(content) {
+            Some(extent) => (extent, None),
             None => {
-                let pixels = tiles()?;
-                (pixels.dim().0, Some(pixels))
+                let pixels = cut()?;
+                (pixels.extent(), Some(pixels))
             }
         };
         Ok(Image {
             content: content.to_owned(),
-            tiles,
+            extent,
             pixels,
         })
     }

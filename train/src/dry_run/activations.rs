@@ -29,7 +29,10 @@
 
 use std::ops::Add;
 
-use seeward_models::config::{Config as ModelConfig, TextConfig, VisionConfig, VisionNorm};
+use seeward_models::config::{
+    Config as ModelConfig, InternVitConfig, QwenGeneration, QwenVisionConfig,
+};
+use seeward_models::config::{TextConfig, VisionConfig, VisionNorm};
 use seeward_models::net::{self, Kind, Part};
 
 use crate::config::{Algorithm, Config};
@@ -140,7 +143,7 @@ impl Activations {
             table: table_gradient(config, source),
             decoder: text.decoder(&model.text, images_learn),
             encoder,
-            patches: model.patches_per_side().pow(2) + 1,
+            patches: model.patches_per_unit(),
             projector: projected,
             mask: text.element,
             logits: targets_bytes,
@@ -149,11 +152,11 @@ impl Activations {
 
     /// Bytes that are stored outside the layers.
     fn around(&self, shape: BatchShape) -> usize {
-        shape.tiles * self.projector + shape.mask * self.mask
+        shape.units * self.projector + shape.mask * self.mask
     }
 
     fn memory(&self, shape: BatchShape) -> PassMemory {
-        let BatchShape { tokens, tiles, .. } = shape;
+        let BatchShape { tokens, units, .. } = shape;
         let stack = |stack: &Stack, tokens, last| match self.checkpointing {
             true => stack.checkpointed(tokens),
             false => stack.whole(tokens, last),
@@ -162,7 +165,7 @@ impl Activations {
             stored: self.around(shape),
             temporary: shape.targets * self.logits,
         };
-        let patches = tiles * self.patches;
+        let patches = units * self.patches;
         let read = match self.every_token {
             true => tokens,
             false => shape.targets,
@@ -271,13 +274,18 @@ impl Trained {
 
     /// The vision model's layers.
     fn encoder(&self, vision: &VisionConfig) -> Stack {
-        if !self.trains {
-            return Stack::default();
+        match vision {
+            _ if !self.trains => Stack::default(),
+            VisionConfig::InternVit(vision) => self.intern_vit(vision),
+            VisionConfig::Qwen(vision) => self.qwen_vit(vision),
         }
+    }
+
+    fn intern_vit(&self, vision: &InternVitConfig) -> Stack {
         let (e, v, g) = (self.element, vision.hidden, vision.ffn);
         let own = usize::from(self.weights);
         let norm = match vision.norm {
-            VisionNorm::Layer => FP32 * v + own * e * v,
+            VisionNorm::Layer => self.layer_norm(v),
             VisionNorm::Rms => self.rms_norm(v),
         };
         let of_queries_and_keys = usize::from(vision.qk_norm) * 2 * (1 + own) * FP32 * v;
@@ -291,12 +299,45 @@ impl Trained {
         }
     }
 
-    /// Bytes that the projector stores per tile.
+    fn qwen_vit(&self, vision: &QwenVisionConfig) -> Stack {
+        let (e, v, g) = (self.element, vision.hidden, vision.ffn);
+        let own = usize::from(self.weights);
+        let (norm, hidden) = match vision.generation {
+            QwenGeneration::Qwen2_5 => (self.rms_norm(v), (3 + own) * e * g),
+            // The approximation by a sigmoid has a gate.
+            QwenGeneration::Qwen2 => (self.layer_norm(v), (3 + own) * e * g),
+            QwenGeneration::Qwen3 => (self.layer_norm(v), (1 + own) * e * g),
+        };
+        Stack {
+            layers: vision.layers.saturating_sub(self.first),
+            input: e * v,
+            attention: norm + (4 + own) * e * v + self.lora[0],
+            mlp: norm + hidden + self.lora[1],
+            temporary: 2 * e * g,
+            rounded: self.rounded,
+        }
+    }
+
+    /// Bytes that the projector stores per unit of an image.
     fn projector(&self, model: &ModelConfig, vision: &VisionConfig) -> usize {
         let (e, own) = (self.element, usize::from(self.trains));
-        let (width, hidden) = (vision.hidden * model.shuffle.pow(2), model.text.hidden);
+        let (width, hidden) = match vision {
+            VisionConfig::InternVit(vision) => (
+                vision.hidden * vision.shuffle.side.pow(2),
+                model.text.hidden,
+            ),
+            VisionConfig::Qwen(vision) => {
+                let joined = vision.hidden * vision.patches_per_token();
+                (joined, joined)
+            }
+        };
         let of_token = (FP32 + own * e) * width + (1 + own) * e * hidden;
-        model.tokens_per_tile() * of_token
+        model.tokens_per_tile() * of_token * (1 + model.deepstack())
+    }
+
+    /// Bytes of input and, for a trained norm, of output, which is the input of the linear layers that follow.
+    fn layer_norm(&self, width: usize) -> usize {
+        FP32 * width + usize::from(self.weights) * self.element * width
     }
 
     /// Bytes of input, normalised input, and output, which is the input of the linear layers that follow.

@@ -10,8 +10,8 @@ pub(crate) struct BatchShape {
     pub(crate) tokens: usize,
     /// Elements of the tree mask.
     pub(crate) mask: usize,
-    /// Tiles of images.
-    pub(crate) tiles: usize,
+    /// Units of images.
+    pub(crate) units: usize,
     /// Next-token targets.
     pub(crate) targets: usize,
 }
@@ -31,7 +31,7 @@ impl BatchShape {
         Self {
             tokens: self.tokens.max(other.tokens),
             mask: self.mask.max(other.mask),
-            tiles: self.tiles.max(other.tiles),
+            units: self.units.max(other.units),
             targets: self.targets.max(other.targets),
         }
     }
@@ -41,7 +41,7 @@ impl BatchShape {
         Self {
             tokens: self.tokens * count,
             mask: self.mask * count,
-            tiles: self.tiles * count,
+            units: self.units * count,
             targets: self.targets * count,
         }
     }
@@ -52,6 +52,16 @@ impl BatchShape {
 pub(crate) struct Largest {
     main: BatchShape,
     text: BatchShape,
+    white_units: usize,
+}
+
+/// The size of the white image in the text-only branch; zeros without one, or without vision.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WhiteImage {
+    /// Its units.
+    pub(crate) units: usize,
+    /// Its tokens.
+    pub(crate) tokens: usize,
 }
 
 /// The size of one row in the main branch.
@@ -60,26 +70,27 @@ pub(crate) struct RowShape {
     pub(crate) documents: usize,
     /// Tokens of the longest document.
     pub(crate) tokens: usize,
-    /// Maximum number of tiles of a conversation.
-    pub(crate) tiles: usize,
+    /// Maximum number of units of a conversation's images.
+    pub(crate) units: usize,
     /// Tokens of responses.
     pub(crate) targets: usize,
 }
 
 impl Largest {
-    /// Adds a row. In the text-only branch the white image, of `white` tokens, replaces all images.
-    pub(crate) fn add(&mut self, size: RowShape, preprocessor: &Preprocessor, white: usize) {
+    /// Adds a row. In the text-only branch the white image replaces all images.
+    pub(crate) fn add(&mut self, size: RowShape, preprocessor: &Preprocessor, white: WhiteImage) {
         let main = BatchShape {
-            tiles: size.documents * size.tiles,
+            units: size.documents * size.units,
             targets: size.targets,
             ..BatchShape::of(size.documents, size.tokens)
         };
         let settings = preprocessor.prompter.settings();
-        let texts = size.tokens - size.tokens.min(size.tiles * settings.tokens_per_tile);
+        let texts = size.tokens - size.tokens.min(size.units * settings.tokens_per_tile);
         let text = BatchShape {
-            tiles: usize::from(!preprocessor.shared) * size.documents,
-            ..BatchShape::of(size.documents, texts + white)
+            units: usize::from(!preprocessor.shared) * size.documents * white.units,
+            ..BatchShape::of(size.documents, texts + white.tokens)
         };
+        self.white_units = white.units;
         self.main = self.main.max(main);
         self.text = self.text.max(text);
     }
@@ -92,13 +103,13 @@ impl Largest {
     ) -> Branches<BatchShape> {
         let text = self.text.times(rows);
         // With sharing, all rows use one white image.
-        let tiles = text.tiles.max(1);
+        let units = text.units.max(self.white_units);
         Branches {
             main: self.main.times(rows),
             text: preprocessors
                 .text
                 .as_ref()
-                .map(|_| BatchShape { tiles, ..text }),
+                .map(|_| BatchShape { units, ..text }),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Contents {
     pub(super) unreadable_images: usize,
     /// Number of pairs or responses that cannot be tokenised although their images are readable.
     pub(super) refused: usize,
-    /// Tiles of an image.
+    /// Tiles of an image; a whole image counts as one.
     pub(super) tiles: Spread,
     /// Tokens of a conversation after truncation to `max_length`.
     pub(super) tokens: Spread,

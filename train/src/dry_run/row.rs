@@ -5,6 +5,7 @@ use std::path::Path;
 
 use seeward_models::chat::Prompt;
 use seeward_models::forest::Document;
+use seeward_models::image::Extent;
 use seeward_models::prompt::Conversation;
 use seeward_models::sample::ImageRef;
 
@@ -13,9 +14,9 @@ use crate::data::preprocess::Preprocessor;
 use crate::data::rows::Row;
 use crate::dry_run::batch_shape::RowShape;
 
-/// The tile count of an image, or the error of its header.
+/// The extent of an image, or the error of its header.
 pub(super) enum Measured {
-    Tiles(usize),
+    Extent(Extent),
     Missing(String),
     Unreadable(String),
 }
@@ -26,23 +27,23 @@ impl Measured {
             ImageRef::File(path) => !Path::new(path).exists(),
             ImageRef::Bytes(_) => false,
         };
-        match preprocessor.tile_count(image) {
-            Ok(tiles) => Self::Tiles(tiles),
+        match preprocessor.extent(image) {
+            Ok(extent) => Self::Extent(extent),
             Err(e) if is_missing(image) => Self::Missing(e.to_string()),
             Err(e) => Self::Unreadable(e.to_string()),
         }
     }
 
-    pub(super) fn tiles(&self) -> Option<usize> {
+    pub(super) fn extent(&self) -> Option<Extent> {
         match self {
-            Self::Tiles(count) => Some(*count),
+            Self::Extent(extent) => Some(*extent),
             _ => None,
         }
     }
 
     pub(super) fn problem(&self) -> Option<&str> {
         match self {
-            Self::Tiles(_) => None,
+            Self::Extent(_) => None,
             Self::Missing(problem) | Self::Unreadable(problem) => Some(problem),
         }
     }
@@ -75,28 +76,28 @@ impl<'a> RowTexts<'a> {
         preprocessor: &Preprocessor,
         images: &HashMap<String, Measured>,
     ) -> Option<seeward_models::Result<Vec<Conversation>>> {
-        let tiles = |image: &ImageRef| images[&*image.name()].tiles();
+        let extent = |image: &ImageRef| images[&*image.name()].extent();
         let sides = self.sides.iter().map(|(response, seen)| {
-            let tiles: Option<Vec<_>> = preprocessor.seen(seen).into_iter().map(tiles).collect();
-            Some((*response, tiles?))
+            let extents: Option<Vec<_>> = preprocessor.seen(seen).into_iter().map(extent).collect();
+            Some((*response, extents?))
         });
         let sides = sides.collect::<Option<Vec<_>>>()?;
-        let conversation = |(response, tiles): (&str, Vec<_>)| {
-            preprocessor.conversation(self.prompt, response, &tiles)
+        let conversation = |(response, extents): (&str, Vec<_>)| {
+            preprocessor.conversation(self.prompt, response, &extents)
         };
         Some(sides.into_iter().map(conversation).collect())
     }
 }
 
 impl RowTexts<'_> {
-    /// The tile count of each conversation.
-    fn tiles(&self, preprocessor: &Preprocessor, images: &HashMap<String, Measured>) -> Vec<usize> {
-        let tiles = |(_, seen): &(&str, &[ImageRef])| -> usize {
+    /// The units of the images of each conversation.
+    fn units(&self, preprocessor: &Preprocessor, images: &HashMap<String, Measured>) -> Vec<usize> {
+        let units = |(_, seen): &(&str, &[ImageRef])| -> usize {
             let seen = preprocessor.seen(seen).into_iter();
-            seen.filter_map(|image| images[&*image.name()].tiles())
-                .sum()
+            let extents = seen.filter_map(|image| images[&*image.name()].extent());
+            extents.map(Extent::units).sum()
         };
-        self.sides.iter().map(tiles).collect()
+        self.sides.iter().map(units).collect()
     }
 
     /// The computation and the size of the row. The sides of a pair share their prefix if they see the same images.
@@ -106,9 +107,9 @@ impl RowTexts<'_> {
         images: &HashMap<String, Measured>,
         sides: &[Conversation],
     ) -> (Workload, RowShape) {
-        let tiles = self.tiles(preprocessor, images);
+        let units = self.units(preprocessor, images);
         let lengths = || sides.iter().map(|side| side.ids.len());
-        let unshared = (lengths().sum(), tiles.iter().sum());
+        let unshared = (lengths().sum(), units.iter().sum());
         let is_shared =
             preprocessor.shared && self.sides.iter().all(|(_, seen)| *seen == self.sides[0].1);
         let document = Document {
@@ -116,21 +117,21 @@ impl RowTexts<'_> {
             image_rows: Vec::new(),
         };
         let (documents, longest, computed) = match is_shared {
-            true => (1, document.tokens(), (document.tokens(), tiles[0])),
+            true => (1, document.tokens(), (document.tokens(), units[0])),
             false => (sides.len(), lengths().max().unwrap_or(0), unshared),
         };
         let load = Workload {
             tokens: computed.0,
-            tiles: computed.1,
+            units: computed.1,
             padding: 0,
             tokens_unshared: unshared.0,
-            tiles_unshared: unshared.1,
+            units_unshared: unshared.1,
         };
         let targets = sides.iter().map(|c| c.ids.len() - c.response_start);
         let shape = RowShape {
             documents,
             tokens: longest,
-            tiles: tiles.into_iter().max().unwrap_or(0),
+            units: units.into_iter().max().unwrap_or(0),
             targets: targets.sum(),
         };
         (load, shape)

@@ -9,7 +9,7 @@ use crate::data::flops::Workload;
 use crate::data::preprocess::Preprocessor;
 use crate::data::rows::Samples;
 use crate::data::scan::Scan;
-use crate::dry_run::batch_shape::Largest;
+use crate::dry_run::batch_shape::{Largest, WhiteImage};
 use crate::dry_run::contents::{Contents, Spread};
 use crate::dry_run::row::{Measured, RowTexts};
 use crate::model::branches::Branches;
@@ -21,8 +21,8 @@ const CHUNK: usize = 1024;
 /// The survey of one file, in progress.
 pub(super) struct Surveyor<'a> {
     preprocessor: &'a Preprocessor,
-    /// Tokens per tile of the text-only branch, if there is one.
-    white: Option<usize>,
+    /// The white image of the text-only branch.
+    white: WhiteImage,
     /// Distinct images by name.
     images: HashMap<String, Measured>,
     /// Tokens of every conversation.
@@ -36,11 +36,10 @@ pub(super) struct Surveyor<'a> {
 
 impl<'a> Surveyor<'a> {
     pub(super) fn new(preprocessors: &'a Branches<Preprocessor>) -> Self {
-        let tokens_per_tile =
-            |preprocessor: &Preprocessor| preprocessor.prompter.settings().tokens_per_tile;
+        let white = preprocessors.text.as_ref().map(white);
         Self {
             preprocessor: &preprocessors.main,
-            white: preprocessors.text.as_ref().map(tokens_per_tile),
+            white: white.unwrap_or_default(),
             images: HashMap::new(),
             lengths: Vec::new(),
             truncated: 0,
@@ -103,8 +102,7 @@ impl<'a> Surveyor<'a> {
                 Some(Ok(sides)) => {
                     let (load, size) = row.size(self.preprocessor, &self.images, &sides);
                     self.load = self.load + load;
-                    self.largest
-                        .add(size, self.preprocessor, self.white.unwrap_or(0));
+                    self.largest.add(size, self.preprocessor, self.white);
                     self.truncated += sides.iter().filter(|side| side.truncated).count();
                     self.lengths
                         .extend(sides.iter().map(|side| side.ids.len() as u32));
@@ -120,7 +118,7 @@ impl<'a> Surveyor<'a> {
     fn contents(&mut self, scan: &Scan) -> Contents {
         let count = Some(scan.rows.count());
         let is = |wanted: fn(&Measured) -> bool| self.images.values().filter(|i| wanted(i)).count();
-        let tiles = self.images.values().filter_map(Measured::tiles);
+        let extents = self.images.values().filter_map(Measured::extent);
         Contents {
             rows: scan.lines,
             pairs: count.filter(|_| scan.rows.are_pairs()),
@@ -132,13 +130,21 @@ impl<'a> Surveyor<'a> {
             missing_images: is(|image| matches!(image, Measured::Missing(_))),
             unreadable_images: is(|image| matches!(image, Measured::Unreadable(_))),
             refused: self.refused,
-            tiles: Spread::of(tiles.map(|tiles| tiles as u32).collect()),
+            tiles: Spread::of(extents.map(|extent| extent.tiles() as u32).collect()),
             tokens: Spread::of(std::mem::take(&mut self.lengths)),
             truncated: self.truncated,
             load: self.load,
             largest: self.largest,
         }
     }
+}
+
+fn white(preprocessor: &Preprocessor) -> WhiteImage {
+    let extent = preprocessor.settings.white_extent();
+    extent.map_or(WhiteImage::default(), |extent| WhiteImage {
+        units: extent.units(),
+        tokens: preprocessor.image_tokens(extent),
+    })
 }
 
 fn texts(samples: &Samples) -> Vec<RowTexts<'_>> {

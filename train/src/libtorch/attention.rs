@@ -13,6 +13,8 @@ enum MaskKind {
     Causal,
     /// 0 where a token attends to another, else −∞, `[rows, 1, tokens, tokens]`; never to a later token.
     Tree(Tensor),
+    /// The same for windows, in which tokens see later ones too.
+    Windows(Tensor),
 }
 
 impl Mask {
@@ -31,13 +33,25 @@ impl Mask {
         let shared = branches.f_eq(0)?.f_unsqueeze(1)?;
         let reachable = same(branches)?.f_logical_or(&shared)?;
         let visible = same(documents)?.f_logical_and(&reachable)?.f_tril(0)?;
-        let hidden = visible.f_logical_not()?.f_unsqueeze(1)?;
-        let mask = hidden
-            .f_zeros_like()?
-            .f_to_kind(kind)?
-            .f_masked_fill(&hidden, f64::NEG_INFINITY)?;
-        Ok(Self(Rc::new(MaskKind::Tree(mask))))
+        Ok(Self(Rc::new(MaskKind::Tree(added(&visible, kind)?))))
     }
+
+    /// The mask of windows `[rows, tokens]`: equal ids see each other.
+    pub(crate) fn windows(windows: &Tensor, kind: Kind) -> Result<Self, TchError> {
+        let same = windows
+            .f_unsqueeze(2)?
+            .f_eq_tensor(&windows.f_unsqueeze(1)?)?;
+        Ok(Self(Rc::new(MaskKind::Windows(added(&same, kind)?))))
+    }
+}
+
+/// Whether tokens are visible `[rows, tokens, tokens]` → 0 or −∞ `[rows, 1, tokens, tokens]`.
+fn added(visible: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+    let hidden = visible.f_logical_not()?.f_unsqueeze(1)?;
+    hidden
+        .f_zeros_like()?
+        .f_to_kind(kind)?
+        .f_masked_fill(&hidden, f64::NEG_INFINITY)
 }
 
 /// `[rows, tokens, heads·head]` → `[rows, heads, tokens, head]`.
@@ -95,7 +109,7 @@ fn scaled_dot_product(
     let (mask, causal) = match mask {
         None => (None, false),
         Some(MaskKind::Causal) => (None, true),
-        Some(MaskKind::Tree(mask)) => (Some(mask), false),
+        Some(MaskKind::Tree(mask) | MaskKind::Windows(mask)) => (Some(mask), false),
     };
     let grouped = query.size()[1] != key.size()[1];
     Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)

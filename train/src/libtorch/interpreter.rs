@@ -12,7 +12,9 @@ use crate::libtorch::attention::{Mask, attend, to_heads};
 use crate::libtorch::forward_context::ForwardContext;
 use crate::libtorch::lora::Addition;
 use crate::libtorch::parameters::Parameters;
+use crate::libtorch::patches;
 use crate::libtorch::precision::Precision;
+use crate::libtorch::rope;
 
 /// A tensor; a clone shares its storage.
 pub struct Value(pub Tensor);
@@ -251,20 +253,32 @@ impl Ops for Torch {
         n: Normalization,
     ) -> Result<Value> {
         let (weight, bias) = (self.layer_weight(name)?, self.layer_bias(name)?);
-        let side = patch as i64;
-        let patches = || {
-            let x = pixels.0.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
-            let mean = Tensor::from_slice(&n.mean()).f_to_device(x.device())?;
-            let std = Tensor::from_slice(&n.std()).f_to_device(x.device())?;
-            let x = x
-                .f_sub(&mean)?
-                .f_div(&std)?
-                .f_permute([0, 3, 1, 2])?
-                .f_to_kind(weight.kind())?;
-            let x = x.f_conv2d(&weight, Some(&bias), [side, side], [0, 0], [1, 1], 1)?;
-            x.f_flatten(2, 3)?.f_transpose(1, 2)
+        value(patches::embedding(&pixels.0, &weight, &bias, patch, n))
+    }
+
+    fn patch_projection(
+        &mut self,
+        name: &str,
+        patches: &Value,
+        bias: Bias,
+        n: Normalization,
+    ) -> Result<Value> {
+        let weight = self.layer_weight(name)?;
+        let bias = match bias {
+            Bias::Yes => Some(self.layer_bias(name)?),
+            Bias::No => None,
         };
-        value(patches())
+        value(patches::projection(&patches.0, &weight, bias, n))
+    }
+
+    fn embedding_sum(&mut self, name: &str, ids: &Value, weights: &Value) -> Result<Value> {
+        let rows = self.embedding(name, ids)?;
+        let weights = weights.0.f_unsqueeze(-1);
+        let weights = weights.and_then(|weights| weights.f_to_kind(rows.0.kind()));
+        let weighted = weights.and_then(|weights| rows.0.f_mul(&weights));
+        value(weighted.and_then(|weighted| {
+            weighted.f_sum_dim_intlist([-2i64].as_slice(), false, rows.0.kind())
+        }))
     }
 
     fn prepend_parameter(&mut self, name: &str, x: &Value) -> Result<Value> {
@@ -288,6 +302,11 @@ impl Ops for Torch {
     fn activation(&mut self, kind: Activation, x: &Value) -> Result<Value> {
         value(match kind {
             Activation::Gelu => x.0.f_gelu("none"),
+            Activation::GeluTanh => x.0.f_gelu("tanh"),
+            Activation::QuickGelu => {
+                let gate = x.0.f_mul_scalar(1.702).and_then(|x| x.f_sigmoid());
+                gate.and_then(|gate| x.0.f_mul(&gate))
+            }
             Activation::Silu => x.0.f_silu(),
             Activation::Relu => x.0.f_relu(),
             Activation::Tanh => x.0.f_tanh(),
@@ -340,6 +359,21 @@ impl Ops for Torch {
             .collect()
     }
 
+    fn concatenate(&mut self, parts: &[Value]) -> Result<Value> {
+        match parts {
+            [one] => Ok(one.clone()),
+            parts => {
+                let parts: Vec<&Tensor> = parts.iter().map(|part| &part.0).collect();
+                value(Tensor::f_cat(&parts, -1))
+            }
+        }
+    }
+
+    fn merge_tokens(&mut self, x: &Value, count: usize, width: usize) -> Result<Value> {
+        let (rows, _, _) = sizes3(&x.0)?;
+        value(x.0.f_reshape([rows, -1, (count * width) as i64]))
+    }
+
     fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {
         let (_, tokens, _) = sizes3(&x.0)?;
         value(x.0.f_narrow(1, count as i64, tokens - count as i64))
@@ -352,20 +386,7 @@ impl Ops for Torch {
         window: usize,
         order: TokenOrder,
     ) -> Result<Value> {
-        let (tiles, _, width) = sizes3(&x.0)?;
-        let (n, w) = ((side / window) as i64, window as i64);
-        let tokens = match order {
-            TokenOrder::ByRow => [0, 1, 3, 2, 4, 5],
-            TokenOrder::ByColumn => [0, 3, 1, 2, 4, 5],
-        };
-        let shuffled = || {
-            let windows = x.0.f_reshape([tiles, n, w, n, w, width])?;
-            // The token's position; within it the window's rows, then columns, then channels.
-            windows
-                .f_permute(tokens)?
-                .f_reshape([tiles, n * n, w * w * width])
-        };
-        value(shuffled())
+        value(patches::pixel_shuffle(&x.0, side, window, order))
     }
 
     fn squeeze_last(&mut self, x: &Value) -> Result<Value> {
@@ -397,33 +418,22 @@ impl Ops for Torch {
         torch(mask)
     }
 
+    fn window_mask(&mut self, windows: &Value) -> Result<Mask> {
+        torch(Mask::windows(&windows.0, self.precision.kind()))
+    }
+
     fn rope_table(
         &mut self,
         cos: &Value,
         sin: &Value,
         positions: &Value,
     ) -> Result<(Value, Value)> {
-        let (rows, tokens) = torch(positions.0.size2())?;
-        let pick = |table: &Tensor| {
-            let picked = table.f_index_select(0, &positions.0.f_flatten(0, 1)?)?;
-            // One table for all heads.
-            picked.f_view([rows, 1, tokens, -1])
-        };
-        Ok((value(pick(&cos.0))?, value(pick(&sin.0))?))
+        let pick = |table: &Value| value(rope::rows(&table.0, &positions.0));
+        Ok((pick(cos)?, pick(sin)?))
     }
 
     fn rope(&mut self, x: &Value, (cos, sin): &(Value, Value), heads: usize) -> Result<Value> {
-        let shape = x.0.size();
-        let heads = to_heads(&x.0, heads);
-        let rotated = || {
-            let halves = heads?.f_to_kind(Kind::Float)?.f_chunk(2, -1)?;
-            let (a, b) = (&halves[0], &halves[1]);
-            let first = a.f_mul(&cos.0)?.f_sub(&b.f_mul(&sin.0)?)?;
-            let second = b.f_mul(&cos.0)?.f_add(&a.f_mul(&sin.0)?)?;
-            let joined = Tensor::f_cat(&[first, second], -1)?.f_to_kind(x.0.kind())?;
-            joined.f_transpose(1, 2)?.f_reshape(&shape[..])
-        };
-        value(rotated())
+        value(rope::rotated(&x.0, [&cos.0, &sin.0], heads))
     }
 
     fn attention(
@@ -447,6 +457,14 @@ impl Ops for Torch {
                 .f_reshape(&shape[..])
         };
         value(attended())
+    }
+
+    fn shared(&mut self, x: &Value) -> Result<Value> {
+        let tape = self.pass.as_ref().and_then(|pass| pass.tape.as_ref());
+        match tape.filter(|_| x.0.requires_grad()) {
+            Some(tape) => Ok(Value(tape.cut(&x.0))),
+            None => Ok(x.clone()),
+        }
     }
 
     fn block(

@@ -8,5 +8,7 @@ pub mod lora;
 pub mod memory;
 pub(crate) mod native;
 pub mod parameters;
+mod patches;
 pub mod precision;
+mod rope;
 pub(crate) mod tape;

@@ -37,7 +37,7 @@ impl Tape {
     }
 
     /// A leaf in the place of `x`, which gets the leaf's gradient when the tape is rewound.
-    fn cut(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn cut(&self, x: &Tensor) -> Tensor {
         if x.is_leaf() {
             return x.shallow_clone();
         }

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use ndarray::{Array, Dimension};
 use seeward_models::config::Config;
 use seeward_models::hash::hash;
-use seeward_models::image::{PIXELS_VERSION, Tiles};
-use seeward_models::net::{self, Branch, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens};
+use seeward_models::image::{Grid, GridPlaces, ImageSettings, PIXELS_VERSION, Pixels};
+use seeward_models::net::{
+    self, Branch, GridInputs, ImageInputs, Ops, Part, RewardInputs, TEXT_ONLY_SCOPE, Tokens,
+};
 use seeward_models::reading::Reading;
 use seeward_models::{Error, Result};
 use tch::kind::Element;
@@ -42,7 +44,7 @@ pub struct Model {
 
 /// How a branch obtains the features of images.
 pub enum Vision {
-    /// The vision model trains: every forward pass encodes all images together.
+    /// The vision model trains: every forward pass encodes all images, those in tiles together.
     Trains,
     /// The vision model is frozen, and every forward pass encodes all images anyway, as the published code does.
     Frozen,
@@ -155,7 +157,7 @@ impl Model {
     /// The embeddings of the batch's images. Each image is encoded once; the forest selects the rows.
     fn image_embeddings(&self, ops: &mut Torch, inputs: &Inputs) -> Result<Value> {
         if inputs.images.is_empty() {
-            let width = self.config.text.hidden as i64;
+            let width = self.config.image_width() as i64;
             return Ok(Value(Tensor::zeros([0, width], (Kind::Float, self.device))));
         }
         let embeddings = match &self.vision {
@@ -167,39 +169,76 @@ impl Model {
         ops.gather_rows(&embeddings, &self.integers(&inputs.forest.image_rows))
     }
 
-    /// The embeddings of images that are encoded now, together.
+    /// The embeddings of images that are encoded now: all tiles together, or whole images one after the other.
     fn encoded(&self, ops: &mut Torch, images: &[Image]) -> Result<Value> {
-        let tiles: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
-        let tiles = tiles.ok_or_else(|| Error::invalid("an image without tiles"))?;
-        let pixels = self.pixels(&tiles)?;
-        // A frozen vision model runs in inference: no drop path, no activation checkpointing.
-        let mut encoder = match self.vision {
-            Vision::Trains => ops.for_images(images.iter().map(content_and_tiles).collect()),
-            _ => ops.inference(),
+        let runs = match self.config.images {
+            ImageSettings::Tiles(_) => vec![images],
+            ImageSettings::Grid(_) => images.iter().map(std::slice::from_ref).collect(),
         };
-        let features = net::image_features(&mut encoder, &self.config, &pixels)?;
-        net::project(ops, &self.config, &features)
+        let mut embeddings = Vec::new();
+        for images in runs {
+            let pixels: Option<Vec<_>> = images.iter().map(|image| image.pixels.as_ref()).collect();
+            let pixels = pixels.ok_or_else(|| Error::invalid("an image without pixels"))?;
+            // A frozen vision model runs in inference: no drop path, no activation checkpointing.
+            let mut encoder = match self.vision {
+                Vision::Trains => ops.for_images(images.iter().map(content_and_tiles).collect()),
+                _ => ops.inference(),
+            };
+            let inputs = self.image_inputs(&pixels)?;
+            let features = net::image_features(&mut encoder, &self.config, &inputs)?;
+            let projected = net::project(ops, &self.config, &features)?;
+            embeddings.push(self.by_unit(projected.0, self.embedding_shape())?);
+        }
+        Ok(Value(joined(&embeddings)?))
     }
 
     /// The embeddings of images by way of the cache, which holds the vision model's features or, if the projector is
     /// frozen too, the embeddings themselves.
     fn cached(&self, ops: &mut Torch, features: &FeatureCache, images: &[Image]) -> Result<Value> {
         let projects = self.projector_trains();
-        let encode = |tiles: &Tiles| {
-            let (pixels, mut ops) = (self.pixels(&[tiles])?, ops.inference());
-            let features = net::image_features(&mut ops, &self.config, &pixels)?;
-            match projects {
-                true => Ok(features.0),
-                false => Ok(net::project(&mut ops, &self.config, &features)?.0),
-            }
+        let encode = |pixels: &Pixels| {
+            let (inputs, mut ops) = (self.image_inputs(&[pixels])?, ops.inference());
+            let features = net::image_features(&mut ops, &self.config, &inputs)?;
+            let features = match projects {
+                true => features,
+                false => net::project(&mut ops, &self.config, &features)?,
+            };
+            self.by_unit(features.0, self.layout().shape)
         };
         let found = images.iter().map(|image| features.of(image, encode));
-        let found = Tensor::f_cat(&found.collect::<Result<Vec<_>>>()?, 0);
-        let found = self.place(found.map_err(Error::invalid)?);
+        let found = joined(&found.collect::<Result<Vec<_>>>()?)?;
+        let found = self.place(found);
         match projects {
-            true => net::project(ops, &self.config, &found),
+            true => self.projected(ops, &found),
             false => Ok(found),
         }
+    }
+
+    /// The embeddings of these features, [units, patches, width].
+    fn projected(&self, ops: &mut Torch, features: &Value) -> Result<Value> {
+        match self.config.images {
+            ImageSettings::Tiles(_) => net::project(ops, &self.config, features),
+            // Tokens are projected one by one: they may lie in one row.
+            ImageSettings::Grid(_) => {
+                let width = self.config.feature_width() as i64;
+                let row = features.0.f_reshape([1, -1, width]);
+                let row = Value(row.map_err(Error::invalid)?);
+                let embeddings = net::project(ops, &self.config, &row)?;
+                Ok(Value(self.by_unit(embeddings.0, self.embedding_shape())?))
+            }
+        }
+    }
+
+    /// Rows of a unit's embeddings, and their width.
+    fn embedding_shape(&self) -> [i64; 2] {
+        let (tokens, width) = (self.config.tokens_per_tile(), self.config.image_width());
+        [tokens as i64, width as i64]
+    }
+
+    /// The features of one or more images, unit by unit.
+    fn by_unit(&self, features: Tensor, [tokens, width]: [i64; 2]) -> Result<Tensor> {
+        let by_unit = features.f_reshape([-1, tokens, width]);
+        by_unit.map_err(Error::invalid)
     }
 
     /// Whether any tensor of the part trains, additions included.
@@ -211,16 +250,18 @@ impl Model {
         self.trains(Part::Projector)
     }
 
-    /// The layout of a tile's cached features.
+    /// The layout of the cached features of a unit of an image.
     pub fn layout(&self) -> Layout {
-        let (config, patches) = (&self.config, self.config.patches_per_side());
-        let hidden = config.vision.as_ref().map_or(0, |vision| vision.hidden);
-        let (tokens, width) = match self.projector_trains() {
-            true => (1 + patches * patches, hidden),
-            false => (config.tokens_per_tile(), config.text.hidden),
+        let config = &self.config;
+        let shape = match self.projector_trains() {
+            true => [
+                config.patches_per_unit() as i64,
+                config.feature_width() as i64,
+            ],
+            false => self.embedding_shape(),
         };
         Layout {
-            shape: [tokens as i64, width as i64],
+            shape,
             kind: self.parameters.precision().kind(),
         }
     }
@@ -254,14 +295,34 @@ impl Model {
         hash(format!("{settings} {}", weights.concat()))
     }
 
-    /// All tiles, u8 `[tiles, side, side, 3]`.
-    fn pixels(&self, images: &[&Tiles]) -> Result<Value> {
-        let tiles: Vec<_> = images
-            .iter()
-            .map(|image| tensor(image))
-            .collect::<Result<_>>()?;
-        let pixels = Tensor::f_cat(&tiles, 0).map_err(Error::invalid)?;
-        Ok(self.place(pixels))
+    /// The inputs of the vision model: the tiles of all images, or one whole image.
+    fn image_inputs(&self, images: &[&Pixels]) -> Result<ImageInputs<Value>> {
+        if let ([Pixels::Grid(grid)], ImageSettings::Grid(settings)) = (images, &self.config.images)
+        {
+            let places = GridPlaces::new(settings, grid.rows, grid.columns);
+            return self.grid_inputs(grid, &places).map(ImageInputs::Grid);
+        }
+        let tiles = images.iter().map(|image| match image {
+            Pixels::Tiles(tiles) => tensor(tiles),
+            Pixels::Grid(_) => Err(Error::invalid("expected tiles")),
+        });
+        let tiles = joined(&tiles.collect::<Result<Vec<_>>>()?)?;
+        Ok(ImageInputs::Tiles(self.place(tiles)))
+    }
+
+    fn grid_inputs(&self, grid: &Grid, places: &GridPlaces) -> Result<GridInputs<Value>> {
+        let windows = places.window_ids.as_ref();
+        let taps = places.taps.as_ref();
+        let taps =
+            taps.map(|taps| Result::Ok((self.array(&taps.rows)?, self.array(&taps.weights)?)));
+        Ok(GridInputs {
+            patches: self.array(&grid.patches)?,
+            position_ids: self.array(&places.position_ids)?,
+            rope_cos: self.array(&places.rope_cos)?,
+            rope_sin: self.array(&places.rope_sin)?,
+            window_ids: windows.map(|windows| self.array(windows)).transpose()?,
+            taps: taps.transpose()?,
+        })
     }
 
     fn array<T: Element, D: Dimension>(&self, array: &Array<T, D>) -> Result<Value> {
@@ -289,6 +350,10 @@ fn means(rewards: Tensor, counts: &[usize]) -> std::result::Result<Tensor, TchEr
     Tensor::f_stack(&means, 0)
 }
 
+fn joined(parts: &[Tensor]) -> Result<Tensor> {
+    Tensor::f_cat(parts, 0).map_err(Error::invalid)
+}
+
 fn content_and_tiles(image: &Image) -> (String, usize) {
-    (image.content.clone(), image.tiles)
+    (image.content.clone(), image.extent.tiles())
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use seeward_models::config::{Config as ModelConfig, HeadChoices, Serving};
+use seeward_models::config::{Config as ModelConfig, HeadChoices, PixelLimits, Serving};
+use seeward_models::image::ImageSettings;
 use seeward_models::kinds::InputMode;
 use seeward_models::net::{self, Branch};
 use seeward_models::prompt::{PromptSettings, Prompter, Template};
@@ -104,13 +105,14 @@ pub(crate) fn sources(
 
 impl BranchSource {
     fn open(config: &Config, folder: &Path, stored: Branch, branch: Branch) -> Result<Self> {
-        let read = ModelConfig::open(folder)?;
+        let read = ModelConfig::open_with(folder, pixel_limits(config))?;
         let own = if stored == Branch::TextOnly {
             read.text_only_branch()?
         } else {
             read
         };
         let place = |e: seeward_models::Error| e.at(folder.display());
+        refuse_tile_keys(config, &own).map_err(place)?;
         let whole = own.with(overrides(config, &own)).map_err(place)?;
         let whole = whole.with_head(&head_choices(config)).map_err(place)?;
         let changed = match branch {
@@ -196,7 +198,7 @@ impl BranchSource {
         Ok(Preprocessor {
             reading,
             prompter,
-            tiles: self.config.tiles,
+            settings: self.config.images,
             transparency: self.config.transparency,
             mode,
             rope: self.config.text.rope.clone(),
@@ -232,6 +234,35 @@ fn input_mode(config: &Config) -> InputMode {
         (true, _) => InputMode::TextOnly,
         (_, true) => InputMode::ImageOnly,
         _ => InputMode::Full,
+    }
+}
+
+fn pixel_limits(config: &Config) -> PixelLimits {
+    PixelLimits {
+        min: config.min_pixels.map(|pixels| pixels as u64),
+        max: config.max_pixels.map(|pixels| pixels as u64),
+    }
+}
+
+/// Refuses keys of tiles for a model that reads whole images.
+fn refuse_tile_keys(config: &Config, model: &ModelConfig) -> seeward_models::Result<()> {
+    let given = [
+        ("force_image_size", config.force_image_size.is_some()),
+        ("down_sample_ratio", config.down_sample_ratio.is_some()),
+        ("dynamic_image_size", config.dynamic_image_size.is_some()),
+        ("use_thumbnail", config.use_thumbnail.is_some()),
+        ("min_dynamic_patch", config.min_dynamic_patch.is_some()),
+        ("max_dynamic_patch", config.max_dynamic_patch.is_some()),
+        ("pad2square", config.pad2square.is_some()),
+        ("ps_version", config.ps_version.is_some()),
+        ("vision_select_layer", config.vision_select_layer.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) if matches!(model.images, ImageSettings::Grid(_)) => {
+            let problem = "the model reads whole images (its keys: min_pixels, max_pixels)";
+            Err(seeward_models::Error::invalid(problem).at(key))
+        }
+        _ => Ok(()),
     }
 }
 

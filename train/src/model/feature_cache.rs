@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seeward_models::image::Tiles;
+use seeward_models::image::{Extent, Pixels};
 use seeward_models::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +19,7 @@ use crate::data::inputs::{Image, WHITE};
 use crate::libtorch::parameters::little_endian;
 use crate::progress;
 
-/// The layout of one tile's features.
+/// The layout of the features of one [unit](Extent::units) of an image: a tile, or a token of a grid.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Tokens and width.
@@ -29,7 +29,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn bytes_of_tile(&self) -> u64 {
+    fn bytes_of_unit(&self) -> u64 {
         self.shape.iter().product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64
     }
 }
@@ -74,40 +74,39 @@ impl FeatureCache {
             identity: identity.to_owned(),
             left: bytes,
         };
-        for (content, length) in disk.found(self.layout.bytes_of_tile())? {
-            let tiles = length / self.layout.bytes_of_tile();
-            self.cached.add(&content, tiles as usize);
+        for (content, extent) in disk.found(self.layout.bytes_of_unit())? {
+            self.cached.add(&content, extent);
         }
         *self.disk.borrow_mut() = Some(disk);
         Ok(())
     }
 
-    /// The features of `image` on the CPU, `[tiles, tokens, width]`; `encode` computes those that are not cached.
+    /// The features of `image` on the CPU, `[units, tokens, width]`; `encode` computes those that are not cached.
     ///
     /// # Errors
     /// An error of `encode`, or a cached file that is missing.
     pub(crate) fn of(
         &self,
         image: &Image,
-        encode: impl FnOnce(&Tiles) -> Result<Tensor>,
+        encode: impl FnOnce(&Pixels) -> Result<Tensor>,
     ) -> Result<Tensor> {
         if let Some(features) = self.memory.borrow().get(&image.content) {
             return Ok(features.shallow_clone());
         }
-        if self.cached.tiles(&image.content).is_some() {
+        if self.cached.extent(&image.content).is_some() {
             return self.read(image);
         }
-        let Some(tiles) = &image.pixels else {
-            return Err(Error::invalid("an image without tiles or cached features"));
+        let Some(pixels) = &image.pixels else {
+            return Err(Error::invalid("an image without pixels or cached features"));
         };
-        self.encoded.set(self.encoded.get() + image.tiles);
-        let features = encode(tiles)?.detach().to_device(Device::Cpu);
+        self.encoded.set(self.encoded.get() + image.extent.tiles());
+        let features = encode(pixels)?.detach().to_device(Device::Cpu);
         self.keep(image, &features);
         Ok(features)
     }
 
     fn keep(&self, image: &Image, features: &Tensor) {
-        let bytes = self.layout.bytes_of_tile() * image.tiles as u64;
+        let bytes = self.layout.bytes_of_unit() * image.extent.units() as u64;
         let in_memory = bytes <= self.left.get();
         // The white image is part of every row.
         if in_memory || image.content == WHITE {
@@ -117,7 +116,7 @@ impl FeatureCache {
         } else if !self.write(image, features, bytes) {
             return;
         }
-        self.cached.add(&image.content, image.tiles);
+        self.cached.add(&image.content, image.extent);
     }
 
     /// Whether the disk took it. After a failure it is not used again.
@@ -127,7 +126,7 @@ impl FeatureCache {
             return false;
         };
         let values = little_endian(features, self.layout.kind);
-        match open.write(&image.content, &values) {
+        match open.write(image, &values) {
             Ok(()) => true,
             Err(error) => {
                 progress::log(format!(
@@ -144,10 +143,10 @@ impl FeatureCache {
         let Some(disk) = disk.as_ref() else {
             return Err(Error::invalid("the cached features of an image are lost"));
         };
-        let path = disk.path(&image.content);
+        let path = disk.path(image);
         let bytes = fs::read(&path).map_err(|e| Error::io(&path, e))?;
         let [tokens, width] = self.layout.shape;
-        let shape = [image.tiles as i64, tokens, width];
+        let shape = [image.extent.units() as i64, tokens, width];
         Tensor::f_from_data_size(&bytes, &shape, self.layout.kind)
             .map_err(|e| Error::invalid(e).at(path.display()))
     }
@@ -163,37 +162,58 @@ struct Disk {
 }
 
 impl Disk {
-    /// Contents and lengths of the usable files, whose lengths are multiples of `unit`; the others are removed.
-    fn found(&mut self, unit: u64) -> Result<Vec<(String, u64)>> {
+    /// Contents and extents of the usable files, which have `unit` bytes for each unit; the others are removed.
+    fn found(&mut self, unit: u64) -> Result<Vec<(String, Extent)>> {
         let failed = |e| Error::io(&self.folder, e);
         fs::create_dir_all(&self.folder).map_err(failed)?;
-        let mut found = Vec::new();
+        let (mut found, mut taken) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let length = entry.metadata().map_err(failed)?.len();
             let name = entry.file_name().to_string_lossy().into_owned();
             let own = name.strip_prefix(&format!("{}-", self.identity));
-            match own.filter(|_| length > 0 && length.is_multiple_of(unit)) {
-                Some(content) => found.push((content.to_owned(), length)),
+            let is_whole = |extent: Extent| length > 0 && length == extent.units() as u64 * unit;
+            match own.and_then(named).filter(|(_, extent)| is_whole(*extent)) {
+                Some(image) => {
+                    found.push(image);
+                    taken += length;
+                }
                 None => fs::remove_file(entry.path()).map_err(failed)?,
             }
         }
-        let taken: u64 = found.iter().map(|(_, length)| length).sum();
         self.left = self.left.saturating_sub(taken);
         Ok(found)
     }
 
-    fn path(&self, content: &str) -> PathBuf {
-        self.folder.join(format!("{}-{content}", self.identity))
+    fn path(&self, image: &Image) -> PathBuf {
+        let (identity, content) = (&self.identity, &image.content);
+        let extent = match image.extent {
+            Extent::Tiles(count) => count.to_string(),
+            Extent::Grid { rows, columns } => format!("{rows}x{columns}"),
+        };
+        self.folder.join(format!("{identity}-{extent}-{content}"))
     }
 
     /// Writes a file atomically, unless the machine crashes; a truncated file is recognised by its length.
-    fn write(&mut self, content: &str, bytes: &[u8]) -> Result<()> {
-        let (path, partial) = (self.path(content), self.folder.join("partial"));
+    fn write(&mut self, image: &Image, bytes: &[u8]) -> Result<()> {
+        let (path, partial) = (self.path(image), self.folder.join("partial"));
         fs::write(&partial, bytes)
             .and_then(|()| fs::rename(&partial, &path))
             .map_err(|e| Error::io(&path, e))?;
         self.left -= bytes.len() as u64;
         Ok(())
     }
+}
+
+/// The image in the rest of a file's name: its extent, and the hash of its content.
+fn named(rest: &str) -> Option<(String, Extent)> {
+    let (extent, content) = rest.split_once('-')?;
+    let extent = match extent.split_once('x') {
+        None => Extent::Tiles(extent.parse().ok()?),
+        Some((rows, columns)) => Extent::Grid {
+            rows: rows.parse().ok()?,
+            columns: columns.parse().ok()?,
+        },
+    };
+    Some((content.to_owned(), extent))
 }

@@ -80,7 +80,7 @@ impl Start {
 fn other_files(main: &BranchSource) -> Vec<PathBuf> {
     let files = match main.config.layout {
         Layout::InternvlChat => &[][..],
-        Layout::Internvl | Layout::Text => &OTHER_FILES[..],
+        Layout::Internvl | Layout::Text | Layout::QwenVl(_) => &OTHER_FILES[..],
     };
     let files = files.iter().map(|name| main.folder.join(name));
     files.filter(|file| file.is_file()).collect()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use seeward_models::config::Config as ModelConfig;
+use seeward_models::config::{Config as ModelConfig, VisionConfig};
 use seeward_models::net::{self, Kind, Parameter, Part};
 
 use crate::config::{Algorithm, Config};
@@ -44,7 +44,7 @@ pub(crate) fn trains(config: &Config, model: &ModelConfig, parameter: &Parameter
 
 /// Whether a tensor is in one of the layers of a frozen vision model that train nevertheless.
 fn is_unfrozen(config: &Config, model: &ModelConfig, parameter: &Parameter) -> bool {
-    let layers = model.vision.as_ref().map_or(0, |vision| vision.layers);
+    let layers = model.vision.as_ref().map_or(0, VisionConfig::layers);
     let first = match config.unfreeze_vit_layers {
         0 => return false,
         from if from < 0 => layers as i64 + from,

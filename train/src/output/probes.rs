@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use seeward_models::image::PIXELS_VERSION;
+use seeward_models::image::{Extent, PIXELS_VERSION};
 use seeward_models::probe::{self, PROBE_FOLDER, Probe};
 use seeward_models::sample::{ImageRef, Pair};
 use tch::{Kind, Tensor, no_grad};
@@ -164,8 +164,10 @@ fn spread(count: usize, most: usize) -> Vec<usize> {
     (0..most).map(|index| index * count / most).collect()
 }
 
-/// Number of tiles of a row's images; `None` if an image cannot be read.
+/// Number of tiles of a row's images, or of tokens in grids; `None` if an image cannot be read.
 fn tiles(row: &Row<Pair>, preprocessor: &Preprocessor) -> Option<usize> {
     let images = row.sample.chosen_images.iter();
-    images.map(|path| preprocessor.tile_count(path).ok()).sum()
+    images
+        .map(|path| preprocessor.extent(path).ok().map(Extent::units))
+        .sum()
 }

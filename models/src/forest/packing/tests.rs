@@ -10,12 +10,14 @@ use crate::rope::RopeScaling;
 type Check = std::result::Result<(), TestCaseError>;
 
 const UNSCALED: RopeSettings = RopeSettings {
+    sections: None,
     theta: 10000.0,
     head_dim: 4,
     scaling: None,
 };
 /// Every length beyond 3 scales differently.
 const DYNAMIC: RopeSettings = RopeSettings {
+    sections: None,
     theta: 10000.0,
     head_dim: 4,
     scaling: Some(RopeScaling::Dynamic {
@@ -41,6 +43,7 @@ fn conversation(ids: Vec<u32>) -> Conversation {
         response_start: 0,
         truncated: false,
         image_tokens: Vec::new(),
+        images: Vec::new(),
     }
 }
 

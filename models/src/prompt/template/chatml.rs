@@ -27,7 +27,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>"), Text("\n")],
         },
         gap: "",
-        has_images: false,
+        images: None,
         strips: false,
         strips_system: false,
         closes_empty: true,

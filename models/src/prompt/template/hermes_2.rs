@@ -1,6 +1,6 @@
 //! `Hermes-2`: InternVL2 1B, 40B and 76B.
 
-use super::markup::{Frame, Markup, TemplateSpec};
+use super::markup::{Frame, INTERNVL, Markup, TemplateSpec};
 use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const SYSTEM_MESSAGE: &str = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, \
@@ -25,7 +25,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>")],
         },
         gap: "",
-        has_images: true,
+        images: Some(INTERNVL),
         strips: false,
         strips_system: false,
         closes_empty: false,

@@ -1,6 +1,6 @@
 //! `internvl2_5`: InternVL2.5 and 3.
 
-use super::markup::{Frame, Markup, TemplateSpec};
+use super::markup::{Frame, INTERNVL, Markup, TemplateSpec};
 use crate::tokenizer::Piece::{Text, Token};
 
 const SYSTEM_MESSAGE: &str = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。";
@@ -24,7 +24,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|im_end|>"), Text("\n")],
         },
         gap: "",
-        has_images: true,
+        images: Some(INTERNVL),
         strips: false,
         strips_system: false,
         closes_empty: false,

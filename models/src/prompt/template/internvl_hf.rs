@@ -1,7 +1,7 @@
 //! `internvl-hf`: InternVL3 and 3.5 in transformers, without the system message of the published code.
 
 use super::chatml;
-use super::markup::{Markup, TemplateSpec};
+use super::markup::{INTERNVL, Markup, TemplateSpec};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
     name: "internvl-hf",
@@ -10,7 +10,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
         "201195cf8a29e2f5148c8f6f4aac7fe29b88643b175bbefa4df5595110e8c63a",
     ],
     markup: Markup {
-        has_images: true,
+        images: Some(INTERNVL),
         ..chatml::TEMPLATE.markup
     },
 };

@@ -1,6 +1,6 @@
 //! `internvl_zh`: without a system message.
 
-use super::markup::{Frame, Markup, TemplateSpec};
+use super::markup::{Frame, INTERNVL, Markup, TemplateSpec};
 use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
@@ -22,7 +22,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("</s>")],
         },
         gap: " ",
-        has_images: true,
+        images: Some(INTERNVL),
         strips: false,
         strips_system: false,
         closes_empty: false,

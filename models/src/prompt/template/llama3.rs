@@ -40,7 +40,7 @@ pub(super) const LLAMA3: TemplateSpec = TemplateSpec {
             end: &[Token("<|eot_id|>")],
         },
         gap: "",
-        has_images: false,
+        images: None,
         strips: true,
         strips_system: true,
         closes_empty: true,

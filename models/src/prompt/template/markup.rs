@@ -1,7 +1,7 @@
 //! A template as data.
 
 use super::reasoning::{self, Place};
-use crate::chat::Role;
+use crate::chat::{Role, TagStyle};
 use crate::tokenizer::Piece::{self, Text, Token};
 use crate::tokenizer::is_python_space;
 
@@ -27,8 +27,8 @@ pub(in super::super) struct Markup {
     pub(super) assistant: Frame,
     /// Between the header of a turn and a message that is not empty.
     pub(in super::super) gap: &'static str,
-    /// Whether messages may have images, at the place of an `<image>`; otherwise that is text like any other.
-    pub(in super::super) has_images: bool,
+    /// The tokens of an image, at the place of an `<image>`; without them that is text like any other.
+    pub(in super::super) images: Option<ImageMarkup>,
     /// Whether turns lose white space at their ends.
     pub(super) strips: bool,
     /// Whether the system message does.
@@ -38,6 +38,26 @@ pub(in super::super) struct Markup {
     /// Whether the template writes the reasoning of answers in a place of its own.
     pub(in super::super) reasons: bool,
 }
+
+/// What a template writes for an image.
+pub(in super::super) struct ImageMarkup {
+    /// Before its tokens.
+    pub(in super::super) start: &'static str,
+    /// Each of its tokens.
+    pub(in super::super) context: &'static str,
+    /// After its tokens.
+    pub(in super::super) end: &'static str,
+    /// The place of an image without a tag.
+    pub(in super::super) tags: TagStyle,
+}
+
+/// InternVL's.
+pub(super) const INTERNVL: ImageMarkup = ImageMarkup {
+    start: "<img>",
+    context: "<IMG_CONTEXT>",
+    end: "</img>",
+    tags: TagStyle::Line,
+};
 
 /// The frame of the messages of one role.
 pub(in super::super) struct Frame {

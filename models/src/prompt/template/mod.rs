@@ -11,6 +11,7 @@ mod markup;
 mod phi3_chat;
 mod qwen2_5;
 mod qwen3;
+mod qwen_vl;
 mod reasoning;
 
 use std::fmt;
@@ -19,15 +20,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::TagStyle;
 use crate::hash::hash;
 use crate::tokenizer::{Additions, Tokenizer};
 use crate::{Error, Result};
-pub(super) use markup::Markup;
-use markup::TemplateSpec;
+use markup::{INTERNVL, TemplateSpec};
+pub(super) use markup::{ImageMarkup, Markup};
 pub(super) use reasoning::Place;
 
 /// Every template.
-static TEMPLATES: [TemplateSpec; 11] = [
+static TEMPLATES: [TemplateSpec; 13] = [
     hermes_2::TEMPLATE,
     internlm2_chat::TEMPLATE,
     phi3_chat::TEMPLATE,
@@ -37,6 +39,8 @@ static TEMPLATES: [TemplateSpec; 11] = [
     chatml::TEMPLATE,
     qwen2_5::TEMPLATE,
     qwen3::TEMPLATE,
+    qwen_vl::QWEN2_VL,
+    qwen_vl::QWEN3_VL,
     llama3::LLAMA3,
     llama3::LLAMA3_1,
 ];
@@ -73,17 +77,24 @@ impl Template {
         self.markup().tokens()
     }
 
-    /// Opens a folder's tokenizer for conversations in this template: one with images adds the tokens that InternVL's
+    /// Opens a folder's tokenizer for conversations in this template: one with InternVL's images adds the tokens that its
     /// published code adds.
     ///
     /// # Errors
     /// As [`Tokenizer::open`].
     pub fn tokenizer(self, folder: &Path) -> Result<Tokenizer> {
-        let additions = match self.markup().has_images {
+        let images = self.markup().images.as_ref();
+        let additions = match images.is_some_and(|images| images.context == INTERNVL.context) {
             true => Additions::Published,
             false => Additions::None,
         };
         Tokenizer::open_with(folder, additions)
+    }
+
+    /// Where an image stands that has no tag, or whether a tag of the only image stays in its text.
+    pub fn tag_style(self) -> TagStyle {
+        let images = self.markup().images.as_ref();
+        images.map_or(TagStyle::Inline, |images| images.tags)
     }
 
     pub(super) fn markup(self) -> &'static Markup {

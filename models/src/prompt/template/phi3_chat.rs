@@ -1,7 +1,7 @@
 //! `phi3-chat`: InternVL2 4B.
 
 use super::hermes_2::SYSTEM_MESSAGE;
-use super::markup::{Frame, Markup, TemplateSpec};
+use super::markup::{Frame, INTERNVL, Markup, TemplateSpec};
 use crate::tokenizer::Piece::{Text, Token};
 
 pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
@@ -23,7 +23,7 @@ pub(super) const TEMPLATE: TemplateSpec = TemplateSpec {
             end: &[Token("<|end|>")],
         },
         gap: "",
-        has_images: true,
+        images: Some(INTERNVL),
         strips: false,
         strips_system: false,
         closes_empty: false,

@@ -124,8 +124,8 @@ fn a_damaged_manifest_is_reported() {
         ),
         (
             "\"format_version\": 1",
-            "\"format_version\": 2",
-            "expected format_version 1, got 2",
+            "\"format_version\": 3",
+            "expected format_version 1 or 2, got 3",
         ),
         (
             "\"hidden_size\": 64",
