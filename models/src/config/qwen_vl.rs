@@ -100,6 +100,7 @@ impl QwenVl {
         };
         Ok(Own {
             layout: Layout::QwenVl(names),
+            is_in_model: false,
             vision: encoder.map(VisionConfig::Qwen),
             text,
             images,
