@@ -10,7 +10,9 @@ mod stream;
 mod write;
 
 pub use dtype::Dtype;
-pub(crate) use folder::{LFS_POINTER, diagnose};
+#[cfg(feature = "rows")]
+pub(crate) use folder::LFS_POINTER;
+pub(crate) use folder::diagnose;
 pub use header::{VALUE_HEAD_FILE, WEIGHTS_FILE, is_value_head};
 pub use names::Names;
 pub(crate) use names::{Rename, Table};
