@@ -2,15 +2,25 @@
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::error::Error as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::LoadDynamicError;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use crate::{Error, Result};
 
 const VARIABLE: &str = "ORT_DYLIB_PATH";
+/// The least severity of ONNX Runtime's own messages, on stderr.
+const LOG_VARIABLE: &str = "SEEWARD_ENGINE_LOG";
+const LOG_LEVELS: [(&str, LogLevel); 4] = [
+    ("verbose", LogLevel::Verbose),
+    ("info", LogLevel::Info),
+    ("warning", LogLevel::Warning),
+    ("error", LogLevel::Error),
+];
 const THIRD_PARTY: &str = "third_party/onnxruntime";
 
 /// The library that this process has loaded, with its environment.
@@ -32,6 +42,9 @@ pub(crate) fn environment(asked: Option<&Path>) -> Result<Environment> {
     let path = find(asked, std::env::var_os(VARIABLE).map(PathBuf::from))?;
     let environment =
         load(&path).map_err(|problem| unfit(std::slice::from_ref(&path), &problem))?;
+    if let Some(level) = log_level(std::env::var_os(LOG_VARIABLE))? {
+        environment.set_log_level(level);
+    }
     *loaded = Some((path, environment.clone()));
     Ok(environment)
 }
@@ -41,6 +54,19 @@ pub(crate) fn loaded() -> Result<PathBuf> {
     let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let path = loaded.as_ref().map(|(path, _)| path.clone());
     path.ok_or_else(|| Error::Library("not loaded yet".to_owned()))
+}
+
+fn log_level(named: Option<OsString>) -> Result<Option<LogLevel>> {
+    let Some(named) = named else { return Ok(None) };
+    let level = LOG_LEVELS.iter().find(|(name, _)| named == *name);
+    let expected = LOG_LEVELS.map(|(name, _)| name).join(", ");
+    let unknown = || {
+        let named = named.to_string_lossy();
+        Error::Library(format!(
+            "{LOG_VARIABLE}={named}: expected one of {expected}"
+        ))
+    };
+    Ok(Some(level.ok_or_else(unknown)?.1))
 }
 
 /// Loads CUDA's libraries from the folders of unpacked wheels next to ONNX Runtime's, where its provider does not search. In
@@ -139,6 +165,18 @@ mod tests {
         let message = none.to_string();
         assert!(message.contains("no/such.so: no such file"), "{message}");
         assert!(message.contains("make setup"), "{message}");
+    }
+
+    #[test]
+    fn the_log_level_is_one_of_the_engines() {
+        assert_eq!(log_level(None).unwrap(), None);
+        let level = |name: &str| log_level(Some(name.into()));
+        assert_eq!(level("verbose").unwrap(), Some(LogLevel::Verbose));
+        let message = level("loud").unwrap_err().to_string();
+        assert!(
+            message.contains("SEEWARD_ENGINE_LOG=loud: expected one of verbose"),
+            "{message}"
+        );
     }
 
     #[test]

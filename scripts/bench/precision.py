@@ -131,7 +131,7 @@ def report(bundle, reference, config):
 
 def compare_bf16(arguments, checkpoint, bundles, folder):
     """Root mean square of the difference to fp32, of every precision and of PyTorch in bf16."""
-    material, peer = runtime.Material(checkpoint, folder, tiles=1), runtime.Peer(checkpoint, arguments.threads)
+    material, peer = runtime.Material(checkpoint, folder, tiles=1), runtime.Peer.pytorch(checkpoint, arguments.threads)
     pairs = [material.row(1, f"compare-{index}") for index in range(arguments.compare_bf16)]
     rows = folder / "compare.jsonl"
     rows.write_text("".join(json.dumps(ours) + "\n" for ours, _ in pairs))

@@ -8,7 +8,9 @@ that equal work is compared.
 fp32, …      ours: the CPU's bundles in fp32, bf16 and int8, scored by seeward-score from the row to the reward
              (with --device cuda:N the GPU's: fp32, fp16 and bf16)
 a            PyTorch in the usual way: every response is a whole conversation with its image
-b            PyTorch at its fastest: image and prompt once, their keys and values for all responses
+b            eager PyTorch at its fastest: image and prompt once, their keys and values for all responses
+c            the same through torch.compile
+d            OpenVINO over our portable graphs, with the prefix once; int8 by NNCF's defaults (CPU only)
 
 --cpu-time counts a row's CPU time on one thread instead of the elapsed time: for shared machines.
 
@@ -34,11 +36,15 @@ SYSTEM = ("你是由上海人工智能实验室联合商汤科技开发的书生
           "是一个有用无害的人工智能助手。")
 OURS = {"cpu": {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"]},
         "cuda": {"fp32": [], "fp16": ["--dtype", "fp16"], "bf16": ["--dtype", "bf16"]}}
-PEERS = {"a fp32": ("rows", "fp32"), "a bf16": ("rows", "bf16"), "b bf16": ("shared", "bf16")}
+PEERS = {"a fp32": ("rows", "fp32"), "a bf16": ("rows", "bf16"), "b bf16": ("shared", "bf16"), "c bf16": ("compiled", "bf16")}
+OPENVINO = {"d bf16": "bf16", "d int8": "int8"}
+OTHERS = {"cpu": [*PEERS, *OPENVINO], "cuda": [*PEERS]}
 # For rewards that differ from each other by about 0.1; in bf16 and int8 they are rounded.
-TOLERANCE = {"a fp32": 1e-4, "a bf16": 5e-2, "b bf16": 5e-2, "int8": 5e-2, "fp16": 5e-2, "bf16": 5e-2}
+TOLERANCE = {"a fp32": 1e-4, "a bf16": 5e-2, "b bf16": 5e-2, "c bf16": 5e-2, "d bf16": 5e-2, "d int8": 2e-1, "int8": 5e-2,
+             "fp16": 5e-2, "bf16": 5e-2}
 DIGITS = {"cpu": 2, "cuda": 4}
-RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "bf16"), ("b bf16", "bf16"), ("a bf16", "int8"), ("b bf16", "int8")],
+RATIOS = {"cpu": [("a bf16", "fp32"), ("a bf16", "bf16"), ("b bf16", "bf16"), ("a bf16", "int8"), ("b bf16", "int8"),
+                  ("d bf16", "bf16"), ("d int8", "int8")],
           "cuda": [("a fp32", "fp32"), ("a bf16", "bf16"), ("b bf16", "bf16")]}
 
 
@@ -74,7 +80,7 @@ class Material:
     def __init__(self, checkpoint, folder, tiles=TILES):
         from tokenizers import Tokenizer
 
-        self.folder, self.tiles = folder, tiles
+        self.checkpoint, self.folder, self.tiles = checkpoint, folder, tiles
         self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         self.random = random.Random(0)
 
@@ -105,10 +111,10 @@ class Material:
         np.save(tiles, np.stack(np.split(pixels, self.tiles, axis=1)))
         return tiles
 
-    def row(self, responses, name):
+    def row(self, responses, name, question_tokens=QUESTION):
         """The row for seeward-score, and the same with the template written out, for the peer."""
         tiles = self.image(name)
-        question, answers = self.text(QUESTION), [self.text(RESPONSE) for _ in range(responses)]
+        question, answers = self.text(question_tokens), [self.text(RESPONSE) for _ in range(responses)]
         image = "<img>" + "<IMG_CONTEXT>" * (self.tiles * 256) + "</img>"
         prompt = (f"<|im_start|>system\n{SYSTEM}<|im_end|><|im_start|>user\n{image}\n{question}<|im_end|>"
                   "<|im_start|>assistant\n")
@@ -117,11 +123,16 @@ class Material:
 
 
 class Peer:
-    def __init__(self, checkpoint, threads, device="cpu"):
-        program = [sys.executable, ROOT / "scripts/bench/runtime_peer.py", "--checkpoint", checkpoint, "--device",
-                   device, "--threads", threads]
+    """Another program of this folder, which answers questions."""
+
+    def __init__(self, script, *arguments):
+        program = [sys.executable, ROOT / "scripts/bench" / script, *arguments]
         self.process = subprocess.Popen([str(part) for part in program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
+
+    @classmethod
+    def pytorch(cls, checkpoint, threads, device="cpu"):
+        return cls("runtime_peer.py", "--checkpoint", checkpoint, "--device", device, "--threads", threads)
 
     def ask(self, **question):
         self.process.stdin.write(json.dumps(question) + "\n")
@@ -136,41 +147,11 @@ class Peer:
         self.process.wait()
 
 
-class Bench:
-    """One depth: its checkpoint, bundles, rows and peer."""
+class Scorer:
+    """Scores rows by bundles in one folder."""
 
-    def __init__(self, arguments, layers, folder):
-        self.arguments, self.layers, self.folder = arguments, layers, folder
-        say(f"{layers} + {layers} layers: random weights")
-        self.checkpoint = random_checkpoint(arguments, layers, folder)
-        self.config = json.loads((self.checkpoint / "config.json").read_text())
-        self.target = target_of(arguments.device)
-        for name, flags in OURS[self.target].items():
-            run(arguments.programs / "seeward-export", "--checkpoint", self.checkpoint, "--output", folder / name,
-                "--target", self.target, *flags)
-        self.material = Material(self.checkpoint, folder)
-        self.peer = Peer(self.checkpoint, arguments.threads, arguments.device)
-        self.pairs = {}
-
-    def rows(self, responses):
-        """One row for the peer, which is the first of those that seeward-score scores at once, each with its own image."""
-        if responses not in self.pairs:
-            count = self.arguments.rows
-            self.pairs[responses] = [self.material.row(responses, f"{responses}-{index}") for index in range(count)]
-        return self.pairs[responses]
-
-    def measure(self, way, responses):
-        rows = self.rows(responses)
-        if way in OURS[self.target]:
-            score = self.cpu_time if self.arguments.cpu_time else self.score
-            score = self.warm if self.target == "cuda" else score
-            return score(way, [ours for ours, _ in rows])
-        mode, dtype = PEERS[way]
-        answer = self.peer.ask(way=mode, dtype=dtype, row=rows[0][1])
-        if answer["chosen"]:
-            say(f"attention in {dtype}: " + ", ".join(f"{part} {kind}" for part, kind in answer["chosen"].items()))
-        clock = "cpu_seconds" if self.arguments.cpu_time else "seconds"
-        return {"seconds": answer[clock], "rewards": answer["rewards"]}
+    def __init__(self, arguments, folder, material):
+        self.arguments, self.folder, self.material = arguments, folder, material
 
     def score(self, bundle, rows):
         file, output, stats = (self.folder / name for name in ("rows.jsonl", "scores.jsonl", "stats.json"))
@@ -196,6 +177,60 @@ class Bench:
         middle = spent()
         measured = self.score(bundle, rows)
         return {**measured, "seconds": (spent() - middle) - (middle - start)}
+
+
+class Bench(Scorer):
+    """One depth: its checkpoint, bundles, rows and peers."""
+
+    def __init__(self, arguments, layers, folder):
+        self.arguments, self.layers, self.folder = arguments, layers, folder
+        say(f"{layers} + {layers} layers: random weights")
+        self.checkpoint = random_checkpoint(arguments, layers, folder)
+        self.config = json.loads((self.checkpoint / "config.json").read_text())
+        self.target = target_of(arguments.device)
+        for name, flags in OURS[self.target].items():
+            run(arguments.programs / "seeward-export", "--checkpoint", self.checkpoint, "--output", folder / name,
+                "--target", self.target, *flags)
+        self.material = Material(self.checkpoint, folder)
+        self.peer = Peer.pytorch(self.checkpoint, arguments.threads, arguments.device)
+        self.openvino = None
+        self.pairs = {}
+
+    def rows(self, responses):
+        """One row for the peer, which is the first of those that seeward-score scores at once, each with its own image."""
+        if responses not in self.pairs:
+            count = self.arguments.rows
+            self.pairs[responses] = [self.material.row(responses, f"{responses}-{index}") for index in range(count)]
+        return self.pairs[responses]
+
+    def measure(self, way, responses):
+        rows = self.rows(responses)
+        if way in OURS[self.target]:
+            score = self.cpu_time if self.arguments.cpu_time else self.score
+            score = self.warm if self.target == "cuda" else score
+            return score(way, [ours for ours, _ in rows])
+        if way in OPENVINO:
+            answer = self.ask_openvino(OPENVINO[way], rows[0][1])
+        else:
+            mode, dtype = PEERS[way]
+            answer = self.peer.ask(way=mode, dtype=dtype, row=rows[0][1])
+        if "missing" in answer:
+            return answer
+        if answer.get("chosen"):
+            say(f"attention in {dtype}: " + ", ".join(f"{part} {kind}" for part, kind in answer["chosen"].items()))
+        clock = "cpu_seconds" if self.arguments.cpu_time else "seconds"
+        return {"seconds": answer[clock], "rewards": answer["rewards"]}
+
+    def ask_openvino(self, dtype, row):
+        if self.openvino is None:
+            bundle = self.folder / "portable"
+            run(self.arguments.programs / "seeward-export", "--checkpoint", self.checkpoint, "--output", bundle)
+            self.openvino = Peer("openvino_peer.py", "--bundle", bundle, "--threads", self.arguments.threads)
+        return self.openvino.ask(dtype=dtype, row=row)
+
+    def close(self):
+        for peer in filter(None, [self.peer, self.openvino]):
+            peer.close()
 
     def parts(self, bundle):
         """Seconds of the vision encoder for an image, and of the language model for a row of 8 responses. Rows with the
@@ -259,6 +294,9 @@ def fill(bench, results, responses, ways):
                 continue
             start = time.time()
             measured = bench.measure(way, responses)
+            if "missing" in measured:
+                say(f"{responses} responses, {way}: not measured: {measured['missing']}")
+                continue
             results.add(**cell(way), **measured)
             say(f"{responses} responses, {way}: {measured['seconds']:.2f} s (round {turn + 1} of {wanted}, {time.time() - start:.0f} s)")
     compare(results, bench.layers, responses)
@@ -274,9 +312,9 @@ def compare(results, layers, responses):
 
 
 def table(results, target, layers, numbers):
-    ways, ratios = [*OURS[target], *PEERS], RATIOS[target]
+    ways, ratios = [*OURS[target], *OTHERS[target]], RATIOS[target]
     print(f"\n{layers} + {layers} layers, seconds a row" + "".join(f"{way:>9}" for way in ways)
-          + "".join(f"{a[0] + '/' + b:>9}" for a, b in ratios))
+          + "".join(f"{a.split()[0] + '/' + b:>9}" for a, b in ratios))
     for responses in numbers:
         seconds = {way: results.median(way=way, layers=layers, responses=responses)
                    for way in ways if results.of(way=way, layers=layers, responses=responses)}
@@ -321,7 +359,7 @@ def main():
 
     target = target_of(arguments.device)
     numbers = [int(number) for number in arguments.responses.split(",")]
-    ways = arguments.ways.split(",") if arguments.ways else [*OURS[target], *PEERS]
+    ways = arguments.ways.split(",") if arguments.ways else [*OURS[target], *OTHERS[target]]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.results)
@@ -334,7 +372,7 @@ def main():
             table(results, target, layers, counts)
             if not arguments.no_roofline:
                 roofline(bench)
-            bench.peer.close()
+            bench.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ faster of transformers' attention implementations.
 """
 
 import argparse
+import importlib.util
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from tokenizers import Tokenizer
 
 IMPLEMENTATIONS = ["sdpa", "eager"]
+DECLARED = torch.library.Library("symm_mem", "FRAGMENT")
 AT_ONCE = 16  # responses in one batch over a cache: the cache is copied for each
 
 
@@ -29,6 +32,7 @@ class Scorer:
         self.dtype, self.device = dtype, device
         self.model, self.head = (part.to(device) for part in peer.load(checkpoint, dtype))
         self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+        self.is_compiled = False
 
     def ids(self, text):
         return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False).ids], device=self.device)
@@ -63,6 +67,16 @@ class Scorer:
             rewards += self.reward(out.last_hidden_state)
         return rewards
 
+    def compiled(self, row):
+        """As `shared`, with both parts compiled at the first row, for lengths of any kind."""
+        if not self.is_compiled:
+            declare_distributed()
+            self.model.vision_tower.compile()
+            self.model.language_model.compile(dynamic=True)
+            self.is_compiled = True
+            self.shared(row)
+        return self.shared(row)
+
     def choose(self, row):
         """Selects the faster attention for each part, by one timed run after one warm-up run."""
         pixels, ids = self.pixels(row), self.ids(row["prompt"] + row["responses"][0])
@@ -79,6 +93,13 @@ class Scorer:
             chosen[name] = min(seconds, key=seconds.get)
             part.set_attn_implementation(chosen[name])
         return chosen
+
+
+def declare_distributed():
+    """The compiler names two operators of PyTorch's distributed part, which scripts/cuda_stand_in.py leaves out."""
+    for name, arguments in [("all_gather", "Tensor x, str group"), ("reduce_scatter", "Tensor x, str op, str group")]:
+        if not hasattr(torch.ops.symm_mem, f"_low_contention_{name}"):
+            DECLARED.define(f"_low_contention_{name}({arguments}) -> Tensor")
 
 
 def timed(work):
@@ -119,16 +140,35 @@ def main():
             print(json.dumps(answer), flush=True)
 
 
+def missing(way, device):
+    """What torch.compile lacks here, or None."""
+    if way != "compiled":
+        return None
+    if not (Path(torch.__file__).parent / "include").is_dir():
+        return "torch.compile needs PyTorch's headers, which scripts/setup.py leaves out"
+    if device == "cpu" and shutil.which("g++") is None:
+        return "torch.compile needs g++"
+    if device != "cpu" and importlib.util.find_spec("triton") is None:
+        return "torch.compile needs triton"
+    return None
+
+
 def ask(question, scorers, arguments):
-    row, dtype, chosen = question["row"], question["dtype"], None
-    if dtype not in scorers:
-        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
-        scorers[dtype] = Scorer(arguments.checkpoint, kind, arguments.device)
-        chosen = scorers[dtype].choose(row)
-    if arguments.device != "cpu":
-        getattr(scorers[dtype], question["way"])(row)  # a GPU's libraries load kernels in their first run
+    row, way, chosen = question["row"], question["way"], None
+    lacks = missing(way, arguments.device)
+    if lacks:
+        return {"missing": lacks}
+    # The compiled model is another one, so that the others stay eager.
+    key = question["dtype"], way == "compiled"
+    if key not in scorers:
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[question["dtype"]]
+        scorers[key] = Scorer(arguments.checkpoint, kind, arguments.device)
+        chosen = scorers[key].choose(row)
+    if arguments.device != "cpu" or way == "compiled":
+        # A GPU's libraries load kernels in their first run, and a compiled model is compiled in it.
+        getattr(scorers[key], way)(row)
     start = time.process_time()
-    seconds, rewards = timed(lambda: getattr(scorers[dtype], question["way"])(row))
+    seconds, rewards = timed(lambda: getattr(scorers[key], way)(row))
     return {"seconds": seconds, "cpu_seconds": time.process_time() - start, "rewards": rewards, "chosen": chosen}
 
 

@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::native;
+
 /// An attention mask.
 #[derive(Clone)]
 pub struct Mask(Rc<MaskKind>);
@@ -62,19 +64,43 @@ pub(crate) fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor, TchError> {
         .f_transpose(1, 2)
 }
 
-/// Attention of heads, `[rows, heads, tokens, head]`.
+/// Forbids cuDNN's attention, which LibTorch prefers on recent GPUs: it plans anew for every shape that it meets, and rows of
+/// a forest have another length in nearly every step.
+pub(crate) fn without_cudnn() {
+    native::use_cudnn_attention(false);
+}
+
+/// Attention of heads, `[rows, heads, tokens, head]`. With fewer key heads than query heads, a key head is shared (GQA).
 pub(crate) fn attend(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
     mask: Option<&Mask>,
 ) -> Result<Tensor, TchError> {
+    let grouped = query.size()[1] != key.size()[1];
+    let attend = |key: &Tensor, value: &Tensor, mask, causal, grouped| {
+        Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)
+    };
     match mask.map(|mask| &*mask.0) {
-        Some(MaskKind::Tree(mask)) if query.device() == Device::Cpu => {
-            tree_attention(query, key, value, mask)
+        None => attend(key, value, None, false, grouped),
+        Some(MaskKind::Causal) => attend(key, value, None, true, grouped),
+        // Every head of a vision encoder has its own keys.
+        Some(MaskKind::Windows(mask)) => attend(key, value, Some(mask), false, grouped),
+        Some(MaskKind::Tree(mask)) => {
+            // With a mask no fused kernel of LibTorch takes shared key heads.
+            let [key, value] = [repeated(query, key)?, repeated(query, value)?];
+            match query.device() {
+                Device::Cpu => tree_attention(query, &key, &value, mask),
+                _ => attend(&key, &value, Some(mask), false, false),
+            }
         }
-        mask => scaled_dot_product(query, key, value, mask),
     }
+}
+
+/// Heads of keys or values, as many as of queries.
+fn repeated(query: &Tensor, x: &Tensor) -> Result<Tensor, TchError> {
+    let queries_per_key = query.size()[1] / x.size()[1];
+    x.f_repeat_interleave_self_int(queries_per_key, 1, None)
 }
 
 /// Attention under a tree mask on the CPU. LibTorch's internal kernel accepts a mask together with `is_causal`, which
@@ -85,12 +111,10 @@ fn tree_attention(
     value: &Tensor,
     mask: &Tensor,
 ) -> Result<Tensor, TchError> {
-    let queries_per_key = query.size()[1] / key.size()[1];
-    let repeated = |x: &Tensor| x.f_repeat_interleave_self_int(queries_per_key, 1, None);
     let attention = Tensor::f_internal_scaled_dot_product_flash_attention_for_cpu(
         query,
-        &repeated(key)?,
-        &repeated(value)?,
+        key,
+        value,
         0.0,
         true,
         Some(mask),
@@ -99,18 +123,43 @@ fn tree_attention(
     attention.map(|(output, _)| output)
 }
 
-/// Attention by LibTorch's public function. With fewer key heads than query heads, a key head is shared (GQA).
-fn scaled_dot_product(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    mask: Option<&MaskKind>,
-) -> Result<Tensor, TchError> {
-    let (mask, causal) = match mask {
-        None => (None, false),
-        Some(MaskKind::Causal) => (None, true),
-        Some(MaskKind::Tree(mask) | MaskKind::Windows(mask)) => (Some(mask), false),
-    };
-    let grouped = query.size()[1] != key.size()[1];
-    Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, None, grouped)
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    /// On a GPU the public function computes what the CPU's own kernel does.
+    #[test]
+    fn a_tree_on_the_cpu_is_attended_as_by_the_public_function() {
+        tch::manual_seed(0);
+        let heads = |heads| Tensor::randn([2, heads, 6, 8], (Kind::Float, Device::Cpu));
+        let [query, key, value] = [heads(4), heads(2), heads(2)];
+        let documents = Tensor::from_slice(&[0i64, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]).view([2, 6]);
+        let branches = Tensor::from_slice(&[0i64, 1, 1, 2, 0, 1, 0, 0, 1, 1, 2, 2]).view([2, 6]);
+        let mask = Mask::tree(&documents, &branches, Kind::Float).expect("a mask");
+        let MaskKind::Tree(tensor) = &*mask.0 else {
+            panic!("expected a tree")
+        };
+        let ours = attend(&query, &key, &value, Some(&mask)).expect("attention");
+        let [keys, values] = [&key, &value].map(|x| repeated(&query, x).expect("heads"));
+        let public = Tensor::scaled_dot_product_attention(
+            &query,
+            &keys,
+            &values,
+            Some(tensor),
+            0.0,
+            false,
+            None,
+            false,
+        );
+        let difference = (ours - public).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{difference}");
+    }
+
+    #[test]
+    fn cudnn_is_forbidden() {
+        without_cudnn();
+        assert!(!native::cudnn_attention_is_used());
+    }
 }

@@ -96,6 +96,15 @@ bool seeward_tf32_is_allowed() {
     return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN();
 }
 
+// cuDNN builds a plan for every new shape of attention with a mask, which takes longer than a step.
+void seeward_use_cudnn_attention(bool use) {
+    at::globalContext().setSDPUseCuDNN(use);
+}
+
+bool seeward_cudnn_attention_is_used() {
+    return at::globalContext().userEnabledCuDNNSDP();
+}
+
 // Peak bytes of tensors on that GPU; -1 if it is missing.
 int64_t seeward_peak_gpu_memory(int index) {
     try {

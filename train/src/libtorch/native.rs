@@ -76,6 +76,11 @@ unsafe extern "C" {
     pub(crate) safe fn allow_tf32(allow: bool);
     #[link_name = "seeward_tf32_is_allowed"]
     pub(crate) safe fn tf32_is_allowed() -> bool;
+    #[link_name = "seeward_use_cudnn_attention"]
+    pub(crate) safe fn use_cudnn_attention(on: bool);
+    #[cfg(test)]
+    #[link_name = "seeward_cudnn_attention_is_used"]
+    pub(crate) safe fn cudnn_attention_is_used() -> bool;
     /// Makes the heap return no memory to the system, if the C library is glibc.
     #[link_name = "seeward_keep_freed_memory"]
     pub(crate) safe fn keep_freed_memory();

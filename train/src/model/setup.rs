@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{Algorithm, Config};
 use crate::data::preprocess::Preprocessor;
+use crate::libtorch::attention;
 use crate::libtorch::lora;
 use crate::libtorch::parameters::Parameters;
 use crate::libtorch::precision::{Precision, allow_tf32};
@@ -48,6 +49,7 @@ impl Start {
         let scale = lora::scale(config);
         let mut parameters = lora::adapted(Parameters::new(Precision::of(config)), scale);
         notices.extend(allow_tf32(config.tf32, device));
+        attention::without_cudnn();
         let tokenizer = sources.tokenizer()?;
         for source in sources.each_mut() {
             source.load(&mut parameters, device)?;
