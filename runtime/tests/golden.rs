@@ -132,19 +132,25 @@ fn an_old_bundle_in_int8_gives_its_rewards() {
 fn responses_share_prompt_and_image_and_score_as_they_do_alone() {
     let (model, requests) = (model(Options::default()), requests());
     let packed = model.score(&requests).unwrap();
-    let single = model.score(&separate(&requests)).unwrap();
-    assert_close(&rewards(&packed), &rewards(&single), 1e-5);
-    let (p, s) = (packed.usage, single.usage);
-    assert_eq!((p.responses, s.responses), (18, 18));
-    assert_eq!((p.images_encoded, s.images_encoded), (8, 8));
-    assert_eq!(p.tokens_without_sharing, s.tokens);
-    assert_eq!(s.tokens, s.tokens_without_sharing);
-    assert!(
-        p.tokens * 3 < s.tokens * 2,
-        "{} of {} tokens",
-        p.tokens,
-        s.tokens
+    // A request for each response, in one call and in one call each.
+    let flat = model.score(&separate(&requests)).unwrap();
+    let alone = separate(&requests)
+        .into_iter()
+        .map(|request| model.score(&[request]));
+    let alone: Vec<Scored> = alone.map(Result::unwrap).collect();
+    let single: Vec<f32> = alone.iter().flat_map(rewards).collect();
+    assert_close(&rewards(&packed), &single, 1e-5);
+    assert_close(&rewards(&flat), &single, 1e-5);
+    let (p, f) = (packed.usage, flat.usage);
+    let tokens: u64 = alone.iter().map(|scored| scored.usage.tokens).sum();
+    assert_eq!((p.responses, f.responses), (18, 18));
+    assert_eq!((p.images_encoded, f.images_encoded), (8, 8));
+    assert_eq!(
+        (p.tokens_without_sharing, f.tokens_without_sharing),
+        (tokens, tokens)
     );
+    assert_eq!(p.tokens, f.tokens);
+    assert!(p.tokens * 3 < tokens * 2, "{} of {tokens} tokens", p.tokens);
 }
 
 #[test]
