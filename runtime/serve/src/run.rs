@@ -62,7 +62,7 @@ async fn run(job: Job) -> Result<ExitCode> {
     service.set_model(loaded);
     tracing::info!("ready");
     let first = signals.next().await;
-    tracing::info!("{}: answering what was accepted", first.name());
+    tracing::info!("{}: accepted requests are still answered", first.name());
     tokio::select! {
         () = drain(&service, &stop, first, job.limits.drain_delay, serving) => {
             tracing::info!("stopped");
