@@ -97,7 +97,7 @@ impl RowPrompt {
     }
 }
 
-/// LLaMA-Factory's question, with its images under one of `keys`: `instruction`, and `input` on a line of its own.
+/// LLaMA-Factory's question, with its images under one of `keys`: `instruction`, then `input` after a line break.
 ///
 /// # Errors
 /// No instruction, a wrong type, or a conversation that no template has.

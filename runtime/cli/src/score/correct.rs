@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::arguments::PROGRAM;
-use super::input::{Input, Position};
+use super::input::{Input, Position, WINDOW_ROWS};
 use super::job::{Correction, Reference};
-use super::window::{self, Reader, WINDOW_ROWS};
+use super::window::{self, Reader};
 use crate::bundle;
 use crate::terminal::{self, Ending};
 

@@ -8,9 +8,9 @@ use seeward_runtime::RewardModel;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::input::WINDOW_ROWS;
 use super::job::Job;
 use super::shard::Bounds;
-use super::window::WINDOW_ROWS;
 use crate::arguments::EngineOptions;
 use crate::image_folder::ImageFolder;
 use crate::journal;

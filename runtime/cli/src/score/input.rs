@@ -9,6 +9,9 @@ use seeward_models::rows::RowStream;
 use seeward_models::sample::Lines;
 use serde::{Deserialize, Serialize};
 
+/// Input rows that are scored together. Batches do not cross windows, so this is a part of the run's identity.
+pub(super) const WINDOW_ROWS: usize = 32;
+
 /// A row and the number of its line, counted from 1.
 pub(super) type Row = (u64, seeward_models::Result<String>);
 

@@ -22,8 +22,8 @@ use anyhow::{Result, anyhow};
 use seeward_models::process::{Signal, Stop};
 use seeward_runtime::RewardModel;
 
-use super::input::{Input, Position};
-use super::window::{self, Reader, Ready, WINDOW_ROWS, Window};
+use super::input::{Input, Position, WINDOW_ROWS};
+use super::window::{self, Reader, Ready, Window};
 
 /// Capacity of the queue of windows to be written.
 const UNWRITTEN: usize = 64;

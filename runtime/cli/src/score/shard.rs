@@ -10,8 +10,7 @@ use seeward_models::rows::{RowStream, is_stdin};
 use seeward_models::sample::Lines;
 use serde::{Deserialize, Serialize};
 
-use super::input::{Input, Position};
-use super::window::WINDOW_ROWS;
+use super::input::{Input, Position, WINDOW_ROWS};
 
 /// One of `count` shards, by its index from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,6 @@ use super::input::Row;
 use crate::image_folder::ImageFolder;
 use crate::terminal;
 
-/// Input rows that are scored together. Batches do not cross windows, so this is a part of the run's identity.
-pub(super) const WINDOW_ROWS: usize = 32;
-
 /// The lines and counts of a scored window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
