@@ -289,6 +289,10 @@ fn what_a_folder_holds_is_named_with_its_cure() {
     });
     wrapped.is_refused("every tensor's name begins with \"module.\"");
 
+    // A true folder of that layout is read, but it has other sections.
+    let mixed = Spoilt::new().config("/model_type", json!("internvl"));
+    mixed.is_refused("text_config: expected an object, got nothing");
+
     let cut = Spoilt::new().bytes("merges.txt", |bytes| {
         let half = bytes[..bytes.len() / 2]
             .iter()
@@ -340,4 +344,52 @@ fn checkpoints_of_others_export_to_the_same_weights() {
         *bytes = config.to_string().into_bytes();
     });
     assert_eq!(weights(&class, ""), base);
+}
+
+/// The scores of the exported bundle for a few responses.
+fn scores(spoilt: &Spoilt) -> Vec<f64> {
+    let run = spoilt.export();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.success(), "{said}");
+    let rows = spoilt.root.path().join("rows.jsonl");
+    let row = json!({"prompt": "what colour is the largest shape?", "responses": ["It is blue.", "It is pink, I am sure."]});
+    fs::write(&rows, row.to_string()).unwrap();
+    let mut score = program("seeward-score");
+    score.arg("--model").arg(spoilt.root.path().join("bundle"));
+    score.arg("--input").arg(rows).args(["--output", "-"]);
+    let run = output(&mut score);
+    let lines = String::from_utf8(run.stdout).unwrap();
+    let score = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["score"].as_f64().unwrap()
+    };
+    let scores: Vec<f64> = lines.lines().map(score).collect();
+    assert_eq!(scores.len(), 2, "{}", String::from_utf8_lossy(&run.stderr));
+    scores
+}
+
+/// As version 5 of transformers writes them.
+#[test]
+fn rope_parameters_decide_the_score() {
+    let with_parameters = |theta: Option<f64>| {
+        Spoilt::new().bytes("config.json", |bytes| {
+            let mut config: Value = serde_json::from_slice(bytes).unwrap();
+            let model = config["llm_config"].as_object_mut().unwrap();
+            let own = model.remove("rope_theta").unwrap();
+            model.remove("rope_scaling");
+            let theta = theta.map_or(own, Value::from);
+            let parameters = json!({"rope_theta": theta, "rope_type": "default"});
+            model.insert("rope_parameters".into(), parameters);
+            *bytes = config.to_string().into_bytes();
+        })
+    };
+    let base = scores(&Spoilt::new());
+    assert_eq!(scores(&with_parameters(None)), base);
+    assert_ne!(scores(&with_parameters(Some(100.0))), base);
+    let unknown = Spoilt::new().bytes("config.json", |bytes| {
+        let mut config: Value = serde_json::from_slice(bytes).unwrap();
+        config["llm_config"]["rope_new"] = json!(1);
+        *bytes = config.to_string().into_bytes();
+    });
+    unknown.is_refused("rope_new");
 }

@@ -13,8 +13,8 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use image::{RgbImage, Rgba, RgbaImage};
 
-use super::jpeg;
 use super::rgb::{Rgb, check_not_empty};
+use super::{bmp, jpeg};
 use crate::kinds::Transparency;
 use crate::{Error, ImageFault, Result};
 
@@ -86,11 +86,11 @@ pub fn decode_with(bytes: &[u8], max_pixels: u64, transparency: Transparency) ->
     if transparency == Transparency::White {
         image = over_white(image);
     }
-    Rgb::new(
-        width,
-        height,
-        rgb_bytes(image, is_gray16_png(bytes, format)),
-    )
+    let mut rgb = rgb_bytes(image, is_gray16_png(bytes, format));
+    if format == ImageFormat::Bmp {
+        bmp::round_down(bytes, &mut rgb);
+    }
+    Rgb::new(width, height, rgb)
 }
 
 fn format(bytes: &[u8]) -> Result<ImageFormat> {

@@ -3,6 +3,7 @@
 //! Every step gives exactly the values of the published preprocessing (Pillow's colour conversion and bicubic resize,
 //! InternVL's dynamic tiling, Qwen's resize to whole tokens), so that a checkpoint trained with either sees the same pixels.
 
+mod bmp;
 mod decode;
 mod extent;
 mod grid;

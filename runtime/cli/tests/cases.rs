@@ -209,12 +209,98 @@ fn rows_without_an_image_may_stand_among_others() {
 
 #[test]
 fn videos_are_row_errors() {
-    let row = json!({"messages": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": CHOSEN}], "rejected_response": REJECTED, "videos": ["a.mp4"]});
-    let (_, run) = evaluated(&format!("{row}\n"));
+    for tag in ["", "<video>"] {
+        let row = json!({"messages": [{"role": "user", "content": format!("{tag}{QUESTION}")}, {"role": "assistant", "content": CHOSEN}], "rejected_response": REJECTED, "videos": ["a.mp4"]});
+        let (_, run) = evaluated(&format!("{row}\n"));
+        assert_ne!(run.status.code(), Some(0));
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        assert!(
+            stderr.contains("videos: videos are not supported"),
+            "{stderr}"
+        );
+    }
+}
+
+/// Scores of `bench`'s rows, in order.
+fn scores(bench: &Bench) -> Vec<f64> {
+    let lines = bench.json_lines("out");
+    let score = |line: &Value| line["score"].as_f64().unwrap();
+    lines.iter().map(score).collect()
+}
+
+#[test]
+fn images_that_others_decode_otherwise_score_as_pillows_pixels() {
+    let names = [
+        "single_scans.jpg",
+        "luma_coarser.jpg",
+        "three_to_one.jpg",
+        "bmp_555.bmp",
+    ];
+    let row = |image: &str| {
+        let row = json!({"prompt": QUESTION, "img_path": image, "responses": [CHOSEN, REJECTED]});
+        format!("{row}\n")
+    };
+    let pixels = |name: &str| format!("{}.png", name.split('.').next().unwrap());
+    let rows: String = names
+        .iter()
+        .map(|name| row(name) + &row(&pixels(name)))
+        .collect();
+    let bench = Bench::new(rows + &row("hole.jpg") + &row("cut_with_end.jpg"));
+    let mut command = bench.score("out");
+    command.arg("--image-root").arg(golden("decoded"));
+    assert_exit(&command.output().unwrap(), 1, "2 rows failed");
+    let (scores, mut seen) = (scores(&bench), Vec::new());
+    for (name, scores) in names.iter().zip(scores.chunks(4)) {
+        let [a, b, of_pixels @ ..] = scores else {
+            panic!("{name}: {scores:?}");
+        };
+        assert_eq!([*a, *b], of_pixels, "{name}");
+        seen.push(a.to_bits());
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), names.len(), "the images do not matter");
+    for (line, message) in bench.errors("out") {
+        assert!(
+            message.contains("the JPEG has lost blocks"),
+            "{line}: {message}"
+        );
+    }
+}
+
+#[test]
+fn paths_of_images_are_taken_literally() {
+    let rows = [
+        scoring("img_path", json!("file://a b.png")),
+        scoring("img_path", json!({"path": "a b.png"})),
+        scoring("img_path", json!("~/a b.png")),
+        scoring("img_path", json!("a%20b.png")),
+        scoring("img_path", json!({"bytes": "iVBORw0KGgo=", "path": null})),
+    ];
+    let bench = Bench::new(rows.concat());
+    fs::copy(golden("images/shapes.png"), bench.path("a b.png")).unwrap();
+    assert_exit(&bench.score("out").output().unwrap(), 1, "3 rows failed");
+    let lines = bench.json_lines("out");
+    assert_eq!(lines.len(), 2);
+    lines.iter().for_each(|line| assert_score(line, WITH_IMAGE));
+    let messages: Vec<_> = bench.errors("out").into_iter().map(|(_, m)| m).collect();
+    assert!(messages[0].contains("~/a b.png"), "{messages:?}");
+    assert!(messages[1].contains("a%20b.png"), "{messages:?}");
+    assert!(messages[2].starts_with("image 1: "), "{messages:?}");
+}
+
+#[test]
+fn pairs_whose_images_are_under_another_key_are_row_errors() {
+    let pair = |key: &str| {
+        let mut row = json!({"prompt": QUESTION, "chosen": CHOSEN, "rejected": REJECTED});
+        row[key] = json!("a.png");
+        format!("{row}\n")
+    };
+    let (_, run) = evaluated(&pair("image_path"));
     assert_ne!(run.status.code(), Some(0));
     let stderr = String::from_utf8_lossy(&run.stderr);
-    assert!(
-        stderr.contains("videos: videos are not supported"),
-        "{stderr}"
-    );
+    let problem = "image_path: not read in rows of format pairwise";
+    assert!(stderr.contains(problem), "{stderr}");
+    let (line, run) = evaluated(&pair("img_path"));
+    assert_eq!(run.status.code(), Some(0));
+    assert_score(&line, WITH_IMAGE);
 }

@@ -8,6 +8,7 @@ mod disk;
 mod dry_run;
 mod events;
 mod files;
+mod files_of_others;
 mod format;
 mod interruption;
 mod lora;
