@@ -279,7 +279,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn pool(options: &Options) -> Result<ThreadPool> {
-    let builder = ThreadPoolBuilder::new().num_threads(options.threads.unwrap_or(0));
+    let builder = ThreadPoolBuilder::new().num_threads(options.thread_count());
     builder
         .build()
         .map_err(|e| Error::Options(format!("threads: {e}")))

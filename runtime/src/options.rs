@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use seeward_models::bundle::Manifest;
 use seeward_models::image::DEFAULT_MAX_PIXELS;
 use seeward_models::kinds::{InputMode, Precision, Target};
+use seeward_models::process;
 
 use crate::{Device, Error, Result, Scale};
 
@@ -25,7 +26,7 @@ pub const DEFAULT_BATCH_TOKENS: usize = 6144;
 pub struct Options {
     /// Where the model runs.
     pub device: Device,
-    /// Threads of the engine, and as many of image decoding; the number of cores when `None`.
+    /// Threads of the engine, and as many of image decoding; [`cores`](seeward_models::process::cores) when `None`.
     pub threads: Option<usize>,
     /// The maximum number of tokens of one run, padding included. A single conversation that is longer makes a longer run.
     pub batch_tokens: usize,
@@ -138,6 +139,11 @@ impl Options {
 }
 
 impl Options {
+    /// The number of threads of the engine, and of image decoding.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads.unwrap_or_else(process::cores)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         let zero = |name: &str| Error::Options(format!("{name}: expected at least 1, got 0"));
         if self.threads == Some(0) {

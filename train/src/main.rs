@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use seeward_models::process::{SecondSignal, Stop};
+use seeward_models::process::{self, SecondSignal, Stop};
 use seeward_models::sample::Format;
 use seeward_train::config::Config;
 use seeward_train::device;
 use seeward_train::dry_run::survey::Survey;
+use seeward_train::libtorch::contention::Watch;
 use seeward_train::libtorch::memory;
 use seeward_train::run::{self, Ending};
 use seeward_train::step::best::Criterion;
@@ -74,14 +75,21 @@ fn start(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.dry_run {
         return dry_run(&config);
     }
-    if let Some(threads) = config.threads {
-        tch::set_num_threads(threads as i32);
-    }
+    tch::set_num_threads(threads(&config));
+    let _watch = Watch::start();
     let stop = Stop::listen(SecondSignal::Kill)?;
     Ok(match run::run(&config, device, &stop)? {
         Ending::Complete => ExitCode::SUCCESS,
         Ending::Stopped(signal) => ExitCode::from(signal.exit_status()),
     })
+}
+
+/// LibTorch's own default, `OMP_NUM_THREADS` or the machine's cores, knows no quota.
+fn threads(config: &Config) -> i32 {
+    let default = || tch::get_num_threads().min(process::cores() as i32);
+    config
+        .threads
+        .map_or_else(default, |threads| threads as i32)
 }
 
 fn dry_run(config: &Config) -> Result<ExitCode> {

@@ -1,10 +1,12 @@
-//! The process of a program: its peak memory and, with the feature `signals`, a graceful stop.
+//! The process of a program: its cores, its peak memory and, with the feature `signals`, a graceful stop.
 
+mod cores;
 #[cfg(feature = "signals")]
 mod stop;
 
 use std::fs;
 
+pub use cores::cores;
 #[cfg(feature = "signals")]
 pub use stop::{SecondSignal, Signal, Stop};
 

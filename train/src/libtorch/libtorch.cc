@@ -12,6 +12,8 @@
 #include <ATen/ops/full.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include <dlfcn.h>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -76,6 +78,14 @@ const char *seeward_fused_adamw(const Update *updates, size_t count, const AdamW
 
 void seeward_forget_gradient(const at::Tensor *tensor) {
     tensor->mutable_grad().reset();
+}
+
+// By the function that compilers call for `#pragma omp parallel`, looked up where LibTorch has loaded it: an own
+// `-fopenmp` would link a second OpenMP.
+void seeward_open_team(unsigned threads) {
+    using Parallel = void (*)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+    auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    if (parallel) parallel([](void *) {}, nullptr, threads, 0);
 }
 
 void seeward_keep_freed_memory() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod arrays;
 pub(crate) mod attention;
+pub mod contention;
 pub mod forward_context;
 pub mod interpreter;
 pub mod lora;

@@ -70,7 +70,7 @@ pub(crate) fn forget_gradient(tensor: &Tensor) {
 }
 
 // SAFETY: the signatures match `libtorch.cc`, where `C_tensor` is LibTorch's tensor. The `safe` functions only read or
-// set LibTorch's global context or the heap's settings, and never throw.
+// set LibTorch's global context, the heap's settings or OpenMP's threads, and never throw.
 unsafe extern "C" {
     #[link_name = "seeward_allow_tf32"]
     pub(crate) safe fn allow_tf32(allow: bool);
@@ -81,6 +81,9 @@ unsafe extern "C" {
     #[cfg(test)]
     #[link_name = "seeward_cudnn_attention_is_used"]
     pub(crate) safe fn cudnn_attention_is_used() -> bool;
+    /// Opens a team of OpenMP threads of the calling thread; they end with it. Nothing without GNU's OpenMP.
+    #[link_name = "seeward_open_team"]
+    pub(crate) safe fn open_team(threads: u32);
     /// Makes the heap return no memory to the system, if the C library is glibc.
     #[link_name = "seeward_keep_freed_memory"]
     pub(crate) safe fn keep_freed_memory();

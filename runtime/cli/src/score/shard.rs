@@ -140,7 +140,13 @@ mod tests {
     fn parts_follow_each_other_and_cover_the_input() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for rows in [0, 1, 32, 33, 100, 320] {
-            let row = |n: usize| if n.is_multiple_of(7) { "\r\n{}\r\n" } else { "{}\n" };
+            let row = |n: usize| {
+                if n.is_multiple_of(7) {
+                    "\r\n{}\r\n"
+                } else {
+                    "{}\n"
+                }
+            };
             let text: String = (0..rows).map(row).collect();
             std::fs::write(file.path(), &text).unwrap();
             for count in 1..6 {
