@@ -25,7 +25,7 @@ use seeward_train::model::branch::{Model, Vision};
 use seeward_train::model::branches::Branches;
 use seeward_train::model::feature_cache::FeatureCache;
 use seeward_train::model::setup::Start;
-use seeward_train::step::optimizer::{AdamW, forget_gradients, gradient_norm};
+use seeward_train::step::optimizer::{AdamW, forget_gradients};
 use seeward_train::step::trainer::Trainer;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ impl Bench {
         );
         forget_gradients(&self.start.parameters);
         let started = Instant::now();
-        let (measures, _) = trainer.backward(batches)?;
+        let measures = trainer.backward(batches)?;
         let seconds = started.elapsed().as_secs_f64();
         Ok(json!({ "seconds": seconds, "loss": measures.loss }))
     }
@@ -180,7 +180,7 @@ impl Bench {
     /// Seconds of the norm of the gradients, and of the update at a rate of zero.
     fn update(&mut self) -> Result<Value> {
         let started = Instant::now();
-        let norm = gradient_norm(&self.start.parameters);
+        let norm = self.optimizer.reduce(&self.start.parameters)?.sqrt();
         let after_norm = started.elapsed().as_secs_f64();
         self.optimizer.step(&self.start.parameters, 1.0, |_| 0.0)?;
         let seconds = started.elapsed().as_secs_f64();

@@ -3,17 +3,26 @@
 use anyhow::{Context, Result, bail};
 use tch::{Cuda, Device, Kind, Tensor};
 
+use crate::world::environment::Ranks;
+
 /// The texts with which LibTorch's messages turn from the problem to details.
 const DETAILS: [&str; 2] = [". This could be because", "\nException raised from"];
 
-/// `cpu`, `cuda` or `cuda:N`.
+/// `cpu`, `cuda` or `cuda:N`. Of several processes on a machine, each has its own GPU: with `cuda`, the one of its number.
 ///
 /// # Errors
-/// Another name, or a CUDA device that cannot be used, with LibTorch's reason. There is no fallback.
-pub fn parse(name: &str) -> Result<Device> {
+/// Another name, a CUDA device that cannot be used, with LibTorch's reason, or one GPU for several processes. There is no
+/// fallback.
+pub fn parse(name: &str, local: Ranks) -> Result<Device> {
     match name.split_once(':') {
         None if name == "cpu" => Ok(Device::Cpu),
-        None if name == "cuda" => cuda(0),
+        // A launcher may show each process its own GPU only.
+        None if name == "cuda" && Cuda::device_count() == 1 => cuda(0),
+        None if name == "cuda" => cuda(local.rank),
+        Some(("cuda", _)) if local.size > 1 => bail!(
+            "--device {name}: {} processes on this machine need a GPU each: --device cuda",
+            local.size
+        ),
         Some(("cuda", index)) => cuda(
             index
                 .parse()

@@ -1,13 +1,14 @@
 //! Training of Seeward reward models with LibTorch, the only crate that links it. The modules, in the order of the flow:
 //!
 //! 1. [`config`]: the YAML file of a run, checked.
-//! 2. [`data`]: rows of preferences → batches, prepared on the host while the model computes.
-//! 3. [`libtorch`]: the network as differentiable operations, its weights, its precision, its memory.
-//! 4. [`model`]: the branches, read from checkpoints and set up for training.
-//! 5. [`step`]: one optimizer step: loss, gradients, update, measures.
-//! 6. `report`: the terminal, `metrics.jsonl`, TensorBoard.
-//! 7. [`output`]: the output folder, checkpoints, probes.
-//! 8. [`dry_run`]: a run examined without training it.
+//! 2. [`world`]: the processes that train together, if there are several.
+//! 3. [`data`]: rows of preferences → batches, prepared on the host while the model computes.
+//! 4. [`libtorch`]: the network as differentiable operations, its weights, its precision, its memory.
+//! 5. [`model`]: the branches, read from checkpoints and set up for training.
+//! 6. [`step`]: one optimizer step: loss, gradients, update, measures.
+//! 7. `report`: the terminal, `metrics.jsonl`, TensorBoard.
+//! 8. [`output`]: the output folder, checkpoints, probes.
+//! 9. [`dry_run`]: a run examined without training it.
 //!
 //! [`run`] is the training loop over all of them.
 
@@ -19,6 +20,7 @@ pub mod model;
 pub mod output;
 mod report;
 pub mod step;
+pub mod world;
 
 pub mod run;
 mod startup;

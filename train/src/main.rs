@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use seeward_models::process::{self, SecondSignal, Stop};
@@ -16,6 +18,9 @@ use seeward_train::libtorch::contention::Watch;
 use seeward_train::libtorch::memory;
 use seeward_train::run::{self, Ending};
 use seeward_train::step::best::Criterion;
+use seeward_train::world::environment::Environment;
+use seeward_train::world::ranks::World;
+use seeward_train::world::{fault, launcher};
 
 /// Trains a reward model on preferences.
 #[derive(Parser)]
@@ -30,12 +35,35 @@ struct Arguments {
     /// Format of the training and evaluation rows: short for --set dataset_format=NAME [default: recognised by the keys]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Format::names()), hide_possible_values = true)]
     format: Option<String>,
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda, cuda:N, or a list of GPUs, one for each process to start
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Start this number of processes that train together [default: one for each listed device]
+    #[arg(long, value_name = "N")]
+    processes: Option<usize>,
+    /// With --dry-run: estimate for this number of processes
+    #[arg(long, value_name = "N", requires = "dry_run", default_value_t = 1)]
+    world_size: usize,
     /// Train nothing: read config, rows and image headers, and print a summary as one JSON object
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Arguments {
+    /// The replacements of keys.
+    fn sets(&self) -> Vec<String> {
+        let format = self.format.iter();
+        let format = format.map(|name| format!("dataset_format={name}"));
+        self.sets.iter().cloned().chain(format).collect()
+    }
+
+    /// The arguments of each process that this one starts, without the device.
+    fn of_process(&self) -> Vec<String> {
+        let config = ["--config".to_owned(), self.config.display().to_string()];
+        let sets = self.sets().into_iter();
+        let sets = sets.flat_map(|set| ["--set".to_owned(), set]);
+        config.into_iter().chain(sets).collect()
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -43,6 +71,7 @@ Examples:
   seeward-train --config configs/demo/standard.yaml
   seeward-train --config my.yaml --set learning_rate=1e-5 --set output_dir=out/run2
   seeward-train --config my.yaml --device cuda:0
+  seeward-train --config my.yaml --device cuda:0,cuda:1
   seeward-train --config my.yaml --dry-run
 
 In a non-empty output_dir a run resumes from the newest checkpoint. SIGINT (Ctrl-C) and SIGTERM finish the step, save
@@ -61,27 +90,33 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> Result<ExitCode> {
     memory::keep_freed();
-    let format = arguments.format.iter();
-    let sets = arguments.sets.iter().cloned();
-    let sets: Vec<_> = sets
-        .chain(format.map(|name| format!("dataset_format={name}")))
-        .collect();
-    let (config, notices) = Config::load(&arguments.config, &sets)?;
+    let (config, notices) = Config::load(&arguments.config, &arguments.sets())?;
     Criterion::of(&config).with_context(|| arguments.config.display().to_string())?;
-    notices
-        .iter()
-        .for_each(|notice| eprintln!("notice: {notice}"));
-    let device = device::parse(&arguments.device)?;
+    let environment = Environment::read()?;
     if arguments.dry_run {
-        return dry_run(&config);
+        log(&notices);
+        return dry_run(&config, arguments.world_size);
     }
+    let devices = launcher::devices(&arguments.device, arguments.processes, &environment)?;
+    if let Some(devices) = devices {
+        let status = launcher::launch(&devices, &arguments.of_process())?;
+        return Ok(ExitCode::from(status));
+    }
+    if environment.ranks.rank == 0 {
+        log(&notices);
+    }
+    let device = device::parse(&arguments.device, environment.local)?;
     tch::set_num_threads(threads(&config));
     let _watch = Watch::start();
     let stop = Stop::listen(SecondSignal::Kill)?;
-    Ok(match run::run(&config, device, &stop)? {
-        Ending::Complete => ExitCode::SUCCESS,
-        Ending::Stopped(signal) => ExitCode::from(signal.exit_status()),
-    })
+    let timeout = Duration::from_secs(config.ddp_timeout as u64);
+    let world = Rc::new(World::open(&environment, timeout, device)?);
+    Ok(
+        match together(world, |world| run::run(&config, device, world, &stop))? {
+            Ending::Complete => ExitCode::SUCCESS,
+            Ending::Stopped(signal) => ExitCode::from(signal.exit_status()),
+        },
+    )
 }
 
 /// LibTorch's own default, `OMP_NUM_THREADS` or the machine's cores, knows no quota.
@@ -92,8 +127,27 @@ fn threads(config: &Config) -> i32 {
         .map_or_else(default, |threads| threads as i32)
 }
 
-fn dry_run(config: &Config) -> Result<ExitCode> {
-    let survey = Survey::of(config)?;
+/// Runs `f`. Its error ends all processes of the world.
+fn together<T>(world: Rc<World>, f: impl FnOnce(&Rc<World>) -> Result<T>) -> Result<T> {
+    let result = f(&world).map_err(|error| {
+        let problem = format!("{error:#}");
+        let named = world.named(&problem);
+        fault::record(&named);
+        world.fail(&problem);
+        anyhow!(named)
+    })?;
+    Rc::into_inner(world).map_or(Ok(()), World::close)?;
+    Ok(result)
+}
+
+fn log(notices: &[String]) {
+    notices
+        .iter()
+        .for_each(|notice| eprintln!("notice: {notice}"));
+}
+
+fn dry_run(config: &Config, processes: usize) -> Result<ExitCode> {
+    let survey = Survey::of(config, processes)?;
     survey.problems.iter().for_each(|line| eprintln!("{line}"));
     let line = serde_json::to_string(&survey)?;
     writeln!(std::io::stdout(), "{line}").context("stdout")?;

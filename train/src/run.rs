@@ -1,20 +1,25 @@
 //! The training loop.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use prost::Message;
 use seeward_models::process::{Signal, Stop};
 use tch::Device;
 
 use crate::config::Config;
 use crate::data::loader::{self, Batch, Prepared};
+use crate::libtorch::memory;
 use crate::output::trainer_state::Progress;
 use crate::startup::Run;
+use crate::step::agreement::{Agreement, agree};
 use crate::step::measures::Measures;
 use crate::step::phase::Phase;
 use crate::step::schedule::Rates;
+use crate::world::ranks::World;
 
 /// The ending of a run that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +30,20 @@ pub enum Ending {
     Stopped(Signal),
 }
 
+/// The peak memory of a process.
+#[derive(Clone, PartialEq, Message)]
+struct Peak {
+    #[prost(uint64, optional, tag = "1")]
+    bytes: Option<u64>,
+}
+
 /// Trains as `config` says and leaves `checkpoint-last` in its output folder, or a checkpoint to resume from if `stop`
-/// asks for it.
+/// asks for it. Every process of `world` calls it with the same config.
 ///
 /// # Errors
 /// A problem with the config's files, with a row (its place is named), with a loss that is not finite, or with the disk.
-pub fn run(config: &Config, device: Device, stop: &Stop) -> Result<Ending> {
-    let (mut run, done) = Run::open(config, device)?;
+pub fn run(config: &Config, device: Device, world: &Rc<World>, stop: &Stop) -> Result<Ending> {
+    let (mut run, done) = Run::open(config, device, world)?;
     let mut ending = None;
     if done.step == 0 {
         ending = run.train(Phase::TextWarmUp, done.warmup..run.warmup_steps, stop)?;
@@ -65,12 +77,14 @@ impl Run<'_> {
             let to_prepare = row_numbers.map(|numbers| (branches, numbers));
             let mut batches = loader::spawn(scope, &rows, to_prepare);
             for step in steps {
-                if let Some(ending) = self.ending(self.progress(phase, step), stop)? {
+                let (batches, agreed) = self.agree(&mut batches, stop)?;
+                let progress = self.progress(phase, step);
+                if let Some(ending) = self.ending(progress, agreed.signal)? {
                     return Ok(Some(ending));
                 }
                 let rates = self.schedule.rates(phase, step);
                 let measures = self
-                    .step(&mut batches, rates)
+                    .step(&batches, &agreed, rates)
                     .with_context(|| phase.place(step + 1))?;
                 let progress = self.progress(phase, step + 1);
                 if phase == Phase::Joint {
@@ -84,20 +98,29 @@ impl Run<'_> {
         })
     }
 
-    /// Takes one step on the batches that the loader has prepared. A step whose rows are all skipped passes without an
-    /// update and without measures.
-    fn step(&mut self, prepared: &mut Prepared, rates: Rates) -> Result<Option<Measures>> {
+    /// Waits for the batches that the loader prepares for the next step, and for all processes.
+    fn agree(&mut self, prepared: &mut Prepared, stop: &Stop) -> Result<(Vec<Batch>, Agreement)> {
         let asked = Instant::now();
         let batches = prepared.step()?;
+        let agreed = agree(&self.world, self.trainer.taken, &batches, stop.signal())?;
         self.report.waited(asked.elapsed());
-        self.report.notices(self.skipped.add(&batches)?);
-        let rows = batches.iter().map(Batch::rows).sum();
-        if rows == 0 {
+        Ok((batches, agreed))
+    }
+
+    /// Takes one step. A step whose rows are all skipped passes without an update and without measures.
+    fn step(
+        &mut self,
+        batches: &[Batch],
+        agreed: &Agreement,
+        rates: Rates,
+    ) -> Result<Option<Measures>> {
+        self.report.notices(self.skipped.add(&agreed.skipped)?);
+        if agreed.rows == 0 {
             self.trainer.taken += 1;
             return Ok(None);
         }
-        let measures = self.trainer.step(&batches, rates)?;
-        self.report.step(&measures, rows);
+        let measures = self.trainer.share_of_step(batches, agreed.rows, rates)?;
+        self.report.step(&measures, agreed.rows);
         Ok(Some(measures))
     }
 
@@ -108,7 +131,17 @@ impl Run<'_> {
             return Ok(());
         };
         let epoch = step as f64 / self.sampler.steps_per_epoch as f64;
-        self.report.log(step, epoch, rates.main, &measures)
+        let peak = self.peak_memory()?;
+        self.report.log(step, epoch, rates.main, &measures, peak)
+    }
+
+    /// The largest peak memory of a process in bytes; `None` if the system does not report it.
+    fn peak_memory(&self) -> Result<Option<u64>> {
+        let own = Peak {
+            bytes: memory::peak(self.device),
+        };
+        let all = self.world.exchange(&own)?;
+        Ok(all.into_iter().filter_map(|peak| peak.bytes).max())
     }
 
     fn evaluate(&mut self, progress: Progress) -> Result<()> {
@@ -130,10 +163,10 @@ impl Run<'_> {
     }
 
     /// The ending of a run at this progress: an early one without a better evaluation in sight, or one by a signal.
-    fn ending(&mut self, progress: Progress, stop: &Stop) -> Result<Option<Ending>> {
+    fn ending(&mut self, progress: Progress, signal: Option<Signal>) -> Result<Option<Ending>> {
         let early = self.evaluator.gives_up();
         let (saver, snapshot) = self.saving();
-        let (ending, notice) = match (early, stop.signal()) {
+        let (ending, notice) = match (early, signal) {
             (Some(waited), _) => (
                 Ending::Complete,
                 saver.end_early(&snapshot, progress, waited)?,

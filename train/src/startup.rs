@@ -1,9 +1,11 @@
 //! From the config to a run that is ready for its next step.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use prost::Message;
 use tch::Device;
 
 use crate::config::{Algorithm, Config};
@@ -16,7 +18,7 @@ use crate::data::skipped_rows::{self, SkippedRows};
 use crate::model::branches::Branches;
 use crate::model::setup::Start;
 use crate::output::checkpoint;
-use crate::output::folder::{self, OutputFolder};
+use crate::output::folder::OutputFolder;
 use crate::output::probes::Probes;
 use crate::output::resume::Resumed;
 use crate::output::saver::{Saver, Snapshot};
@@ -26,10 +28,13 @@ use crate::step::evaluator::Evaluator;
 use crate::step::phase::Phase;
 use crate::step::schedule::Schedule;
 use crate::step::trainer::Trainer;
+use crate::world::ranks::World;
 
 /// The parts of a run, as the training loop uses them.
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) world: Rc<World>,
+    pub(crate) device: Device,
     pub(crate) rows: Arc<Rows>,
     pub(crate) preprocessors: Arc<Branches<Preprocessor>>,
     pub(crate) sampler: Sampler,
@@ -49,13 +54,21 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// A file or a row that cannot be read, an output folder that is in use or belongs to another run, a full disk.
-    pub(crate) fn open(config: &'a Config, device: Device) -> Result<(Self, Progress)> {
-        let output = OutputFolder::open(Path::new(&config.output_dir))?;
-        let resumed = output.resume(config)?;
-        let loaded = Loaded::read(config, &output, resumed.as_ref(), device)?;
+    pub(crate) fn open(
+        config: &'a Config,
+        device: Device,
+        world: &Rc<World>,
+    ) -> Result<(Self, Progress)> {
+        let output = OutputFolder::open(Path::new(&config.output_dir), world)?;
+        let resumed = output.resume(config, world)?;
+        let loaded = Loaded::read(config, &output, resumed.as_ref(), device, world)?;
+        same_start(config, &loaded.rows, world)?;
         let probes = loaded.probes(config)?;
         let mut notices = loaded.notices;
-        notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
+        if world.leads() {
+            notices.extend(output.begin(config, resumed.as_ref(), &loaded.tokenizer_files)?);
+        }
+        world.barrier()?;
         // After the probes, which need the pixels of images whose features an earlier run has cached.
         cache_on_disk(config, &loaded.trainer, &output)?;
         let total_steps = loaded.sampler.total_steps;
@@ -65,6 +78,8 @@ impl<'a> Run<'a> {
             tokenizer_files: loaded.tokenizer_files,
             probes,
             rows: loaded.rows.hash().to_owned(),
+            rows_per_step: loaded.sampler.rows_per_step(),
+            world: world.clone(),
             steps_per_epoch: loaded.sampler.steps_per_epoch,
             total_steps,
             saved: Saver::saved(&output, resumed.as_ref()),
@@ -72,14 +87,16 @@ impl<'a> Run<'a> {
         };
         let state = resumed.map(|resumed| resumed.state).unwrap_or_default();
         let progress = state.progress;
-        let mut report = Report::open(config, progress.step, device)?;
+        let mut report = Report::open(config, progress.step, world.leads())?;
         report.notices(notices);
         let mut run = Self {
             config,
+            world: world.clone(),
+            device,
             schedule: Schedule::new(config, total_steps),
             warmup_steps: warmup_steps(config, &loaded.preprocessors),
             skipped: SkippedRows::new(&loaded.rows, config.max_bad_fraction, state.skipped_rows),
-            evaluator: Evaluator::new(config, loaded.sets, state.best)?,
+            evaluator: Evaluator::new(config, world.clone(), loaded.sets, state.best)?,
             rows: Arc::new(loaded.rows),
             preprocessors: Arc::new(loaded.preprocessors),
             sampler: loaded.sampler,
@@ -146,13 +163,12 @@ impl Loaded {
         output: &OutputFolder,
         resumed: Option<&Resumed>,
         device: Device,
+        world: &Rc<World>,
     ) -> Result<Self> {
         let mut notices = Vec::new();
         let mut read = |path: &str, index: usize| {
-            let unpacked = output
-                .path()
-                .join(folder::ROWS)
-                .join(format!("{index}.jsonl"));
+            require_shareable(Path::new(path), world)?;
+            let unpacked = output.rows().join(format!("{index}.jsonl"));
             let scan = Scan::open(config, Path::new(path), &unpacked)?;
             let (rows, unreadable) = scan.within(config.max_bad_fraction)?;
             notices.extend(unreadable.iter().map(skipped_rows::notice));
@@ -162,14 +178,16 @@ impl Loaded {
         let sets = config.eval_data.iter().zip(1..);
         let sets = sets.map(|((name, path), index)| Ok((name.clone(), read(path, index)?)));
         let sets = sets.collect::<Result<_>>()?;
-        let mut sampler = Sampler::new(config, rows.count())?;
+        let mut sampler = Sampler::among(world.ranks(), config, rows.count())?;
         if let Some(resumed) = resumed {
             resumed.check_extension(sampler.total_steps)?;
+            notices.extend(resumed.check_batches(config, sampler.rows_per_step())?);
             notices.extend(resumed.check_rows(&config.dataset_path, rows.hash())?);
         }
         let start = Start::load(config, resumed.map(|resumed| &*resumed.folder), device)?;
         notices.extend(start.notices);
-        let mut trainer = Trainer::new(config, start.models, start.parameters);
+        let trainer = Trainer::new(config, start.models, start.parameters);
+        let mut trainer = trainer.with_world(world.clone());
         if let Some(resumed) = resumed {
             checkpoint::restore(&mut trainer, resumed)?;
         }
@@ -197,6 +215,49 @@ impl Loaded {
     }
 }
 
+/// The parts of a run that must be the same for all processes.
+#[derive(Clone, PartialEq, Message)]
+struct Digests {
+    /// The resolved config.
+    #[prost(string, tag = "1")]
+    config: String,
+    /// sha256 of the training rows.
+    #[prost(string, tag = "2")]
+    rows: String,
+}
+
+/// Checks that all processes have the same config and rows.
+fn same_start(config: &Config, rows: &Rows, world: &World) -> Result<()> {
+    let own = Digests {
+        config: config.resolved()?,
+        rows: rows.hash().to_owned(),
+    };
+    let all = world.exchange(&own)?;
+    for (rank, other) in all.iter().enumerate() {
+        ensure!(
+            other.config == all[0].config,
+            "rank {rank} has another config than rank 0"
+        );
+        ensure!(
+            other.rows == all[0].rows,
+            "{}: rank {rank} reads other rows than rank 0",
+            config.dataset_path
+        );
+    }
+    Ok(())
+}
+
+/// A pipe gives every byte to one reader only.
+fn require_shareable(path: &Path, world: &World) -> Result<()> {
+    let is_pipe = path == Path::new("-") || path.exists() && !path.is_file();
+    ensure!(
+        world.ranks().size == 1 || !is_pipe,
+        "{}: several processes cannot share a pipe: expected a file",
+        path.display()
+    );
+    Ok(())
+}
+
 /// The number of steps that the text-only branch takes alone, if there is one.
 fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usize {
     let steps = config.text_branch_warmup_steps;
@@ -204,7 +265,7 @@ fn warmup_steps(config: &Config, preprocessors: &Branches<Preprocessor>) -> usiz
 }
 
 fn cache_on_disk(config: &Config, trainer: &Trainer, output: &OutputFolder) -> Result<()> {
-    let folder = output.path().join(folder::FEATURES);
+    let folder = output.features();
     let mut models = trainer.models.each();
     models.try_for_each(|model| Ok(model.cache_on_disk(&folder, config.vision_cache_disk)?))
 }

@@ -59,6 +59,16 @@ impl Stop {
 }
 
 impl Signal {
+    /// The signal of this number.
+    pub fn of_number(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The number by which the operating system knows it.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
     /// The exit status that shells report for a death by this signal: 130 for SIGINT, 143 for SIGTERM.
     pub fn exit_status(self) -> u8 {
         128 + self.0 as u8

@@ -53,6 +53,7 @@ fn counts(config: &Config) -> Result<()> {
         ("max_dynamic_patch", config.max_dynamic_patch),
         ("text_branch_layers", config.text_branch_layers),
         ("threads", config.threads),
+        ("ddp_timeout", Some(config.ddp_timeout)),
     ] {
         ensure!(count != Some(0), "{key}: expected at least 1, got 0");
     }

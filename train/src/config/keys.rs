@@ -245,6 +245,8 @@ keys! {
     /// Takes the steps that `max_steps` or `num_train_epochs` adds to those of the run so far, complete or not: from the
     /// newest checkpoint, by the schedule of the new number of steps.
     extend: bool = false;
+    /// Seconds after which a process that does not answer the others ends the run.
+    ddp_timeout: usize = 1800;
     /// CPU threads of LibTorch; `None` uses LibTorch's default, at most the physical cores that affinity and CPU quota allow.
     threads: Option<usize> = None;
 }

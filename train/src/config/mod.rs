@@ -21,18 +21,22 @@ pub use choices::{
 use foreign::Verdict;
 pub use keys::Config;
 
-/// Keys that affect output, evaluation or speed, but not the trained weights.
-const WITHOUT_EFFECT_ON_WEIGHTS: [&str; 19] = [
+/// Keys that affect output, evaluation or speed, but not the trained weights. The two that split a step into batches are
+/// checked by its number of rows.
+const WITHOUT_EFFECT_ON_WEIGHTS: [&str; 22] = [
+    "ddp_timeout",
     "eval_data",
     "eval_steps",
     "eval_strategy",
     "extend",
+    "gradient_accumulation_steps",
     "logging_first_step",
     "logging_steps",
     "max_bad_fraction",
     "output_dir",
     "overwrite_output_dir",
     "per_device_eval_batch_size",
+    "per_device_train_batch_size",
     "report_to",
     "resume_from_checkpoint",
     "save_only_model",
@@ -98,6 +102,8 @@ impl Config {
             .any(|to| to == "all" || to == "tensorboard")
     }
 }
+
+const DEEPSPEED: &str = "deepspeed: not used: several processes divide the optimizer's state by themselves (docs/scaling.md)";
 
 /// A config under construction.
 #[derive(Default)]
@@ -180,6 +186,9 @@ impl Reader {
             };
         }
         let mut notices = check::check(&self.config)?;
+        if self.foreign.remove("deepspeed") {
+            notices.push(DEEPSPEED.into());
+        }
         if !self.foreign.is_empty() {
             let names: Vec<_> = self.foreign.into_iter().collect();
             notices.push(format!(

@@ -109,8 +109,9 @@ fn a_published_config_works() {
     assert_eq!(
         notices,
         [
-            "keys of other frameworks, not used: dataloader_num_workers, ddp_timeout, deepspeed, \
-          gradient_checkpointing, remove_unused_columns"
+            "deepspeed: not used: several processes divide the optimizer's state by themselves (docs/scaling.md)",
+            "keys of other frameworks, not used: dataloader_num_workers, gradient_checkpointing, \
+             remove_unused_columns"
         ]
     );
 }

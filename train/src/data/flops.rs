@@ -21,6 +21,33 @@ pub(crate) struct Workload {
     pub(crate) units_unshared: usize,
 }
 
+impl Workload {
+    /// The counts, as processes exchange them.
+    pub(crate) fn counts(self) -> [u64; 5] {
+        let Self {
+            tokens,
+            padding,
+            tiles,
+            tokens_unshared,
+            tiles_unshared,
+        } = self;
+        [tokens, padding, tiles, tokens_unshared, tiles_unshared].map(|count| count as u64)
+    }
+
+    /// The inverse of [`counts`](Self::counts).
+    pub(crate) fn of_counts(counts: [u64; 5]) -> Self {
+        let [tokens, padding, tiles, tokens_unshared, tiles_unshared] =
+            counts.map(|count| count as usize);
+        Self {
+            tokens,
+            padding,
+            tiles,
+            tokens_unshared,
+            tiles_unshared,
+        }
+    }
+}
+
 impl Add for Workload {
     type Output = Self;
 

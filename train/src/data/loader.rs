@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Scope};
 
 use anyhow::{Context, Result};
+use prost::Message;
 
 use crate::data::inputs::Inputs;
 use crate::data::preprocess::Preprocessor;
@@ -36,11 +37,13 @@ pub struct Batch {
 }
 
 /// A row that cannot be preprocessed, because an image cannot be decoded or `max_length` cuts image tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct SkippedRow {
     /// Row number.
-    pub(crate) row: usize,
+    #[prost(uint64, tag = "1")]
+    pub(crate) row: u64,
     /// The problem, starting with `file:line`.
+    #[prost(string, tag = "2")]
     pub(crate) problem: String,
 }
 
@@ -122,7 +125,7 @@ pub fn prepare(rows: &Rows, preprocessors: Preprocessors, numbers: &[usize]) -> 
         match batch(&samples, preprocessors, &[index]) {
             Ok(_) => good.push(index),
             Err(e) => skipped.push(SkippedRow {
-                row,
+                row: row as u64,
                 problem: with_place(&samples.place(index), e),
             }),
         }

@@ -1,5 +1,5 @@
-//! The assignment of rows to optimizer steps: a function of the config, the number of rows and, with `group_by_length`,
-//! their lengths.
+//! The assignment of rows to optimizer steps: a function of the config, the number of rows and of processes and, with
+//! `group_by_length`, the lengths of the rows. The passes of a step go to the processes in turn.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::config::Config;
 use crate::random::Stream;
+use crate::world::environment::Ranks;
 
 /// Maximum number of steps whose rows are sorted together, with `group_by_length`.
 const GROUP: usize = 50;
@@ -20,7 +21,9 @@ pub struct Sampler {
     /// Number of rows that an epoch uses.
     used: usize,
     batch: usize,
-    accumulation: usize,
+    /// Forward passes of one step, of all processes together.
+    passes: usize,
+    ranks: Ranks,
     seed: u64,
     shuffle: bool,
     /// Length of every row, with `group_by_length`.
@@ -32,11 +35,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler of `rows` rows for `max_steps` steps, if set, or for `num_train_epochs` epochs.
+    /// A sampler of `rows` rows for `max_steps` steps, if set, or for `num_train_epochs` epochs, of a process that trains
+    /// alone.
     ///
     /// # Errors
     /// Incomplete batches are skipped (`dataloader_drop_last`) and there is no complete one.
     pub fn new(config: &Config, rows: usize) -> Result<Self> {
+        Self::among(Ranks::default(), config, rows)
+    }
+
+    /// The same, of one of several processes.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn among(ranks: Ranks, config: &Config, rows: usize) -> Result<Self> {
         let batch = config.per_device_train_batch_size;
         let incomplete = if config.dataloader_drop_last {
             rows % batch
@@ -48,15 +60,15 @@ impl Sampler {
             "dataloader_drop_last: {rows} rows do not fill a batch of {batch}"
         );
         let used = rows - incomplete;
-        let steps_per_epoch = used
-            .div_ceil(batch * config.gradient_accumulation_steps)
-            .max(1);
+        let passes = config.gradient_accumulation_steps * ranks.size;
+        let steps_per_epoch = used.div_ceil(batch * passes).max(1);
         let by_epochs = (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize;
         Ok(Self {
             rows,
             used,
             batch,
-            accumulation: config.gradient_accumulation_steps,
+            passes,
+            ranks,
             seed: config.data_seed.unwrap_or(config.seed) as u64,
             shuffle: config.shuffle,
             lengths: None,
@@ -73,7 +85,12 @@ impl Sampler {
         }
     }
 
-    /// The row numbers of the forward passes of each of these steps.
+    /// Rows of a complete step, of all processes together.
+    pub(crate) fn rows_per_step(&self) -> usize {
+        self.batch * self.passes
+    }
+
+    /// The row numbers of this process's forward passes of each of these steps.
     pub fn steps(&self, steps: Range<usize>) -> Steps {
         self.of("epoch", steps)
     }
@@ -112,7 +129,7 @@ impl Sampler {
     /// Sorts the rows of each group of steps by length, longest first. The step with the longest row of the epoch comes
     /// first, so that a batch that does not fit into memory fails at once.
     fn group(&self, mut order: Vec<usize>, lengths: &[u32]) -> Vec<usize> {
-        let per_step = self.batch * self.accumulation;
+        let per_step = self.rows_per_step();
         let steps = (self.rows / (4 * per_step)).clamp(1, GROUP);
         let of_group = steps * per_step;
         for group in order.chunks_mut(of_group) {
@@ -148,13 +165,10 @@ impl Iterator for Steps {
             Some(held) => held,
             None => (epoch, self.sampler.order(self.place, epoch)),
         });
-        let per_step = self.sampler.batch * self.sampler.accumulation;
+        let per_step = self.sampler.rows_per_step();
         let rows = order.chunks(per_step).nth(within).unwrap_or_default();
-        Some(
-            rows.chunks(self.sampler.batch)
-                .map(<[usize]>::to_vec)
-                .collect(),
-        )
+        let passes = rows.chunks(self.sampler.batch).map(<[usize]>::to_vec);
+        Some(self.sampler.ranks.share(passes).collect())
     }
 }
 
@@ -193,6 +207,27 @@ mod tests {
         let all: Vec<_> = sampler.steps(0..6).collect();
         for (index, rows) in all.into_iter().enumerate() {
             assert_eq!(rows, step(&sampler, index));
+        }
+    }
+
+    #[test]
+    fn the_passes_of_a_step_go_to_the_processes_in_turn() {
+        let alone = sampler(22, 2, 4, true);
+        for (size, accumulation) in [(2, 2), (4, 1)] {
+            let config = Config {
+                per_device_train_batch_size: 2,
+                gradient_accumulation_steps: accumulation,
+                ..Config::default()
+            };
+            let share = |rank| Sampler::among(Ranks { rank, size }, &config, 22).unwrap();
+            for number in 0..alone.steps_per_epoch {
+                let shares: Vec<_> = (0..size).map(|rank| step(&share(rank), number)).collect();
+                for (pass, rows) in step(&alone, number).iter().enumerate() {
+                    assert_eq!(shares[pass % size].get(pass / size), Some(rows));
+                }
+                let passes: usize = shares.iter().map(Vec::len).sum();
+                assert_eq!(passes, step(&alone, number).len());
+            }
         }
     }
 

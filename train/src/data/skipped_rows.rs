@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use anyhow::{Result, bail};
 
-use crate::data::loader::Batch;
+use crate::data::loader::SkippedRow;
 use crate::data::rows::Rows;
 
 /// The rows of one file that were skipped so far.
@@ -28,14 +28,14 @@ impl SkippedRows {
         }
     }
 
-    /// Adds the skipped rows of these batches. Returns a notice for each new one.
+    /// Adds skipped rows. Returns a notice for each new one.
     ///
     /// # Errors
     /// The share of bad rows exceeds `max_bad_fraction`.
-    pub(crate) fn add(&mut self, batches: &[Batch]) -> Result<Vec<String>> {
+    pub(crate) fn add(&mut self, skipped: &[SkippedRow]) -> Result<Vec<String>> {
         let mut notices = Vec::new();
-        for skipped in batches.iter().flat_map(|batch| &batch.skipped) {
-            if !self.numbers.insert(skipped.row) {
+        for skipped in skipped {
+            if !self.numbers.insert(skipped.row as usize) {
                 continue;
             }
             let bad = self.numbers.len() + self.unreadable;

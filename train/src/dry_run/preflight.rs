@@ -27,7 +27,7 @@ pub struct Preflight {
     activations: Branches<Activations>,
 }
 
-/// Memory in bytes that training needs, both branches together.
+/// Memory in bytes that training needs in each process, both branches together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Memory {
     /// Weights: in fp32 if they train, else in the run's precision.
@@ -38,6 +38,21 @@ pub(crate) struct Memory {
     pub(crate) optimizer: usize,
     /// Activations that the largest batch stores for the backward pass, estimated.
     pub(crate) activations: usize,
+}
+
+impl Memory {
+    /// The memory of each of several processes: weights and a pass's gradients are whole, and the sum of the gradients and
+    /// the moments in parts.
+    pub(crate) fn of_process(self, processes: usize) -> Self {
+        if processes == 1 {
+            return self;
+        }
+        Self {
+            gradients: self.gradients + self.gradients.div_ceil(processes),
+            optimizer: self.optimizer.div_ceil(processes),
+            ..self
+        }
+    }
 }
 
 impl Preflight {
@@ -84,5 +99,27 @@ fn memory(config: &Config, sources: &Branches<BranchSource>) -> Memory {
         gradients: 4 * trained,
         optimizer: 8 * trained,
         activations: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_divide_the_moments_and_the_sum_of_gradients() {
+        let alone = Memory {
+            weights: 400,
+            gradients: 400,
+            optimizer: 800,
+            activations: 50,
+        };
+        assert_eq!(alone.of_process(1), alone);
+        let of_eight = Memory {
+            gradients: 450,
+            optimizer: 100,
+            ..alone
+        };
+        assert_eq!(alone.of_process(8), of_eight);
     }
 }

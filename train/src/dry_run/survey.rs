@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -13,6 +13,7 @@ use crate::data::scan::Scan;
 use crate::dry_run::contents::Contents;
 use crate::dry_run::preflight::{Memory, Preflight};
 use crate::dry_run::surveyor::Surveyor;
+use crate::world::environment::Ranks;
 
 /// The output of `--dry-run`.
 #[derive(Debug, Serialize)]
@@ -33,11 +34,12 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Surveys all files that `config` names except the weights.
+    /// Surveys all files that `config` names except the weights, for a run of this number of processes.
     ///
     /// # Errors
     /// A file cannot be read. Errors of single rows and images are collected as problems.
-    pub fn of(config: &Config) -> Result<Self> {
+    pub fn of(config: &Config, processes: usize) -> Result<Self> {
+        ensure!(processes > 0, "--world-size: expected at least 1, got 0");
         let preflight = Preflight::of(config)?;
         let preprocessors = &preflight.preprocessors;
         let mut problems = Vec::new();
@@ -56,12 +58,18 @@ impl Survey {
             .map(|(name, path)| Ok((name.clone(), contents(path)?)))
             .collect::<Result<_>>()?;
         let count = training.pairs.or(training.responses).unwrap_or(0);
-        let sampler = Sampler::new(config, count)?;
+        let ranks = Ranks {
+            rank: 0,
+            size: processes,
+        };
+        let sampler = Sampler::among(ranks, config, count)?;
         let batch = config.per_device_train_batch_size.min(count);
         let work_saved = flops::work_saved(&[(preflight.costs, training.load)]);
         Ok(Self {
             work_saved: work_saved.filter(|_| training.pairs.is_some()),
-            memory: preflight.memory(&training.largest.of_batch(batch, preprocessors)),
+            memory: preflight
+                .memory(&training.largest.of_batch(batch, preprocessors))
+                .of_process(processes),
             training,
             steps_per_epoch: sampler.steps_per_epoch,
             total_steps: sampler.total_steps,

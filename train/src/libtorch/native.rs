@@ -1,4 +1,5 @@
-//! LibTorch functions that tch does not bind, through `libtorch.cc`. The only unsafe code of the crate.
+//! LibTorch functions that tch does not bind, through `libtorch.cc`. This file and `world/group.rs` have all
+//! unsafe code of the crate.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};

@@ -22,6 +22,7 @@ use crate::output::resume::Resumed;
 use crate::output::trainer_state::{Progress, TrainerState};
 use crate::step::best::Best;
 use crate::step::measures::Measures;
+use crate::step::shard::{self, Moments};
 use crate::step::trainer::Trainer;
 
 /// Upper limit in bytes for small files, headers and the file system's metadata.
@@ -39,6 +40,8 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) probes: &'a Probes,
     /// sha256 of the training rows.
     pub(crate) rows: &'a str,
+    /// Rows of a complete step, of all processes together.
+    pub(crate) rows_per_step: usize,
     /// Numbers of the training rows that were skipped so far.
     pub(crate) skipped_rows: &'a BTreeSet<usize>,
     /// Measures of the saved weights on the first evaluation set, if they were evaluated.
@@ -48,20 +51,27 @@ pub(crate) struct Checkpoint<'a> {
 }
 
 impl Checkpoint<'_> {
-    /// Writes the checkpoint `name` in `output`, atomically.
+    /// Writes the checkpoint `name` in `output` with the optimizer's `moments`, atomically.
     ///
     /// # Errors
     /// Not enough disk space, which is checked before anything is written, or an I/O error.
-    pub(crate) fn write(&self, output: &Path, name: &str, progress: Progress) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        output: &Path,
+        name: &str,
+        progress: Progress,
+        moments: &Moments,
+    ) -> Result<()> {
         self.require_space(output, name)?;
         replace_folder(&output.join(name), |folder| {
             self.write_model(folder)?;
             if !self.config.save_only_model {
-                write_tensors(&folder.join(OPTIMIZER), self.optimizer_state())?;
+                write_tensors(&folder.join(OPTIMIZER), self.optimizer_state(moments))?;
             }
             let mut state = TrainerState::new(progress, self.trainer.optimizer.steps());
             (state.best, state.skipped_rows) = (self.best, self.skipped_rows.clone());
             state.rows = Some(self.rows.to_owned());
+            state.rows_per_step = Some(self.rows_per_step);
             state.write(folder)
         })
     }
@@ -75,8 +85,8 @@ impl Checkpoint<'_> {
     }
 
     /// The optimizer's moments, and fp32 master weights of weights that are saved in bf16.
-    fn optimizer_state(&self) -> Vec<TensorData<'_>> {
-        let mut tensors = self.trainer.optimizer.data();
+    fn optimizer_state<'b>(&'b self, moments: &'b Moments) -> Vec<TensorData<'b>> {
+        let mut tensors = shard::data(moments);
         tensors.extend(self.trainer.parameters.masters());
         tensors
     }
@@ -88,7 +98,7 @@ impl Checkpoint<'_> {
         let adapters: u64 = self.trainer.models.each().map(adapter).sum();
         let state = match self.config.save_only_model {
             true => 0,
-            false => size(&self.optimizer_state()),
+            false => self.trainer.optimizer.bytes() + size(&self.trainer.parameters.masters()),
         };
         let tensors = size(&self.trainer.parameters.data()) + state + adapters;
         let file = |path: &PathBuf| {
@@ -176,8 +186,7 @@ pub(crate) fn restore(trainer: &mut Trainer, resumed: &Resumed) -> Result<()> {
     let progress = resumed.state.progress;
     trainer.taken = progress.warmup + progress.step;
     trainer.parameters.restore_masters(&tensors)?;
-    let device = trainer.models.main.device;
-    Ok(trainer
+    trainer
         .optimizer
-        .restore(&tensors, &resumed.state.updates, device)?)
+        .restore(&trainer.parameters, &tensors, &resumed.state.updates)
 }

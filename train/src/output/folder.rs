@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::output::trainer_state::{self, Progress};
 use crate::report::events;
 use crate::report::metrics;
+use crate::world::ranks::World;
 
 /// The checkpoint of a complete run.
 pub(crate) const LAST: &str = "checkpoint-last";
@@ -16,17 +17,19 @@ pub(crate) const BEST: &str = "checkpoint-best";
 /// The complete config of the run, in the output folder and in each checkpoint.
 pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 /// The feature cache of a frozen vision model.
-pub(crate) const FEATURES: &str = "vision-cache";
+const FEATURES: &str = "vision-cache";
 /// Rows that were unpacked.
-pub(crate) const ROWS: &str = "rows";
+const ROWS: &str = "rows";
 /// The optimizer state of a checkpoint, unless the run saves the model only.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 const PREFIX: &str = "checkpoint-";
 const WARMUP: &str = "warmup-";
 
-/// The output folder, locked by this process.
+/// The output folder, locked by the process that leads.
 pub struct OutputFolder {
     path: PathBuf,
+    /// The number of this process.
+    rank: usize,
     /// The open folder, which holds the lock.
     _lock: File,
 }
@@ -59,19 +62,22 @@ pub(crate) fn name(progress: Progress) -> String {
 }
 
 impl OutputFolder {
-    /// Creates the folder if it is missing, and locks it.
+    /// Creates the folder if it is missing, and locks it if this process leads.
     ///
     /// # Errors
     /// Another run has locked the folder, or an I/O error.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, world: &World) -> Result<Self> {
         let place = || path.display().to_string();
         fs::create_dir_all(path).with_context(place)?;
         let lock = File::open(path).with_context(place)?;
-        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        if world.leads()
+            && let Err(TryLockError::WouldBlock) = lock.try_lock()
+        {
             bail!("{}: another run is writing it", place());
         }
         Ok(Self {
             path: path.to_owned(),
+            rank: world.ranks().rank,
             _lock: lock,
         })
     }
@@ -79,6 +85,25 @@ impl OutputFolder {
     /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folder of rows that this process unpacks.
+    pub(crate) fn rows(&self) -> PathBuf {
+        self.of_process(ROWS)
+    }
+
+    /// The folder of the features that this process caches.
+    pub(crate) fn features(&self) -> PathBuf {
+        self.of_process(FEATURES)
+    }
+
+    /// `name` itself for the process that leads, a folder in it for any other: so no two write one file.
+    fn of_process(&self, name: &str) -> PathBuf {
+        let folder = self.path.join(name);
+        match self.rank {
+            0 => folder,
+            rank => folder.join(format!("rank-{rank}")),
+        }
     }
 
     /// Removes the oldest checkpoints until `keep` are left; that of a complete run is not counted.

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use prost::Message;
 use seeward_models::atomic::replace_file;
 
 use crate::config::{Config, Resume};
 use crate::output::folder::{OPTIMIZER, OutputFolder, RESOLVED_CONFIG, is_of_a_run};
 use crate::output::trainer_state::TrainerState;
+use crate::world::ranks::World;
 
 /// Suffix of a damaged checkpoint's name once a run has resumed without it.
 const DAMAGED: &str = ".damaged";
@@ -26,16 +28,29 @@ pub(crate) struct Resumed {
 }
 
 impl OutputFolder {
-    /// Finds the checkpoint to resume from: the folder's newest intact one, or, in a folder without checkpoints, the one
-    /// that `config` names. `None` starts from scratch. Writes nothing.
+    /// The checkpoint that all processes resume from. The one that leads chooses it: the folder's newest intact one, or, in
+    /// a folder without checkpoints, the one that `config` names. `None` starts from scratch. Writes nothing.
     ///
     /// # Errors
     /// Every checkpoint is damaged; the intact one has no optimizer state, or its config differs in a key that affects
     /// the weights; or `config` asks for a folder without newer checkpoints.
-    pub(crate) fn resume(&self, config: &Config) -> Result<Option<Resumed>> {
-        if config.overwrite_output_dir {
-            return Ok(None);
+    pub(crate) fn resume(&self, config: &Config, world: &World) -> Result<Option<Resumed>> {
+        // A restarted process would remove the checkpoints of the run that it continues.
+        let starts = config.overwrite_output_dir && !world.is_restarted();
+        let found = match world.leads() && !starts {
+            true => self.choose(config)?,
+            false => None,
+        };
+        let choice = world.leaders(&Choice::of(found.as_ref()))?;
+        match (found, choice.folder) {
+            (None, Some(folder)) => {
+                Resumed::chosen(PathBuf::from(folder), choice.extended).map(Some)
+            }
+            (found, _) => Ok(found),
         }
+    }
+
+    fn choose(&self, config: &Config) -> Result<Option<Resumed>> {
         let newest = self.newest(config)?;
         match (&config.resume_from_checkpoint, newest) {
             (Resume::From(folder), None) => {
@@ -124,7 +139,37 @@ impl OutputFolder {
     }
 }
 
+/// The checkpoint that the leading process has chosen.
+#[derive(Clone, PartialEq, Message)]
+struct Choice {
+    #[prost(string, optional, tag = "1")]
+    folder: Option<String>,
+    #[prost(bool, tag = "2")]
+    extended: bool,
+}
+
+impl Choice {
+    fn of(resumed: Option<&Resumed>) -> Self {
+        Self {
+            folder: resumed.map(|resumed| resumed.folder.to_string_lossy().into_owned()),
+            extended: resumed.is_some_and(|resumed| resumed.extended),
+        }
+    }
+}
+
 impl Resumed {
+    /// The checkpoint that the leading process has verified.
+    fn chosen(folder: PathBuf, extended: bool) -> Result<Self> {
+        let state = TrainerState::read(&folder)
+            .context("all processes need the output_dir of rank 0 under the same path")?;
+        Ok(Self {
+            folder,
+            state,
+            extended,
+            damaged: Vec::new(),
+        })
+    }
+
     fn new(config: &Config, folder: PathBuf, state: TrainerState) -> Result<Self> {
         ensure!(
             state.has_file(OPTIMIZER),
@@ -158,6 +203,37 @@ impl Resumed {
              model_name_or_path: {folder} to start from its weights), or overwrite_output_dir: true"
         );
         Ok(None)
+    }
+
+    /// Refuses another number of rows per step. Returns a notice if they are split into other batches.
+    ///
+    /// # Errors
+    /// A step of this run has `rows` rows of all processes, and one of the run so far had another number.
+    pub(crate) fn check_batches(&self, config: &Config, rows: usize) -> Result<Option<String>> {
+        let folder = self.folder.display();
+        let (before, _) = Config::load(self.folder.join(RESOLVED_CONFIG), &[])?;
+        let (batch, now) = (
+            before.per_device_train_batch_size,
+            config.per_device_train_batch_size,
+        );
+        // A run that does not say so had one process.
+        let alone = batch * before.gradient_accumulation_steps;
+        let per_step = self.state.rows_per_step.unwrap_or(alone);
+        ensure!(
+            rows == per_step,
+            "{folder}: a step of the run so far has {per_step} rows, now {rows}: choose per_device_train_batch_size × \
+             gradient_accumulation_steps × processes = {per_step}, another output_dir, or overwrite_output_dir: true"
+        );
+        ensure!(
+            batch == now || !config.dataloader_drop_last,
+            "{folder}: the run was started with per_device_train_batch_size: {batch}, by which dataloader_drop_last skips rows"
+        );
+        Ok((batch != now).then(|| {
+            format!(
+                "{folder}: batches of {batch} rows so far, of {now} from here: the same rows per step, but other padding, so \
+                 results are equal only up to rounding"
+            )
+        }))
     }
 
     /// Checks that an extension takes steps.

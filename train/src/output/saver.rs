@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::Result;
 
@@ -15,7 +16,9 @@ use crate::output::trainer_state::Progress;
 use crate::report::display::Report;
 use crate::step::best::Best;
 use crate::step::measures::Measures;
+use crate::step::shard::Moments;
 use crate::step::trainer::Trainer;
+use crate::world::ranks::World;
 
 /// Writes the checkpoints of a run into its output folder.
 pub(crate) struct Saver<'a> {
@@ -25,6 +28,9 @@ pub(crate) struct Saver<'a> {
     pub(crate) probes: Probes,
     /// sha256 of the training rows.
     pub(crate) rows: String,
+    pub(crate) rows_per_step: usize,
+    /// All processes; the one that leads writes.
+    pub(crate) world: Rc<World>,
     pub(crate) steps_per_epoch: usize,
     pub(crate) total_steps: usize,
     /// Progress of the newest checkpoint in the output folder.
@@ -56,8 +62,12 @@ impl Saver<'_> {
     /// # Errors
     /// Not enough disk space; the message has the bytes needed and available.
     pub(crate) fn require_space(&self, snapshot: &Snapshot) -> Result<()> {
-        self.checkpoint(snapshot)
-            .require_space(self.output.path(), folder::LAST)
+        match self.world.leads() {
+            true => self
+                .checkpoint(snapshot)
+                .require_space(self.output.path(), folder::LAST),
+            false => Ok(()),
+        }
     }
 
     /// Saves the checkpoint that is due at this progress, if any.
@@ -94,9 +104,7 @@ impl Saver<'_> {
         if !self.config.load_best_model_at_end {
             return Ok(());
         }
-        snapshot.report.sync()?;
-        self.checkpoint(snapshot)
-            .write(self.output.path(), folder::BEST, progress)
+        self.write_checkpoint(snapshot, folder::BEST, progress)
     }
 
     /// Completes a run that stops early after `waited` evaluations without improvement. If the run was complete before,
@@ -110,7 +118,8 @@ impl Saver<'_> {
         progress: Progress,
         waited: usize,
     ) -> Result<String> {
-        if !self.output.path().join(folder::LAST).exists() {
+        let last = self.output.path().join(folder::LAST);
+        if !self.world.leaders(&last.exists())? {
             self.write(snapshot, folder::LAST, progress)?;
         }
         Ok(format!(
@@ -155,7 +164,11 @@ impl Saver<'_> {
     /// # Errors
     /// An I/O error.
     pub(crate) fn tidy(&self) -> Result<()> {
-        self.output.tidy()
+        self.world.barrier()?;
+        match self.world.leads() {
+            true => self.output.tidy(),
+            false => Ok(()),
+        }
     }
 
     /// A notice of the best evaluation, if the run saves its weights.
@@ -171,19 +184,32 @@ impl Saver<'_> {
 
     fn prune(&self) -> Result<()> {
         let keep = self.config.save_total_limit;
+        let keep = keep.filter(|_| self.world.leads());
         keep.map_or(Ok(()), |keep| self.output.prune(keep))
     }
 
     fn write(&mut self, snapshot: &Snapshot, name: &str, progress: Progress) -> Result<()> {
-        snapshot.report.sync()?;
-        self.checkpoint(snapshot)
-            .write(self.output.path(), name, progress)?;
+        self.write_checkpoint(snapshot, name, progress)?;
         // The previous files may lie in a checkpoint that will be pruned.
         let folder = self.output.path().join(name);
         let moved = |file: &PathBuf| Some(folder.join(file.file_name()?));
         self.tokenizer_files = self.tokenizer_files.iter().filter_map(moved).collect();
         self.saved = Some(progress);
         Ok(())
+    }
+
+    /// Every process gathers; the one that leads writes, while the others wait.
+    fn write_checkpoint(&self, snapshot: &Snapshot, name: &str, progress: Progress) -> Result<()> {
+        let moments = match self.config.save_only_model {
+            true => Moments::new(),
+            false => snapshot.trainer.optimizer.gather()?,
+        };
+        if self.world.leads() {
+            snapshot.report.sync()?;
+            let checkpoint = self.checkpoint(snapshot);
+            checkpoint.write(self.output.path(), name, progress, &moments)?;
+        }
+        self.world.barrier()
     }
 
     fn checkpoint<'b>(&'b self, snapshot: &'b Snapshot) -> Checkpoint<'b> {
@@ -193,6 +219,7 @@ impl Saver<'_> {
             tokenizer_files: &self.tokenizer_files,
             probes: &self.probes,
             rows: &self.rows,
+            rows_per_step: self.rows_per_step,
             skipped_rows: snapshot.skipped_rows,
             measured: snapshot.measured,
             best: snapshot.best,

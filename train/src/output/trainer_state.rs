@@ -45,6 +45,9 @@ pub struct TrainerState {
     /// sha256 of the training rows; version 0.1.0 wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rows: Option<String>,
+    /// Rows of a complete step, of all processes together; absent if the config says so for one process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows_per_step: Option<usize>,
     /// sha256 of every other file of the checkpoint, by relative path.
     files: BTreeMap<String, String>,
 }
@@ -66,6 +69,7 @@ impl TrainerState {
             best: None,
             skipped_rows: BTreeSet::new(),
             rows: None,
+            rows_per_step: None,
             files: BTreeMap::new(),
         }
     }
@@ -98,18 +102,26 @@ impl TrainerState {
     /// # Errors
     /// A file is missing or has changed; the message names it.
     pub fn read_verified(folder: &Path) -> Result<Self> {
+        let state = Self::read(folder)?;
+        for (name, expected) in &state.files {
+            let path = folder.join(name);
+            require_hash(&path, expected, &file_hash(&path)?)?;
+        }
+        Ok(state)
+    }
+
+    /// Reads the state of a checkpoint, whose other files are not verified.
+    ///
+    /// # Errors
+    /// The state is missing or has changed.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let place = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(place)?;
         require_own(&text).with_context(place)?;
         let sealed: Sealed = serde_json::from_str(&text).with_context(place)?;
         require_hash(&path, &sealed.sha256, &hash(sealed.state.get()))?;
-        let state: Self = serde_json::from_str(sealed.state.get()).with_context(place)?;
-        for (name, expected) in &state.files {
-            let path = folder.join(name);
-            require_hash(&path, expected, &file_hash(&path)?)?;
-        }
-        Ok(state)
+        serde_json::from_str(sealed.state.get()).with_context(place)
     }
 }
 

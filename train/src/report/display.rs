@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
-use tch::Device;
 
 use crate::config::Config;
-use crate::libtorch::memory;
 use crate::progress;
 use crate::report::events::Events;
 use crate::report::metrics::Metrics;
 use crate::report::notices::Notices;
-use crate::step::measures::Measures;
+use crate::step::measures::{Distribution, Measures};
 
 /// The display and the metrics files of a run.
 pub(crate) struct Report {
     bar: ProgressBar,
-    metrics: Metrics,
+    /// Whether this process reports for all; the others are silent.
+    leads: bool,
+    metrics: Option<Metrics>,
     events: Option<Events>,
     notices: Notices,
     /// Rows since the last logged step.
@@ -33,37 +33,35 @@ pub(crate) struct Report {
     since: Instant,
     /// Time for which the model waited for rows since the last logged step.
     waiting: Duration,
-    /// The device whose peak memory is reported.
-    device: Device,
 }
 
 impl Report {
-    /// Opens the metrics files in the output folder after step `step`; records of later steps are removed.
+    /// Opens the metrics files in the output folder after step `step`, if this process `leads`; records of later steps are
+    /// removed.
     ///
     /// # Errors
     /// An I/O error.
-    pub(crate) fn open(config: &Config, step: usize, device: Device) -> Result<Self> {
+    pub(crate) fn open(config: &Config, step: usize, leads: bool) -> Result<Self> {
         let output = Path::new(&config.output_dir);
+        let metrics = leads.then(|| Metrics::open(output, step));
+        let events = (leads && config.tensorboard()).then(|| Events::open(output, step));
         Ok(Self {
             bar: ProgressBar::hidden(),
-            metrics: Metrics::open(output, step)?,
-            events: config
-                .tensorboard()
-                .then(|| Events::open(output, step))
-                .transpose()?,
+            leads,
+            metrics: metrics.transpose()?,
+            events: events.transpose()?,
             notices: Notices::default(),
             rows: 0,
             tokens: 0,
             since: Instant::now(),
             waiting: Duration::ZERO,
-            device,
         })
     }
 
     /// Starts a phase of `steps` steps, of which `done` are complete.
     pub(crate) fn phase(&mut self, name: &'static str, steps: usize, done: usize) {
         self.bar.finish_and_clear();
-        let target = if std::io::stderr().is_terminal() {
+        let target = if self.leads && std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
@@ -108,7 +106,7 @@ impl Report {
         count as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// Writes the metrics record of a step.
+    /// Writes the metrics record of a step; `peak` is the largest peak memory of a process in bytes, if it is known.
     ///
     /// # Errors
     /// An I/O error.
@@ -118,6 +116,7 @@ impl Report {
         epoch: f64,
         learning_rate: f64,
         measures: &Measures,
+        peak: Option<u64>,
     ) -> Result<()> {
         let mut line = json!({ "step": step, "epoch": epoch, "learning_rate": learning_rate });
         let fields = serde_json::to_value(measures)?;
@@ -132,7 +131,7 @@ impl Report {
         for (name, value) in quantiles(measures.spread_of("sfc")) {
             line[format!("sfc_{name}")] = json!(value);
         }
-        if let Some(bytes) = memory::peak(self.device) {
+        if let Some(bytes) = peak {
             line["peak_memory_bytes"] = json!(bytes);
         }
         self.restart();
@@ -162,12 +161,12 @@ impl Report {
     /// # Errors
     /// An I/O error.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.metrics.sync()
+        self.metrics.as_ref().map_or(Ok(()), Metrics::sync)
     }
 
     /// Logs notices above the bar, each once in a run.
     pub(crate) fn notices(&mut self, notices: impl IntoIterator<Item = String>) {
-        for notice in self.notices.add(notices) {
+        for notice in self.notices.add(notices).into_iter().filter(|_| self.leads) {
             self.bar.suspend(|| progress::log(notice));
         }
     }
@@ -178,7 +177,10 @@ impl Report {
     }
 
     fn write(&mut self, step: usize, line: &Value, histograms: &[Histogram]) -> Result<()> {
-        self.metrics.write(line)?;
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(());
+        };
+        metrics.write(line)?;
         if let Some(events) = &mut self.events {
             let mut scalars = Vec::new();
             add_scalars("train", line, &mut scalars);
@@ -208,7 +210,7 @@ fn quantiles(values: &[f64]) -> Vec<(&'static str, f64)> {
 type Histogram<'a> = (String, &'a [f64]);
 
 fn histograms<'a>(group: &str, measures: &'a Measures) -> Vec<Histogram<'a>> {
-    let tagged = |(name, values): &'a (&str, Vec<f64>)| (format!("{group}/{name}"), &values[..]);
+    let tagged = |of: &'a Distribution| (format!("{group}/{}", of.name), &of.values[..]);
     measures.distributions.iter().map(tagged).collect()
 }
 

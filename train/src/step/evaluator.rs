@@ -1,26 +1,40 @@
 //! Evaluations during training, and which of them was best.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use prost::Message;
 
 use crate::config::{Config, EvalStrategy};
 use crate::data::loader::{self, Preprocessors};
 use crate::data::rows::Rows;
 use crate::data::skipped_rows::SkippedRows;
+use crate::step::agreement;
 use crate::step::best::{Best, Criterion};
-use crate::step::measures::Measures;
+use crate::step::measures::{self, Measures, PassSums};
 use crate::step::trainer::Trainer;
+use crate::world::ranks::World;
 
 /// The evaluation sets of a run and their results.
 pub(crate) struct Evaluator<'a> {
     config: &'a Config,
+    world: Rc<World>,
     sets: Vec<(String, Rows)>,
     criterion: Option<Criterion>,
     best: Option<Best>,
     /// The optimizer steps taken before the last evaluation, and the measures of the first of its sets.
     measured: Option<(usize, Measures)>,
+}
+
+/// The sums of one process's share of a set.
+#[derive(Clone, PartialEq, Message)]
+struct SetSums {
+    #[prost(message, repeated, tag = "1")]
+    passes: Vec<PassSums>,
+    #[prost(message, repeated, tag = "2")]
+    skipped: Vec<agreement::SkippedOfPass>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -30,11 +44,13 @@ impl<'a> Evaluator<'a> {
     /// As [`Criterion::of`].
     pub(crate) fn new(
         config: &'a Config,
+        world: Rc<World>,
         sets: Vec<(String, Rows)>,
         best: Option<Best>,
     ) -> Result<Self> {
         Ok(Self {
             config,
+            world,
             sets,
             criterion: Criterion::of(config)?,
             best,
@@ -82,6 +98,7 @@ impl<'a> Evaluator<'a> {
         Ok((results, notices))
     }
 
+    /// Every process measures its share of the batches.
     fn measure_set(
         &self,
         trainer: &Trainer,
@@ -89,18 +106,38 @@ impl<'a> Evaluator<'a> {
         rows: &Rows,
         notices: &mut Vec<String>,
     ) -> Result<Measures> {
-        let (count, size) = (rows.count(), self.config.per_device_eval_batch_size);
+        let own = self.share_of_set(trainer, preprocessors, rows)?;
+        let all = self.world.exchange(&own)?;
         let mut skipped = SkippedRows::new(rows, self.config.max_bad_fraction, BTreeSet::new());
+        let batches: Vec<_> = all.iter().map(|of| &of.skipped[..]).collect();
+        notices.extend(skipped.add(&agreement::in_order(&batches))?);
+        let passes = measures::in_order(all.into_iter().map(|of| of.passes));
+        Ok(Measures::of(&passes))
+    }
+
+    fn share_of_set(
+        &self,
+        trainer: &Trainer,
+        preprocessors: Preprocessors,
+        rows: &Rows,
+    ) -> Result<SetSums> {
+        let (count, size) = (rows.count(), self.config.per_device_eval_batch_size);
+        let batch = move |first: usize| (first..count.min(first + size)).collect();
+        let firsts = self.world.ranks().share((0..count).step_by(size));
+        let firsts: Vec<usize> = firsts.collect();
         thread::scope(|scope| {
-            let batch = move |first| (first..count.min(first + size)).collect();
-            let batches = (0..count).step_by(size);
-            let batches = batches.map(move |first| (preprocessors, vec![batch(first)]));
+            let batches = firsts
+                .iter()
+                .map(|&first| (preprocessors, vec![batch(first)]));
             let mut prepared = loader::spawn(scope, rows, batches);
-            trainer.evaluate((0..count.div_ceil(size)).map(|_| {
-                let mut batches = prepared.step()?;
-                notices.extend(skipped.add(&batches)?);
-                batches.pop().context("no batch")
-            }))
+            let mut sums = SetSums::default();
+            for first in &firsts {
+                for batch in prepared.step()? {
+                    sums.skipped.push(agreement::SkippedOfPass::of(&batch));
+                    sums.passes.extend(trainer.evaluate(first / size, &batch)?);
+                }
+            }
+            Ok(sums)
         })
     }
 

@@ -1,21 +1,18 @@
 //! AdamW with decoupled weight decay, and the clipping of the global gradient norm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use seeward_models::Result;
-use seeward_models::checkpoint::{Checkpoint, Dtype, TensorData};
+use anyhow::{Result, ensure};
+use seeward_models::checkpoint::{Checkpoint, Dtype};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::config::Config;
 use crate::libtorch::native::{AdamWStep, Update, forget_gradient, fused_adamw};
-use crate::libtorch::parameters::{Parameters, data, read};
-
-/// Moments of one tensor.
-struct Moments {
-    first: Tensor,
-    second: Tensor,
-    steps: i32,
-}
+use crate::libtorch::parameters::{Parameters, read};
+use crate::step::shard::{self, Moments, Shard};
+use crate::step::units::{Member, Unit};
+use crate::world::ranks::World;
 
 /// The settings that tensors of one fused update share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,73 +24,154 @@ struct Group {
     steps: i32,
 }
 
-/// The optimizer. A tensor gets its state with its first gradient, so a branch that has not trained yet has none.
+/// The optimizer. A unit gets its state with its first gradient, so a branch that has not trained yet has none.
 pub struct AdamW {
     betas: (f64, f64),
     epsilon: f64,
     weight_decay: f64,
-    moments: BTreeMap<String, Moments>,
+    world: Rc<World>,
+    shards: Vec<Shard>,
+    /// The number of updates of every tensor that has had one.
+    steps: BTreeMap<String, i32>,
+    /// The tensors of which any process has a gradient in this step.
+    reached: BTreeSet<String>,
 }
 
 impl AdamW {
-    /// An optimizer with the config's betas, epsilon and weight decay.
+    /// An optimizer with the config's betas, epsilon and weight decay, for a process that trains alone.
     pub fn new(config: &Config) -> Self {
         Self {
             betas: (config.adam_beta1, config.adam_beta2),
             epsilon: config.adam_epsilon,
             weight_decay: config.weight_decay,
-            moments: BTreeMap::new(),
+            world: Rc::default(),
+            shards: Vec::new(),
+            steps: BTreeMap::new(),
+            reached: BTreeSet::new(),
         }
     }
 
-    /// Updates every tensor that has a gradient, at the rate that `rate` gives for its name. Gradients are scaled by
-    /// `scale` first, maybe in place.
+    /// The same, of one of several processes.
+    pub(crate) fn with_world(self, world: Rc<World>) -> Self {
+        Self { world, ..self }
+    }
+
+    fn lay_out(&mut self, parameters: &Parameters) {
+        if self.shards.is_empty() {
+            let units = Unit::all(parameters, self.world.ranks());
+            self.shards = units.into_iter().map(Shard::new).collect();
+        }
+    }
+
+    /// Sums the gradients of all processes; each keeps its part. Returns the squared norm of this part: the sum over all
+    /// processes is that of all gradients.
     ///
     /// # Errors
-    /// LibTorch's.
+    /// Another process has ended or does not answer.
+    pub fn reduce(&mut self, parameters: &Parameters) -> Result<f64> {
+        self.lay_out(parameters);
+        self.reached = self.reached(parameters)?;
+        let (world, reached) = (&self.world, &self.reached);
+        no_grad(|| {
+            let mut squares = Vec::new();
+            for shard in &mut self.shards {
+                shard.gradient = match shard.is_reached(reached) {
+                    true => Some(shard.reduce(parameters, world)?),
+                    false => None,
+                };
+                squares.extend(shard.gradient.as_ref().map(shard::square));
+            }
+            match squares.is_empty() {
+                true => Ok(0.0),
+                false => Ok(Tensor::stack(&squares, 0)
+                    .sum(Kind::Double)
+                    .double_value(&[])),
+            }
+        })
+    }
+
+    fn reached(&self, parameters: &Parameters) -> Result<BTreeSet<String>> {
+        let (names, flags): (Vec<_>, Vec<_>) = parameters
+            .trainable()
+            .map(|(name, tensor)| (name.to_owned(), tensor.grad().defined()))
+            .unzip();
+        let any = self.world.any(&flags)?;
+        let reached = names.into_iter().zip(any).filter(|(_, any)| *any);
+        Ok(reached.map(|(name, _)| name).collect())
+    }
+
+    /// Updates every tensor that had a gradient in [`reduce`](Self::reduce), at the rate that `rate` gives for its name.
+    /// Gradients are scaled by `scale` first, maybe in place.
+    ///
+    /// # Errors
+    /// LibTorch's; another process has ended or does not answer.
     pub fn step(
         &mut self,
         parameters: &Parameters,
         scale: f64,
         rate: impl Fn(&str) -> f64,
     ) -> Result<()> {
-        let gradients: Vec<_> = gradients(parameters).collect();
-        for (name, _, gradient) in &gradients {
-            self.count(name, gradient);
+        for name in &self.reached {
+            *self.steps.entry(name.clone()).or_default() += 1;
         }
-        let mut groups: BTreeMap<Group, Vec<Update>> = BTreeMap::new();
-        for (name, tensor, gradient) in &gradients {
-            let Moments {
-                first,
-                second,
-                steps,
-            } = &self.moments[*name];
-            let group = Group {
-                rate: rate(name).to_bits(),
-                // Norms and biases do not decay, in either branch.
-                decays: tensor.dim() >= 2,
-                steps: *steps,
-            };
-            groups.entry(group).or_default().push(Update {
-                tensor,
-                gradient,
-                first,
-                second,
-            });
-        }
-        groups
-            .iter()
-            .try_for_each(|(group, updates)| fused_adamw(updates, &self.of(group, scale)))
+        no_grad(|| {
+            self.update(parameters, scale, rate)?;
+            self.distribute(parameters)
+        })
     }
 
-    fn count(&mut self, name: &str, gradient: &Tensor) {
-        let state = self.moments.entry(name.to_owned());
-        let state = state.or_insert_with(|| Moments {
-            first: gradient.zeros_like(),
-            second: gradient.zeros_like(),
-            steps: 0,
-        });
-        state.steps += 1;
+    /// Updates the pieces of this process's parts.
+    fn update(
+        &mut self,
+        parameters: &Parameters,
+        scale: f64,
+        rate: impl Fn(&str) -> f64,
+    ) -> Result<()> {
+        let mut groups: BTreeMap<Group, Vec<[Tensor; 4]>> = BTreeMap::new();
+        for shard in &mut self.shards {
+            let Some(gradient) = &shard.gradient else {
+                continue;
+            };
+            let zeros = || [shard.unit.zeros(), shard.unit.zeros()];
+            let [first, second] = shard.moments.get_or_insert_with(zeros);
+            let pieces = shard.unit.pieces().into_iter();
+            for piece in pieces.filter(|piece| self.reached.contains(&piece.member.name)) {
+                let name = &piece.member.name;
+                let group = Group {
+                    rate: rate(name).to_bits(),
+                    decays: piece.member.decays(),
+                    steps: self.steps[name],
+                };
+                groups.entry(group).or_default().push([
+                    piece.of_tensor(parameters.get(name)?),
+                    piece.of_part(gradient),
+                    piece.of_part(first),
+                    piece.of_part(second),
+                ]);
+            }
+        }
+        for (group, pieces) in &groups {
+            let updates: Vec<Update> = pieces.iter().map(update).collect();
+            fused_adamw(&updates, &self.of(group, scale))?;
+        }
+        Ok(())
+    }
+
+    /// Copies the updated weights of every part to all processes, and frees the gradients.
+    fn distribute(&mut self, parameters: &Parameters) -> Result<()> {
+        for shard in &mut self.shards {
+            let is_updated = shard.gradient.take().is_some();
+            if !is_updated || self.world.ranks().size == 1 {
+                continue;
+            }
+            let weight = |member: &Member| Ok(Some(parameters.get(&member.name)?.shallow_clone()));
+            let whole = self.world.all_gather(&shard.unit.part(weight)?)?;
+            for (member, value) in shard.unit.split(&whole) {
+                let mut weight = parameters.get(&member.name)?.detach();
+                weight.copy_(&value);
+            }
+        }
+        Ok(())
     }
 
     // Loshchilov & Hutter, "Decoupled weight decay regularization", algorithm 2.
@@ -109,25 +187,51 @@ impl AdamW {
         }
     }
 
-    /// The state, to be written to a checkpoint.
-    pub(crate) fn data(&self) -> Vec<TensorData<'_>> {
-        self.moments
-            .iter()
-            .flat_map(|(name, state)| {
-                [
-                    data(&format!("first.{name}"), &state.first, Dtype::F32),
-                    data(&format!("second.{name}"), &state.second, Dtype::F32),
-                ]
-            })
-            .collect()
+    /// The moments of all tensors that have been updated, by their names in a checkpoint, where this process leads;
+    /// nothing elsewhere.
+    ///
+    /// # Errors
+    /// Another process has ended or does not answer.
+    pub(crate) fn gather(&self) -> Result<Moments> {
+        let mut gathered = Moments::new();
+        for Shard { unit, moments, .. } in &self.shards {
+            let Some([first, second]) = moments else {
+                continue;
+            };
+            let [first, second] = [self.whole(first)?, self.whole(second)?];
+            if !self.world.leads() {
+                continue;
+            }
+            let seconds = unit.split(&second).into_iter().map(|(_, tensor)| tensor);
+            for ((member, first), second) in unit.split(&first).into_iter().zip(seconds) {
+                if self.steps.contains_key(&member.name) {
+                    gathered.insert(member.name.clone(), [first, second]);
+                }
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// All parts of a unit, where there are several in the memory of the host.
+    fn whole(&self, part: &Tensor) -> Result<Tensor> {
+        let whole = self.world.all_gather(part)?;
+        match self.world.ranks().size {
+            1 => Ok(whole),
+            _ => Ok(whole.to_device(Device::Cpu)),
+        }
+    }
+
+    /// Bytes of the moments in a checkpoint.
+    pub(crate) fn bytes(&self) -> u64 {
+        let members = self.shards.iter().flat_map(|shard| &shard.unit.members);
+        let updated = members.filter(|member| self.steps.contains_key(&member.name));
+        let elements: i64 = updated.map(Member::size).sum();
+        2 * Dtype::F32.size() as u64 * elements as u64
     }
 
     /// The number of updates of every tensor.
     pub fn steps(&self) -> BTreeMap<String, i32> {
-        self.moments
-            .iter()
-            .map(|(name, state)| (name.clone(), state.steps))
-            .collect()
+        self.steps.clone()
     }
 
     /// Restores a saved state.
@@ -136,46 +240,47 @@ impl AdamW {
     /// A tensor is missing.
     pub(crate) fn restore(
         &mut self,
+        parameters: &Parameters,
         state: &Checkpoint,
         steps: &BTreeMap<String, i32>,
-        device: Device,
     ) -> Result<()> {
-        for (name, &steps) in steps {
-            let first = read(state, &format!("first.{name}"), device)?;
-            let second = read(state, &format!("second.{name}"), device)?;
-            self.moments.insert(
-                name.clone(),
-                Moments {
-                    first,
-                    second,
-                    steps,
-                },
-            );
+        self.lay_out(parameters);
+        self.steps.clone_from(steps);
+        for Shard { unit, moments, .. } in &mut self.shards {
+            let part = |which: &str| {
+                unit.part(|member| {
+                    let is_saved = steps.contains_key(&member.name);
+                    let saved = || saved(state, which, member, unit.device());
+                    is_saved.then(saved).transpose()
+                })
+            };
+            if unit.members.iter().any(|m| steps.contains_key(&m.name)) {
+                *moments = Some([part("first")?, part("second")?]);
+            }
         }
         Ok(())
     }
 }
 
-/// Tensors that have a gradient, with their names.
-fn gradients(parameters: &Parameters) -> impl Iterator<Item = (&str, &Tensor, Tensor)> {
-    parameters
-        .trainable()
-        .map(|(name, tensor)| (name, tensor, tensor.grad()))
-        .filter(|(_, _, gradient)| gradient.defined())
+/// A saved moment of a tensor.
+fn saved(state: &Checkpoint, which: &str, member: &Member, device: Device) -> Result<Tensor> {
+    let name = format!("{which}.{}", member.name);
+    let tensor = read(state, &name, device)?;
+    let (got, expected) = (tensor.size(), &member.shape);
+    ensure!(
+        got == *expected,
+        "{name}: expected shape {expected:?}, got {got:?}"
+    );
+    Ok(tensor)
 }
 
-/// The global norm of all gradients.
-pub fn gradient_norm(parameters: &Parameters) -> f64 {
-    no_grad(|| {
-        let norms: Vec<Tensor> = gradients(parameters)
-            .map(|(_, _, gradient)| gradient.norm().to_kind(Kind::Double))
-            .collect();
-        if norms.is_empty() {
-            0.0
-        } else {
-            Tensor::stack(&norms, 0).norm().double_value(&[])
-        }
-    })
+fn update([tensor, gradient, first, second]: &[Tensor; 4]) -> Update<'_> {
+    Update {
+        tensor,
+        gradient,
+        first,
+        second,
+    }
 }
 
 /// The factor that clips a gradient of `norm` to `limit`; a limit of 0 means no clipping.
@@ -196,8 +301,6 @@ pub fn forget_gradients(parameters: &Parameters) {
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
     use crate::libtorch::precision::Precision;
     use crate::random::Stream;
@@ -243,6 +346,7 @@ mod tests {
                 product.sum(Kind::Float).backward();
                 expected.step(&gradient, rate(name));
             }
+            adam.reduce(&parameters).unwrap();
             adam.step(&parameters, SCALE, rate).unwrap();
         }
         assert_eq!(adam.steps().into_values().collect::<Vec<_>>(), [3, 6, 6]);
@@ -318,10 +422,12 @@ mod tests {
         (weight("reached") + weight("not"))
             .sum(Kind::Float)
             .backward();
+        adam.reduce(&parameters).unwrap();
         adam.step(&parameters, 1.0, rate).unwrap();
         let before = weight("not").detach().copy();
         forget_gradients(&parameters);
         weight("reached").sum(Kind::Float).backward();
+        adam.reduce(&parameters).unwrap();
         adam.step(&parameters, 1.0, rate).unwrap();
         assert_eq!(weight("not").detach(), before);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use seeward_train::output::folder::OutputFolder;
 use seeward_train::random::Stream;
+use seeward_train::world::ranks::World;
 
 use crate::support::{Run, golden, message, shortcut_aware, weights};
 
@@ -202,7 +203,7 @@ fn a_second_signal_ends_the_run_at_once() {
 #[test]
 fn two_runs_do_not_share_a_folder() {
     let run = Run::new("");
-    let first = OutputFolder::open(&run.output()).unwrap();
+    let first = OutputFolder::open(&run.output(), &World::default()).unwrap();
     let second = run.refuse(&[]);
     assert!(second.contains("another run is writing it"), "{second}");
     drop(first);

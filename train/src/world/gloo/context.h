@@ -1,0 +1,9 @@
+// Declared by ProcessGroupGloo.hpp's inline functions only.
+#pragma once
+#include <chrono>
+namespace gloo {
+class Context {
+ public:
+  void setTimeout(std::chrono::milliseconds timeout);
+};
+}
