@@ -27,23 +27,23 @@ impl Workload {
         let Self {
             tokens,
             padding,
-            tiles,
+            units,
             tokens_unshared,
-            tiles_unshared,
+            units_unshared,
         } = self;
-        [tokens, padding, tiles, tokens_unshared, tiles_unshared].map(|count| count as u64)
+        [tokens, padding, units, tokens_unshared, units_unshared].map(|count| count as u64)
     }
 
     /// The inverse of [`counts`](Self::counts).
     pub(crate) fn of_counts(counts: [u64; 5]) -> Self {
-        let [tokens, padding, tiles, tokens_unshared, tiles_unshared] =
+        let [tokens, padding, units, tokens_unshared, units_unshared] =
             counts.map(|count| count as usize);
         Self {
             tokens,
             padding,
-            tiles,
+            units,
             tokens_unshared,
-            tiles_unshared,
+            units_unshared,
         }
     }
 }
