@@ -64,7 +64,7 @@ pub(crate) fn to_heads(x: &Tensor, heads: usize) -> Result<Tensor, TchError> {
         .f_transpose(1, 2)
 }
 
-/// Forbids cuDNN's attention, which LibTorch prefers on recent GPUs: it plans anew for every shape that it meets, and rows of
+/// Forbids cuDNN's attention, which LibTorch prefers on recent GPUs: it plans again for every shape that it meets, and rows of
 /// a forest have another length in nearly every step.
 pub(crate) fn without_cudnn() {
     native::use_cudnn_attention(false);

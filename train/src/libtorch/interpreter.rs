@@ -352,10 +352,10 @@ impl Ops for Torch {
         let run = shape(&[groups as i64, lengths.iter().sum()]);
         let parts = x.0.f_view(&run[..]);
         let parts = torch(parts.and_then(|x| x.f_split_with_sizes(&lengths[..], -1)))?;
-        let flat = shape(&[-1]);
-        parts
-            .into_iter()
-            .map(|part| value(part.f_reshape(&flat[..])))
+        // LibTorch infers no size of an empty tensor.
+        let flat = lengths.iter().map(|size| shape(&[groups as i64 * size]));
+        let flat = parts.into_iter().zip(flat);
+        flat.map(|(part, flat)| value(part.f_reshape(&flat[..])))
             .collect()
     }
 
@@ -370,8 +370,9 @@ impl Ops for Torch {
     }
 
     fn merge_tokens(&mut self, x: &Value, count: usize, width: usize) -> Result<Value> {
-        let (rows, _, _) = sizes3(&x.0)?;
-        value(x.0.f_reshape([rows, -1, (count * width) as i64]))
+        let (rows, tokens, _) = sizes3(&x.0)?;
+        let merged = [rows, tokens / count as i64, (count * width) as i64];
+        value(x.0.f_reshape(merged))
     }
 
     fn skip_tokens(&mut self, x: &Value, count: usize) -> Result<Value> {

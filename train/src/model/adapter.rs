@@ -46,7 +46,7 @@ pub(crate) fn tensors<'a>(config: &Config, model: &'a Model) -> Vec<TensorData<'
             false => parameters.precision().dtype(),
         };
         let tensor = data(&local, tensor, dtype);
-        // Layers that a file holds apart read the same inputs.
+        // Layers that are separate in a file read the same inputs.
         Some(match local.ends_with(A) {
             true => tensor.repeated(&names),
             false => tensor.stored(&names),

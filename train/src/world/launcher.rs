@@ -3,8 +3,10 @@
 
 use std::env;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ use crate::world::environment::Environment;
 
 /// The time that processes have to end by themselves after one of them has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Linux gives clients ports from 32768.
+const PORTS: Range<u16> = 20_000..32_000;
 /// The time between two looks at the processes.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Exit status of a run that failed.
@@ -111,9 +115,22 @@ fn visible(index: &str) -> Result<String> {
     named.with_context(|| format!("--device cuda:{index}: {VISIBLE}={seen} has no such GPU"))
 }
 
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("a port for the processes")?;
-    Ok(listener.local_addr()?.port())
+/// A port that nothing listens on, below those that the system gives to clients: a client that came before its server
+/// could get the port itself, and be connected to itself.
+///
+/// # Errors
+/// All of them are in use.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(31);
+    for _ in PORTS {
+        let turn = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (turn % u32::from(PORTS.end - PORTS.start)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free from {} to {}", PORTS.start, PORTS.end - 1)
 }
 
 /// The started processes; they are killed when it is dropped.

@@ -168,15 +168,14 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
     use std::thread;
 
     use super::*;
+    use crate::world::launcher::free_port;
 
     /// Runs `f` in `size` threads that train together. Returns their results in the order of ranks.
     fn together<T: Send>(size: usize, f: impl Fn(&World) -> T + Sync) -> Vec<T> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let run = |rank| {
             let environment = Environment {
                 ranks: Ranks { rank, size },

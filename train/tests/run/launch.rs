@@ -1,6 +1,5 @@
 //! Starts several processes of one run, as torchrun, SLURM or a shell loop does: by environment variables.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,9 @@ pub(crate) struct Processes(pub(crate) Vec<Child>);
 /// The time that a run of a few steps takes at most, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A port that no one listens on.
+/// A port that nothing listens on.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    seeward_train::world::launcher::free_port().unwrap()
 }
 
 impl Run {
