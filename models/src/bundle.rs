@@ -179,7 +179,7 @@ impl Bundle {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let manifest = read_manifest(&text).map_err(|e| e.at(path.display()))?;
+        let manifest = Manifest::parse(&text).map_err(|e| e.at(path.display()))?;
         manifest.check().map_err(|e| e.at(path.display()))?;
         let bundle = Self {
             folder: folder.to_owned(),
@@ -257,22 +257,27 @@ impl Bundle {
     }
 }
 
-/// Reads a manifest of any version, as one of the current version.
-fn read_manifest(text: &str) -> Result<Manifest> {
-    let mut json: Value = serde_json::from_str(text).map_err(Error::invalid)?;
-    // First of all: the keys of another version are not those of this one.
-    match json["format_version"].as_u64() {
-        Some(1) => {
-            upgrade(&mut json)?;
-            serde_json::from_value(json).map_err(Error::invalid)
+impl Manifest {
+    /// Reads a manifest of any version, as one of the current version. Its values are not checked.
+    ///
+    /// # Errors
+    /// Another version, or keys that are not those of the version.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut json: Value = serde_json::from_str(text).map_err(Error::invalid)?;
+        // First of all: the keys of another version are not those of this one.
+        match json["format_version"].as_u64() {
+            Some(1) => {
+                upgrade(&mut json)?;
+                serde_json::from_value(json).map_err(Error::invalid)
+            }
+            Some(version) if version == u64::from(FORMAT_VERSION) => {
+                serde_json::from_str(text).map_err(Error::invalid)
+            }
+            _ => Err(Error::invalid(format!(
+                "expected format_version 1 or {FORMAT_VERSION}, got {}",
+                json["format_version"]
+            ))),
         }
-        Some(version) if version == u64::from(FORMAT_VERSION) => {
-            serde_json::from_str(text).map_err(Error::invalid)
-        }
-        _ => Err(Error::invalid(format!(
-            "expected format_version 1 or {FORMAT_VERSION}, got {}",
-            json["format_version"]
-        ))),
     }
 }
 
@@ -324,19 +329,19 @@ mod tests {
 
     #[test]
     fn the_first_version_is_read_as_the_current_one() {
-        let manifest = read_manifest(&first_version()).unwrap();
+        let manifest = Manifest::parse(&first_version()).unwrap();
         assert_eq!(manifest.format_version, FORMAT_VERSION);
         assert_eq!(manifest.image_width, manifest.hidden_size);
         let old: Value = serde_json::from_str(&first_version()).unwrap();
         let images = serde_json::to_value(manifest.images).unwrap();
         assert_eq!(images, json!({ "tiles": old["tiles"] }));
         let written = serde_json::to_string(&manifest).unwrap();
-        assert_eq!(read_manifest(&written).unwrap(), manifest);
+        assert_eq!(Manifest::parse(&written).unwrap(), manifest);
     }
 
     #[test]
     fn the_version_is_read_before_the_rest() {
-        let problem = |text: &str| read_manifest(text).unwrap_err().to_string();
+        let problem = |text: &str| Manifest::parse(text).unwrap_err().to_string();
         let unknown = problem(r#"{"format_version": 3, "later": true}"#);
         assert_eq!(unknown, "expected format_version 1 or 2, got 3");
         let missing = problem(r#"{"opset": 23}"#);

@@ -141,6 +141,10 @@ impl Prompt {
             (InputMode::TextOnly, Self::Messages(messages)) => {
                 Cow::Owned(Self::Messages(with_first_tag(messages)))
             }
+            (InputMode::TextOnly, Self::Question(text)) if tags(text) > 1 => {
+                let message = Message::user(text);
+                Cow::Owned(Self::Messages(with_first_tag(&[message])))
+            }
             _ => Cow::Borrowed(self),
         }
     }

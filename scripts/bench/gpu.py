@@ -10,7 +10,7 @@ attention  ONNX Runtime's kernel for every attention node of a row
 parity     rewards of every golden model and family, largest difference from the CPU in fp32
 tensorrt   a row of 8 responses by TensorRT, whose libraries are in the folders of --tensorrt
 
-Measurements are kept in --results, one line each; a rerun resumes from there. A part that would not end in time is left out
+Measurements are kept in --results, one line each; a rerun resumes from there. A part that would not end in time is skipped
 and named. --travels lists the files that a machine without package registries needs, with their sizes.
 
 Needs `make setup DEVICE=cuda` and `make build`. Any --device works, so that the script itself can be tried on the CPU.
@@ -81,7 +81,7 @@ class Figures:
             if self.results.of(part=part.name):
                 continue
             if time.monotonic() + part.seconds > ends:
-                say(f"{part.name}: left out, {part.seconds} s would not end in time")
+                say(f"{part.name}: skipped, {part.seconds} s would not end in time")
                 continue
             start = time.monotonic()
             try:
@@ -114,7 +114,7 @@ class Figures:
                 "GB": round(steps[-1]["peak_memory_bytes"] / 1e9, 1)}
 
     def checkpoint(self, name, write):
-        """The checkpoint that `write` puts into a folder of its own, once."""
+        """The checkpoint that `write` puts into its own folder, once."""
         if name not in self.checkpoints:
             folder = self.folder / name
             folder.mkdir()

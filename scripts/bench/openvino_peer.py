@@ -81,7 +81,7 @@ class Scorer:
 
 
 def common_prefix(conversations):
-    """Tokens that all conversations share; each keeps one of its own."""
+    """Tokens that all conversations share; each keeps at least one after them."""
     least = min(map(len, conversations)) - 1
     differs = (index for index in range(least) if len({ids[index] for ids in conversations}) > 1)
     return next(differs, least)

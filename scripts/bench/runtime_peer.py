@@ -96,7 +96,7 @@ class Scorer:
 
 
 def declare_distributed():
-    """The compiler names two operators of PyTorch's distributed part, which scripts/cuda_stand_in.py leaves out."""
+    """The compiler names two operators of PyTorch's distributed part, which scripts/cuda_stand_in.py does not have."""
     for name, arguments in [("all_gather", "Tensor x, str group"), ("reduce_scatter", "Tensor x, str op, str group")]:
         if not hasattr(torch.ops.symm_mem, f"_low_contention_{name}"):
             DECLARED.define(f"_low_contention_{name}({arguments}) -> Tensor")
@@ -145,7 +145,7 @@ def missing(way, device):
     if way != "compiled":
         return None
     if not (Path(torch.__file__).parent / "include").is_dir():
-        return "torch.compile needs PyTorch's headers, which scripts/setup.py leaves out"
+        return "torch.compile needs PyTorch's headers, which scripts/setup.py links to LibTorch's, which are not there"
     if device == "cpu" and shutil.which("g++") is None:
         return "torch.compile needs g++"
     if device != "cpu" and importlib.util.find_spec("triton") is None:

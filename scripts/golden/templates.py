@@ -5,7 +5,8 @@
 
 FOLDER has the published Jinja texts, which are not part of this repository:
 
-    qwen3, qwen3_instruct_2507, qwen2_5, llama3, llama3_1   .jinja in trl/chat_templates of the wheel trl 1.16.0
+    qwen3, qwen3_instruct_2507, qwen2_5, qwen2_5_vl, qwen3_vl, llama3, llama3_1
+                        .jinja in trl/chat_templates of the wheel trl 1.16.0
     internvl_hf.jinja   `chat_template` of convert_internvl_weights_to_hf.py (transformers 4.57, its repository), which has
                         <IMG_CONTEXT> for an image, as the published folders have it
     chatml.jinja        the template of ChatML tokenizers without a default system message
@@ -27,11 +28,12 @@ import transformers  # noqa: E402
 
 GOLDEN = ROOT / "tests/golden"
 TEXT, IMAGES = "families/llama_text/model", "families/internvl3_5_hf/model"
+QWEN2_VL, QWEN3_VL = "families/qwen2_5_vl/model", "families/qwen3_vl/model"
 # text: template, tokenizer
 SOURCES = {
     "qwen3": ("qwen3", TEXT), "qwen3_instruct_2507": ("chatml", TEXT), "qwen2_5": ("qwen2.5", TEXT),
     "llama3": ("llama3", TEXT), "llama3_1": ("llama3.1", TEXT), "chatml": ("chatml", TEXT),
-    "internvl_hf": ("internvl-hf", IMAGES),
+    "internvl_hf": ("internvl-hf", IMAGES), "qwen2_5_vl": ("qwen2-vl", QWEN2_VL), "qwen3_vl": ("qwen3-vl", QWEN3_VL),
 }
 SYSTEM = "Answer in one word.\nBe kind: 请 :)"
 TOOL = "<tool_response>\n7\n</tool_response>"
@@ -68,7 +70,7 @@ def golden(folder, name):
     escaped = text.replace("\n", "\\n")
     texts = [text, escaped] if "\n'" in text and "\n{" not in text else [text]
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-    per_tile = 4 * (tokenizer == IMAGES)
+    per_tile = 4 * (tokenizer != TEXT)
     return {
         "source": name, "sha256": hashes, "template": template, "tokenizer": tokenizer, "tokens_per_tile": per_tile,
         "cases": cases,

@@ -24,7 +24,7 @@ pub fn json(name: &str) -> Value {
 /// The names of the folders in a golden folder, in order: one for each model.
 ///
 /// # Panics
-/// When there is none: a test over none would test nothing.
+/// When the folder is empty: a test over it would test nothing.
 pub fn folders(name: &str) -> Vec<String> {
     let path = path(name);
     let entries = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -294,6 +294,8 @@ fn no_program_spells_the_name_of_a_part() {
         collect_sources(&PathBuf::from(root).join(folder), &mut files);
     }
     files.retain(|file| !file.starts_with(PathBuf::from(root).join("models/src/net")));
+    // It looks for the names of other programs' layouts, some of which are ours.
+    files.retain(|file| !file.ends_with("models/src/config/folder.rs"));
     assert!(files.len() > 100, "{}", files.len());
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_peak_covers_memory_in_use() {
         let before = peak_memory();
-        let bytes = vec![1u8; 64 << 20];
+        let bytes = std::hint::black_box(vec![1u8; 64 << 20]);
         assert!(peak_memory() >= Some(bytes.len() as u64) && peak_memory() >= before);
         assert!(
             resident_memory() >= Some(bytes.len() as u64) && resident_memory() <= peak_memory()

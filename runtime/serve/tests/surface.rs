@@ -156,7 +156,7 @@ fn the_service_says_how_it_is() {
         (&json!("shapes"), &json!("cpu"))
     );
     assert_eq!(info["probes"], "not checked: the bundle has no probes");
-    assert!(server.log().contains("not compared with training"));
+    assert!(server.logs("not compared with training"));
     assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "shapes");
     let ask = || server.post("/v1/rewards", &question());
     let reply = ask();
@@ -170,7 +170,7 @@ fn the_service_says_how_it_is() {
     assert!(server.metric("seeward_memory_bytes") > 1e6);
     let named = post("/v1/rewards", "{}").replacen("\r\n", "\r\nx-request-id: mine-7\r\n", 1);
     assert!(server.send(&named).head.contains("x-request-id: mine-7"));
-    assert!(server.log().contains("mine-7"));
+    assert!(server.logs("mine-7"));
 }
 
 #[test]

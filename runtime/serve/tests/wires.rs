@@ -236,7 +236,7 @@ fn errors_get_a_reward_only_if_one_is_given() {
     assert_eq!(reply["extra_logs"]["reward_error"], json!([0.0, 1.0]));
     let body = json!({"prompt": "<image>q", "response": "r"});
     assert_eq!(server.post("/remote_rm", &body).body, "-1.5");
-    assert!(server.log().contains("a sample got the reward of errors"));
+    assert!(server.logs("a sample got the reward of errors"));
     // What is no sample stays an error, and so does another format.
     assert_eq!(server.post("/get_reward", &json!({"query": 7})).status, 422);
     let row = json!({"prompt": "<image>", "responses": ["r"]});

@@ -97,7 +97,10 @@ fn positions_are_those_of_the_family() {
             };
             let forest = Forest::new(&[vec![&document]], &rope).unwrap();
             let table = rope.tables(&forest.rope).sin;
-            let expected = row.responses[0].positions.as_ref().expect("positions");
+            let Some(expected) = &row.responses[0].positions else {
+                assert!(row.images.is_empty(), "{family}: {:?}", row.prompt);
+                continue;
+            };
             for (token, &entry) in forest.position_ids.iter().enumerate() {
                 for (pair, &axis) in axes.iter().enumerate() {
                     let exponent = -2.0 * pair as f64 / rope.head_dim as f64;

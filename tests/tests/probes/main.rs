@@ -170,7 +170,11 @@ fn a_bundle_computes_the_trained_model_or_reports_it() {
     );
     moved(
         "the image settings",
-        changed(&bundle, MANIFEST_FILE, edit("/tiles/max_tiles", json!(1))),
+        changed(
+            &bundle,
+            MANIFEST_FILE,
+            edit("/images/tiles/max_tiles", json!(1)),
+        ),
     );
     moved(
         "the template",

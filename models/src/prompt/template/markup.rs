@@ -35,7 +35,7 @@ pub(in super::super) struct Markup {
     pub(super) strips_system: bool,
     /// Whether an empty message has its end, and not the header alone.
     pub(in super::super) closes_empty: bool,
-    /// Whether the template writes the reasoning of answers in a place of its own.
+    /// Whether the template writes the reasoning of answers in a separate place.
     pub(in super::super) reasons: bool,
 }
 

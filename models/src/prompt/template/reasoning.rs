@@ -1,4 +1,4 @@
-//! The reasoning of answers, as Qwen3's template writes it: in a block of its own, which the last answer always has. Answers
+//! The reasoning of answers, as Qwen3's template writes it: in a separate block, which the last answer always has. Answers
 //! before the last question lose theirs.
 
 use crate::chat::{Message, Role};

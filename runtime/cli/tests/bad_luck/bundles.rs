@@ -43,8 +43,8 @@ impl Damaged {
 
     /// Writes hashes that match the files.
     fn rehash(&self) {
-        let mut manifest: Manifest =
-            serde_json::from_slice(&fs::read(self.file(MANIFEST_FILE)).unwrap()).unwrap();
+        let text = fs::read_to_string(self.file(MANIFEST_FILE)).unwrap();
+        let mut manifest = Manifest::parse(&text).unwrap();
         manifest.files.clear();
         fs::remove_file(self.file(MANIFEST_FILE)).unwrap();
         write_manifest(&self.folder, manifest).unwrap();

@@ -192,7 +192,9 @@ fn nothing_leaves_a_given_root() {
     let scores: Vec<_> = bench
         .json_lines("out")
         .into_iter()
-        .map(|line| line["score"].clone())
+        .map(|line| line["score"].as_f64().unwrap())
         .collect();
-    assert!(scores.iter().all(|score| *score == scores[0]), "{scores:?}");
+    // Rows with equal images and prompt share them, so that their rewards round differently.
+    let equal = |score: &f64| (score - scores[0]).abs() < 1e-5;
+    assert!(scores.iter().all(equal), "{scores:?}");
 }

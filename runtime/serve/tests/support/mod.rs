@@ -138,6 +138,18 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Whether the service logs this text, maybe a moment after its answer.
+    pub(crate) fn logs(&self, text: &str) -> bool {
+        let since = Instant::now();
+        while !self.log().contains(text) {
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
