@@ -103,7 +103,7 @@ fn evaluations_and_their_decisions_are_those_of_one_process() {
     assert_eq!(one.names("checkpoint"), two.names("checkpoint"));
     let steps = one.metrics().last().unwrap()["step"].as_u64().unwrap();
     assert!(steps < 12, "stopped early");
-    let probes = |run: &Run| fs::read(run.last().join("probes/probes.jsonl")).unwrap();
+    let probes = |run: &Run| fs::read(run.last().join("probes/probes.json")).unwrap();
     assert!(probes(&one) == probes(&two));
 }
 
@@ -223,7 +223,8 @@ fn one_command_starts_all_processes() {
     let output = two.train(&["--processes", "2"]);
     assert!(output.status.success(), "{}", message(&output));
     assert_same_bytes(&one, &two);
-    let stderr = two.refuse(&["--processes", "2", "--set", "dataset_path=/nowhere"]);
+    let other = Run::new(keys);
+    let stderr = other.refuse(&["--processes", "2", "--set", "dataset_path=/nowhere"]);
     let error = stderr.matches("error: rank ").count();
     assert!(error == 2 && stderr.contains("/nowhere"), "{stderr}");
     let stderr = two.refuse(&["--device", "cuda:0", "--processes", "2"]);
