@@ -45,11 +45,11 @@ for path in sys.argv[2:]:
         'MatMul': narrow, 'Attention': narrow, 'RotaryEmbedding': narrow, 'Gelu': narrow, 'Sigmoid': narrow}
     for node in model.graph.node:
         element = expected.get(node.op_type)
-        if node.name.endswith('score/MatMul') or 'patch_embed' in node.name:
-            element = wide
         if node.op_type == 'Add':
             # A linear layer's bias, or the residual stream.
             element = narrow if node.input[1].endswith('.bias') else wide
+        if node.name.split('/')[0].endswith('score') or 'patch_embed' in node.name:
+            element = wide if element else None
         if element is not None:
             assert types[node.input[0]] == element, f'{path}: {node.name} has {types[node.input[0]]}'
         if node.op_type == 'Attention':

@@ -40,7 +40,9 @@ pub(crate) fn projection(
     bias: Bias,
     n: Normalization,
 ) -> Result<Value> {
-    let channels = builder.reshape(patches, &[0, 0, 3, -1])?;
+    // TensorRT does nothing with bytes but cast them.
+    let patches = builder.cast("", patches, WIDE)?;
+    let channels = builder.reshape(&patches, &[0, 0, 3, -1])?;
     let normalized = normalize(builder, &channels, n, &[3, 1])?;
     let x = builder.reshape(&normalized, &[0, 0, -1])?;
     let weight = builder.weight(&format!("{name}.weight"), WIDE)?;

@@ -114,7 +114,7 @@ c10::intrusive_ptr<c10d::Backend> nccl(const Options &options, const Keys &keys)
     return c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", keys), options.rank,
                                                       options.size, settings);
 #else
-    TORCH_CHECK(false, "this program is built without NCCL, which several GPUs need: `make setup DEVICE=cuda`");
+    TORCH_CHECK(false, "this program is built without NCCL, which several GPUs need: train on one");
 #endif
 }
 
