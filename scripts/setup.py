@@ -145,8 +145,6 @@ PEER = Part(
         **{f"torch/lib/lib{name}.so": None for name in ["torch_cuda", "torch_cuda_linalg", "torch_nvshmem", "caffe2_nvrtc"]},
         "": "",
     },
-    # torch.compile builds against the headers, which are LibTorch's.
-    links={"torch/include": "../../libtorch/include"},
     finish="cuda_stand_in.py",
     tags=[],
 )

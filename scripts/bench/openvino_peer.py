@@ -8,6 +8,7 @@ transformers, calibrated on the first row that is asked for, and the rest is in 
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -71,13 +72,13 @@ class Scorer:
         return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
     def with_images(self, inputs, embeddings):
-        return {**inputs, "image_embeds": embeddings[: len(inputs["image_positions"])]}
+        return {**inputs, "image_embeds": embeddings.reshape(-1, self.hidden)}
 
     def rewards(self, row):
         """A tile at a time, which is faster here than all at once, and then the whole row."""
         tiles = np.load(row["tiles"])
         embeddings = np.concatenate([self.vision([tile[None]])[0] for tile in tiles])
-        return self.reward(self.with_images(self.forest(row), embeddings.reshape(-1, self.hidden)))[0].ravel().tolist()
+        return self.reward(self.with_images(self.forest(row), embeddings))[0].ravel().tolist()
 
 
 def common_prefix(conversations):
@@ -98,6 +99,9 @@ def main():
     parser.add_argument("--bundle", type=Path, required=True, help="portable, in fp32")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    # NNCF reports its progress on stdout.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     scorers = {}
     for line in sys.stdin:
         question = json.loads(line)
@@ -108,7 +112,7 @@ def main():
         start, spent = time.perf_counter(), time.process_time()
         rewards = scorers[dtype].rewards(row)
         print(json.dumps({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - spent,
-                          "rewards": rewards, "chosen": None}), flush=True)
+                          "rewards": rewards, "chosen": None}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

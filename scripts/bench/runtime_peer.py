@@ -21,7 +21,6 @@ import torch
 from tokenizers import Tokenizer
 
 IMPLEMENTATIONS = ["sdpa", "eager"]
-DECLARED = torch.library.Library("symm_mem", "FRAGMENT")
 AT_ONCE = 16  # responses in one batch over a cache: the cache is copied for each
 
 
@@ -70,7 +69,6 @@ class Scorer:
     def compiled(self, row):
         """As `shared`, with both parts compiled at the first row, for lengths of any kind."""
         if not self.is_compiled:
-            declare_distributed()
             self.model.vision_tower.compile()
             self.model.language_model.compile(dynamic=True)
             self.is_compiled = True
@@ -93,13 +91,6 @@ class Scorer:
             chosen[name] = min(seconds, key=seconds.get)
             part.set_attn_implementation(chosen[name])
         return chosen
-
-
-def declare_distributed():
-    """The compiler names two operators of PyTorch's distributed part, which scripts/cuda_stand_in.py does not have."""
-    for name, arguments in [("all_gather", "Tensor x, str group"), ("reduce_scatter", "Tensor x, str op, str group")]:
-        if not hasattr(torch.ops.symm_mem, f"_low_contention_{name}"):
-            DECLARED.define(f"_low_contention_{name}({arguments}) -> Tensor")
 
 
 def timed(work):
@@ -144,8 +135,8 @@ def missing(way, device):
     """What torch.compile lacks here, or None."""
     if way != "compiled":
         return None
-    if not (Path(torch.__file__).parent / "include").is_dir():
-        return "torch.compile needs PyTorch's headers, which scripts/setup.py links to LibTorch's, which are not there"
+    if not torch.distributed.is_available():
+        return "torch.compile needs PyTorch's distributed part, which scripts/cuda_stand_in.py does not have"
     if device == "cpu" and shutil.which("g++") is None:
         return "torch.compile needs g++"
     if device != "cpu" and importlib.util.find_spec("triton") is None:
