@@ -226,7 +226,8 @@ fn one_command_starts_all_processes() {
     let other = Run::new(keys);
     let stderr = other.refuse(&["--processes", "2", "--set", "dataset_path=/nowhere"]);
     let error = stderr.matches("error: rank ").count();
-    assert!(error == 2 && stderr.contains("/nowhere"), "{stderr}");
+    // Both fail; one may also hear of the other's error.
+    assert!(error >= 2 && stderr.contains("/nowhere"), "{stderr}");
     let stderr = two.refuse(&["--device", "cuda:0", "--processes", "2"]);
     assert!(
         stderr.contains("or a GPU for each as cuda:0,cuda:1"),
