@@ -20,8 +20,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The share of the time of runnable threads that they wait for a core from which on cores are contended, and the one below
 /// which they are free again. The threads that prepare batches alone make the others wait for some of it, and one busy loop
 /// on two cores for a third.
-const CONTENDED: f64 = 0.2;
-const FREE: f64 = 0.1;
+const CONTENDED: f64 = 0.3;
+const FREE: f64 = 0.2;
 /// Variables by which users choose how OpenMP waits.
 const VARIABLES: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
 
