@@ -3,25 +3,24 @@
 //! LibTorch computes on GNU's OpenMP, whose threads spin for milliseconds before they sleep. Nothing is faster as long as
 //! every thread has a core. When cores are contended, a thread that spins takes the core from the thread that it waits for:
 //! training by two threads took twice as long and more next to other programs. OpenMP spins only a hundred times once more
-//! threads are open than the process has cores (the manual of libgomp, under `GOMP_SPINCOUNT`). So as long as the
-//! process's threads wait for cores, another team of threads is kept open, which does nothing.
+//! threads are open than the process has cores (the manual of libgomp, under `GOMP_SPINCOUNT`). So as long as others
+//! take the process's cores, another team of threads is kept open, which does nothing.
 
 use std::fs;
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, ops};
 
 use crate::libtorch::native;
 
 /// Time between two looks at the process's threads.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The share of the time of runnable threads that they wait for a core from which on cores are contended, and the one below
-/// which they are free again. The threads that prepare batches alone make the others wait for some of it, and one busy loop
-/// on two cores for a third.
-const CONTENDED: f64 = 0.3;
-const FREE: f64 = 0.2;
+/// The share of its time that the process loses to others from which on cores are contended, and the one below which they
+/// are free again. One busy loop on two cores takes a third.
+const CONTENDED: f64 = 0.2;
+const FREE: f64 = 0.1;
 /// Variables by which users choose how OpenMP waits.
 const VARIABLES: [&str; 2] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"];
 
@@ -45,26 +44,30 @@ impl Watch {
 }
 
 fn watch(mut before: Times, end: &Receiver<()>) {
-    let mut team = None;
+    let (mut team, mut start) = (None, Instant::now());
     while end.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(now) = Times::of_process() else {
             return;
         };
-        let waiting = (now - before).waiting_share();
-        before = now;
+        let lost = (now - before).lost_share(start.elapsed() * cores() as u32);
+        (before, start) = (now, Instant::now());
         match &team {
-            None if waiting > CONTENDED => team = idle_team(),
-            Some(_) if waiting < FREE => team = None,
+            None if lost > CONTENDED => team = idle_team(),
+            Some(_) if lost < FREE => team = None,
             _ => {}
         }
     }
 }
 
+/// The cores that the process may use, by affinity and quota.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Threads of OpenMP that do nothing, more than the process has cores.
 fn idle_team() -> Option<Background> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Background::spawn("idle-team", move |end| {
-        native::open_team(cores as u32 + 1);
+    Background::spawn("idle-team", |end| {
+        native::open_team(cores() as u32 + 1);
         // The team lives as long as the thread that opened it.
         let _ = end.recv();
     })
@@ -128,10 +131,12 @@ impl Times {
         Some(Self { running, waiting })
     }
 
-    /// The share of waiting in the time of runnable threads.
-    fn waiting_share(self) -> f64 {
-        let runnable = self.running + self.waiting;
-        self.waiting as f64 / runnable.max(1) as f64
+    /// The share of its time that the process lost to other processes, if its cores could give `capacity`. Threads that wait
+    /// while the others of the process take all cores have lost nothing.
+    fn lost_share(self, capacity: Duration) -> f64 {
+        let unused = (capacity.as_nanos() as u64).saturating_sub(self.running);
+        let lost = self.waiting.min(unused);
+        lost as f64 / (self.running + lost).max(1) as f64
     }
 }
 
@@ -152,12 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_is_a_share_of_runnable_time() {
+    fn time_is_lost_as_long_as_others_take_it() {
         let times = |text| Times::parse(text).unwrap();
         let between = times("300 150 8\n") - times("60 70 3\n");
         assert_eq!(between, times("240 80 0"));
-        assert_eq!(between.waiting_share(), 0.25);
-        assert_eq!(Times::default().waiting_share(), 0.0);
+        let lost = |capacity| between.lost_share(Duration::from_nanos(capacity));
+        // Waiting that cores stood idle beside; as much of it as others took; none beside threads of the process.
+        assert_eq!([lost(400), lost(300), lost(240)], [0.25, 0.2, 0.0]);
+        assert_eq!(Times::default().lost_share(Duration::ZERO), 0.0);
         assert_eq!(times("1 1 1") - times("2 2 1"), Times::default());
         assert_eq!(Times::parse("none"), None);
     }
