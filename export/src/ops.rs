@@ -325,7 +325,7 @@ impl Ops for GraphOps {
     }
 
     fn window_mask(&mut self, windows: &Value) -> Result<TokenMask> {
-        attention::window_mask(&mut self.builder, windows)
+        attention::window_mask(&mut self.builder, self.lowering.attention(), windows)
     }
 
     fn rope_table(&mut self, cos: &Value, sin: &Value, positions: &Value) -> Result<Self::Rope> {

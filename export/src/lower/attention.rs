@@ -1,8 +1,9 @@
-//! Attention over a forest: the mask once for all layers, then an operator in every layer.
+//! Attention over a forest or within windows: the mask once for all layers, then an operator in every layer.
 
 use seeward_models::Result;
 use seeward_models::contract::FOREST_ATTENTION;
 
+use super::windows::Windows;
 use super::{AttentionKind, WIDE};
 use crate::data_type::DataType;
 use crate::graph::builder::GraphBuilder;
@@ -16,11 +17,13 @@ pub enum TokenMask {
     Visible(Value),
     /// For `ForestAttention`, which computes visibility itself.
     Ids {
-        /// i32 `[rows, tokens]`.
+        /// Documents, or windows: i32 `[rows, tokens]`.
         documents: Value,
-        /// i32 `[rows, tokens]`.
-        branches: Value,
+        /// i32 `[rows, tokens]`, of a forest.
+        branches: Option<Value>,
     },
+    /// For attention of ONNX Runtime's CPU operators within windows.
+    Windows(Windows),
     /// For `GroupQueryAttention`.
     Added {
         /// The term added before the softmax, f32 `[rows, 1, tokens, tokens]`: zero, or f32's minimum.
@@ -42,7 +45,7 @@ pub(crate) fn tree_mask(
     match kind {
         AttentionKind::Forest => Ok(TokenMask::Ids {
             documents: documents.clone(),
-            branches: branches.clone(),
+            branches: Some(branches.clone()),
         }),
         AttentionKind::CpuCausal => added(builder, documents, branches),
         AttentionKind::Standard | AttentionKind::StandardByHead | AttentionKind::Cpu => {
@@ -51,10 +54,26 @@ pub(crate) fn tree_mask(
     }
 }
 
-/// Windows [rows, tokens] → the visibility of tokens, of any kind of attention.
-pub(crate) fn window_mask(builder: &mut GraphBuilder, windows: &Value) -> Result<TokenMask> {
-    let same = equal_pairs(builder, windows)?;
-    builder.unsqueeze(&same, 1).map(TokenMask::Visible)
+/// Windows [rows, tokens] → the visibility of tokens.
+pub(crate) fn window_mask(
+    builder: &mut GraphBuilder,
+    kind: AttentionKind,
+    windows: &Value,
+) -> Result<TokenMask> {
+    match kind {
+        AttentionKind::Forest => Ok(TokenMask::Ids {
+            documents: windows.clone(),
+            branches: None,
+        }),
+        AttentionKind::Cpu | AttentionKind::CpuCausal => {
+            Windows::new(builder, windows).map(TokenMask::Windows)
+        }
+        // Other providers do not take shapes that depend on the values of ids.
+        AttentionKind::Standard | AttentionKind::StandardByHead => {
+            let same = equal_pairs(builder, windows)?;
+            builder.unsqueeze(&same, 1).map(TokenMask::Visible)
+        }
+    }
 }
 
 fn added(builder: &mut GraphBuilder, documents: &Value, branches: &Value) -> Result<TokenMask> {
@@ -128,8 +147,9 @@ pub(crate) fn attend(
         (AttentionKind::CpuCausal, Some(TokenMask::Added { bias, last, tokens })) => {
             return causal(builder, qkv, [last, tokens, bias], heads);
         }
+        (_, Some(TokenMask::Windows(windows))) => return by_window(builder, qkv, windows, heads),
         (AttentionKind::StandardByHead, _) => return by_head(builder, qkv, visible, heads),
-        (AttentionKind::Forest, mask) if visible.is_none() => forest(qkv, mask, heads),
+        (AttentionKind::Forest, mask) => forest(qkv, mask, heads),
         (AttentionKind::Cpu | AttentionKind::CpuCausal, None) if heads.0 == heads.1 => {
             Node::microsoft("MultiHeadAttention", &qkv).int("num_heads", heads.0)
         }
@@ -144,7 +164,7 @@ fn forest(qkv: [&Value; 3], mask: Option<&TokenMask>, heads: Heads) -> Node {
         Some(TokenMask::Ids {
             documents,
             branches,
-        }) => node.input(Some(documents)).input(Some(branches)),
+        }) => node.input(Some(documents)).input(branches.as_ref()),
         _ => node,
     }
 }
@@ -176,6 +196,18 @@ fn causal(
         .int("num_heads", heads.0)
         .int("kv_num_heads", heads.1);
     Ok(builder.nodes(node, &[qkv[0].element; 3])?.remove(0))
+}
+
+fn by_window(
+    builder: &mut GraphBuilder,
+    [q, k, v]: [&Value; 3],
+    windows: &Windows,
+    heads: Heads,
+) -> Result<Value> {
+    let [rows_q, rows_k, rows_v] = [q, k, v].map(|x| windows.gather(builder, x));
+    let node = standard([&rows_q?, &rows_k?, &rows_v?], Some(&windows.visible));
+    let attended = builder.node("", with_heads(node, heads), v.element)?;
+    windows.scatter(builder, &attended, q)
 }
 
 fn by_head(

@@ -15,6 +15,7 @@ pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod patches;
 pub(crate) mod rope;
+pub(crate) mod windows;
 
 use anyhow::{Result, bail};
 use seeward_models::kinds::{Precision, Target};
@@ -68,11 +69,11 @@ pub(crate) enum AttentionKind {
     /// The same over [rows, heads, tokens, head]: TensorRT supports it with four axes only.
     StandardByHead,
     /// ONNX Runtime's CPU operators: `MultiHeadAttention` where all tokens see each other, which keeps a block of
-    /// products at a time; over a forest the standard operator.
+    /// products at a time; over a forest the standard operator, which within windows takes each as a row.
     Cpu,
     /// The same, with `GroupQueryAttention` over a forest, which skips later tokens.
     CpuCausal,
-    /// `ForestAttention` of Seeward's runtime, which skips every token that is not visible. It multiplies in bf16, which
+    /// `ForestAttention` of Seeward's runtime, which skips every token that is not visible, in windows too. It multiplies in bf16, which
     /// costs no accuracy next to linear layers in bf16 or integers.
     Forest,
 }

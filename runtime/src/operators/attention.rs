@@ -1,4 +1,4 @@
-//! Attention over a forest. Bundles in integers use it: their linear layers are so fast that attention in f32 would take half of
+//! Attention over a forest or within windows. Bundles in integers use it: their linear layers are so fast that attention in f32 would take half of
 //! the time. It multiplies in bf16, twice as fast as f32 where the CPU has instructions for it, skips keys that a token does
 //! not see, and needs no mask.
 
@@ -13,7 +13,8 @@ use seeward_models::contract::FOREST_ATTENTION;
 use super::engine::{EngineThreads, Input, extract, missing, required};
 
 /// Queries, keys and values `[rows, tokens, heads·head]` → the same layout. With documents and branches `[rows, tokens]`, token i
-/// sees j iff j ≤ i, documents are equal, and j's branch is 0 or i's own; without, all tokens of a row see each other.
+/// sees j iff j ≤ i, documents are equal, and j's branch is 0 or i's own; with documents alone, which are windows, iff theirs
+/// are equal; without, all tokens of a row see each other.
 pub(super) struct ForestAttention;
 
 impl Operator for ForestAttention {
@@ -107,33 +108,38 @@ impl Heads {
 }
 
 fn visibility(shape: &AttentionShape, context: &ComputeContext) -> ort::Result<Vec<Visibility>> {
-    let ids = match context.num_inputs()? {
-        3 => [None, None],
-        _ => [context.input(3)?, context.input(4)?],
+    let count = context.num_inputs()?;
+    let optional = |index| match index < count {
+        true => context.input(index),
+        false => Ok(None),
     };
-    match &ids {
+    match &[optional(3)?, optional(4)?] {
         [Some(documents), Some(branches)] => {
-            forests(shape, extract(documents)?, extract(branches)?)
+            let documents = ids(shape, "documents", extract(documents)?)?;
+            let branches = ids(shape, "branches", extract(branches)?)?;
+            let rows = documents.zip(branches);
+            Ok(rows.map(|(d, b)| Visibility::forest(d, b)).collect())
+        }
+        [Some(windows), None] => {
+            let windows = ids(shape, "windows", extract(windows)?)?;
+            Ok(windows.map(Visibility::windows).collect())
         }
         [None, None] => Ok(vec![Visibility::full(shape.tokens)]),
-        _ => Err(wrong("documents need branches".to_owned())),
+        [None, Some(_)] => Err(wrong("branches need documents".to_owned())),
     }
 }
 
-/// Of every row.
-fn forests(
+/// The ids of every row.
+fn ids<'a>(
     shape: &AttentionShape,
-    (documents_shape, documents): Input<i32>,
-    (branches_shape, branches): Input<i32>,
-) -> ort::Result<Vec<Visibility>> {
+    name: &str,
+    (got, ids): Input<'a, i32>,
+) -> ort::Result<std::slice::ChunksExact<'a, i32>> {
     let expected = [shape.rows as i64, shape.tokens as i64];
-    if documents_shape != expected || branches_shape != expected {
-        let problem = format!("documents {documents_shape:?} and branches {branches_shape:?}");
-        return Err(wrong(format!("{problem}, where {expected:?} is expected")));
+    match got == expected {
+        true => Ok(ids.chunks_exact(shape.tokens.max(1))),
+        false => Err(wrong(format!(
+            "{name} have the shape {got:?}, where {expected:?} is expected"
+        ))),
     }
-    let row = |index: usize| {
-        let tokens = index * shape.tokens..(index + 1) * shape.tokens;
-        Visibility::forest(&documents[tokens.clone()], &branches[tokens])
-    };
-    Ok((0..shape.rows).map(row).collect())
 }

@@ -139,6 +139,15 @@ table! {
         ops.attention(q, k, v, Some(&mask), (2, 2))
     };
 
+    // Windows of different lengths, equal ids in both rows.
+    attention_in_windows_of_two_rows(
+        ops, q: floats([2, 5, 16]), k: floats([2, 5, 16]), v: floats([2, 5, 16]),
+        windows: i32s([2, 5], [0, 0, 2, 0, 1, /**/ 1, 0, 1, 1, 1])
+    ) => {
+        let mask = ops.window_mask(windows)?;
+        ops.attention(q, k, v, Some(&mask), (2, 2))
+    };
+
     // The op is linear in its tables: random ones are sufficient.
     rope(
         ops, x: floats([2, 3, 16]), cos: floats([7, 4]), sin: floats([7, 4]),

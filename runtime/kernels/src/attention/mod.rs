@@ -1,4 +1,5 @@
-//! Attention over a forest. It multiplies in bf16 and needs no mask: keys that a token does not see are skipped.
+//! Attention over a forest or within windows. It multiplies in bf16 and needs no mask: keys that a token does not see are
+//! skipped.
 
 mod attend;
 mod dispatch;

@@ -143,6 +143,15 @@ fn in_a_forest_a_token_attends_to_the_keys_that_it_sees() {
 }
 
 #[test]
+fn in_windows_a_token_attends_to_those_of_its_own() {
+    for_each_shape(|shape, inputs| {
+        let ids: Vec<i32> = (0..shape.tokens).map(|t| (t / 5 % 3) as i32).collect();
+        let windows = vec![Visibility::windows(&ids); shape.rows];
+        compare(shape, inputs, &windows, &|i, j| ids[i] == ids[j]);
+    });
+}
+
+#[test]
 fn nan_shows_where_it_is_seen() {
     let shape = shape([1, 40, 1, 1, 16]);
     let inputs = [1, 2, 3].map(|seed| values(40 * 16, seed));

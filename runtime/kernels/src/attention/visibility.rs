@@ -1,5 +1,6 @@
-//! Which keys each token sees. Keys of other documents and of sibling branches are never multiplied.
+//! Which keys each token sees. Keys of other documents, sibling branches and windows are never multiplied.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::lanes::LANES;
@@ -47,6 +48,29 @@ impl Visibility {
             for start in segment.tokens.clone().step_by(QUERIES) {
                 let queries = start..end.min(start + QUERIES);
                 blocks.push(QueryBlock::new(queries, &before, Some(first)));
+            }
+        }
+        Self(blocks)
+    }
+
+    /// A row of windows: tokens with the same id see each other, wherever they are in the row.
+    pub fn windows(ids: &[i32]) -> Self {
+        let segments = segments(ids, ids);
+        let mut of_window: HashMap<i32, Vec<Range<usize>>> = HashMap::new();
+        for segment in &segments {
+            let tokens = of_window.entry(segment.document).or_default();
+            tokens.push(segment.tokens.clone());
+        }
+        let mut blocks = Vec::new();
+        for segment in &segments {
+            let (first, end) = (segment.tokens.start, segment.tokens.end);
+            for start in (first..end).step_by(QUERIES) {
+                let queries = start..end.min(start + QUERIES);
+                blocks.push(QueryBlock::new(
+                    queries,
+                    &of_window[&segment.document],
+                    None,
+                ));
             }
         }
         Self(blocks)
@@ -161,6 +185,20 @@ mod tests {
             let expected = (0..tokens).flat_map(|i| (0..=i).map(move |j| (i, j)));
             let expected: Vec<_> = expected.filter(|&(i, j)| sees(i, j)).collect();
             prop_assert_eq!(pairs(&Visibility::forest(&documents, &branches)), expected);
+        }
+    }
+
+    proptest! {
+        /// Windows that are cut into runs of any length, as those of an image are by its rows.
+        #[test]
+        fn tokens_of_a_window_see_each_other(
+            runs in prop::collection::vec((0..4i32, 1..40usize), 1..12),
+        ) {
+            let ids = runs.iter().flat_map(|&(id, count)| std::iter::repeat_n(id, count));
+            let ids: Vec<i32> = ids.collect();
+            let all = (0..ids.len()).flat_map(|i| (0..ids.len()).map(move |j| (i, j)));
+            let expected: Vec<_> = all.filter(|&(i, j)| ids[i] == ids[j]).collect();
+            prop_assert_eq!(pairs(&Visibility::windows(&ids)), expected);
         }
     }
 
