@@ -74,6 +74,11 @@ impl Graph {
         let refused = |e: ort::Error| refused(name, &e);
         let environment = library::environment(options.library.as_deref())?;
         let mut builder = builder(&environment, options).map_err(refused)?;
+        if let Some(profile) = library::profile(name)? {
+            builder = builder
+                .with_profiling(profile)
+                .map_err(|e| refused(e.into()))?;
+        }
         if options.device != Device::Cpu {
             library::load_cuda().map_err(|e| no_device(options.device, &e))?;
         }

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The least severity of ONNX Runtime's own messages, on stderr.
 const LOG_VARIABLE: &str = "SEEWARD_ENGINE_LOG";
+/// The folder of ONNX Runtime's profiles: a file of node times for each graph that is opened.
+const PROFILE_VARIABLE: &str = "SEEWARD_ENGINE_PROFILE";
 const LOG_LEVELS: [(&str, LogLevel); 4] = [
     ("verbose", LogLevel::Verbose),
     ("info", LogLevel::Info),
@@ -67,6 +69,24 @@ fn log_level(named: Option<OsString>) -> Result<Option<LogLevel>> {
         ))
     };
     Ok(Some(level.ok_or_else(unknown)?.1))
+}
+
+/// Where the engine writes the profile of a graph, if profiles are asked for; it completes the name by the time.
+pub(crate) fn profile(graph: &str) -> Result<Option<PathBuf>> {
+    profile_in(std::env::var_os(PROFILE_VARIABLE), graph)
+}
+
+fn profile_in(named: Option<OsString>, graph: &str) -> Result<Option<PathBuf>> {
+    let Some(folder) = named.map(PathBuf::from) else {
+        return Ok(None);
+    };
+    match folder.is_dir() {
+        true => Ok(Some(folder.join(graph))),
+        false => Err(Error::Library(format!(
+            "{PROFILE_VARIABLE}={}: expected a folder",
+            folder.display()
+        ))),
+    }
 }
 
 /// Loads CUDA's libraries from the folders of unpacked wheels next to ONNX Runtime's, where its provider does not search. In
@@ -177,6 +197,17 @@ mod tests {
             message.contains("SEEWARD_ENGINE_LOG=loud: expected one of verbose"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn profiles_are_written_to_a_folder() {
+        assert_eq!(profile_in(None, "vision.onnx").unwrap(), None);
+        let folder = tempfile::tempdir().unwrap();
+        let profile = profile_in(Some(folder.path().into()), "vision.onnx").unwrap();
+        assert_eq!(profile, Some(folder.path().join("vision.onnx")));
+        let message = profile_in(Some("no/such".into()), "vision.onnx").unwrap_err();
+        let expected = "SEEWARD_ENGINE_PROFILE=no/such: expected a folder";
+        assert!(message.to_string().contains(expected), "{message}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ class Rows:
             if row.get("img_path"):
                 question["tiles"] = str(tiles(self.images / row["img_path"], folder / f"{self.name}-{index}.npy"))
                 image = "<img>" + "<IMG_CONTEXT>" * IMAGE_TOKENS + "</img>\n"
-            question["prompt"] = (f"<|im_start|>system\n{runtime.SYSTEM}<|im_end|><|im_start|>user\n{image}{row['prompt']}"
+            question["prompt"] = (f"<|im_start|>system\n{runtime.family.InternVL.SYSTEM}<|im_end|><|im_start|>user\n{image}{row['prompt']}"
                                   "<|im_end|><|im_start|>assistant\n")
             question["responses"] = [response + "<|im_end|>" for response in row["responses"]]
             yield question

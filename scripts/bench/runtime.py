@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Scoring speed: ours in fp32, bf16 and int8 compared with PyTorch, Hugging Face transformers' InternVL of the same weights.
+"""Scoring speed: ours in fp32, bf16 and int8 compared with PyTorch, Hugging Face transformers' model of the same weights.
 
 One image of 7 tiles, a question of 64 tokens, responses of 128 tokens; random weights of InternVL2-1B's widths, with 4 + 4
-layers or all 24 + 24. All take turns in one run; the median counts, in seconds per row. The rewards must agree, which shows
+layers or all 24 + 24. With --config of a Qwen2.5-VL one image of 1024 patches. All take turns in one run; the median counts, in seconds per row. The rewards must agree, which shows
 that equal work is compared.
 
 fp32, …      ours: the CPU's bundles in fp32, bf16 and int8, scored by seeward-score from the row to the reward
@@ -29,11 +29,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import family
+import layers as vision_layers
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "third_party/peer"))
-QUESTION, RESPONSE, TILES, SIDE = 64, 128, 7, 448
-SYSTEM = ("你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
-          "是一个有用无害的人工智能助手。")
+QUESTION, RESPONSE = 64, 128
 OURS = {"cpu": {"fp32": [], "bf16": ["--dtype", "bf16"], "int8": ["--quantize", "int8"]},
         "cuda": {"fp32": [], "fp16": ["--dtype", "fp16"], "bf16": ["--dtype", "bf16"]}}
 PEERS = {"a fp32": ("rows", "fp32"), "a bf16": ("rows", "bf16"), "b bf16": ("shared", "bf16"), "c bf16": ("compiled", "bf16")}
@@ -64,10 +65,9 @@ def run(program, *arguments):
 
 
 def random_checkpoint(arguments, layers, folder):
-    """Without a thumbnail, so that an image of 7 × 1 tiles is 7 tiles and both sides see the same pixels without a resize."""
+    """Random weights of the config's widths."""
     config = json.loads(arguments.config.read_text())
-    config["use_thumbnail"] = False
-    config["vision_config"]["num_hidden_layers"] = config["llm_config"]["num_hidden_layers"] = layers
+    family.of(config).shrunk(config, layers)
     (folder / "config.json").write_text(json.dumps(config))
     run(arguments.programs / "seeward-fixture", "checkpoint", "--config", folder / "config.json", "--output",
         folder / "checkpoint", "--score-head", "--dtype", "bf16", "--tokenizer", arguments.tokenizer)
@@ -77,10 +77,11 @@ def random_checkpoint(arguments, layers, folder):
 class Material:
     """Rows of text and images, for both sides."""
 
-    def __init__(self, checkpoint, folder, tiles=TILES):
+    def __init__(self, checkpoint, folder, tiles=None):
         from tokenizers import Tokenizer
 
-        self.checkpoint, self.folder, self.tiles = checkpoint, folder, tiles
+        self.family = family.of(json.loads((checkpoint / "config.json").read_text()))
+        self.checkpoint, self.folder, self.tiles = checkpoint, folder, tiles or self.family.TILES
         self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         self.random = random.Random(0)
 
@@ -101,7 +102,7 @@ class Material:
         import numpy as np
 
         noise = np.random.default_rng(self.random.randrange(1 << 30))
-        coarse = noise.integers(0, 256, (8, 8 * self.tiles, 3)).repeat(SIDE // 8, 0).repeat(SIDE // 8, 1)
+        coarse = noise.integers(0, 256, (8, 8 * self.tiles, 3)).repeat(family.SIDE // 8, 0).repeat(family.SIDE // 8, 1)
         pixels = np.clip(coarse + noise.integers(-20, 20, coarse.shape), 0, 255).astype(np.uint8)
         height, width, _ = pixels.shape
         head = struct.pack("<2sIHHI", b"BM", 54 + pixels.size, 0, 0, 54)
@@ -115,11 +116,9 @@ class Material:
         """The row for seeward-score, and the same with the template written out, for the peer."""
         tiles = self.image(name)
         question, answers = self.text(question_tokens), [self.text(RESPONSE) for _ in range(responses)]
-        image = "<img>" + "<IMG_CONTEXT>" * (self.tiles * 256) + "</img>"
-        prompt = (f"<|im_start|>system\n{SYSTEM}<|im_end|><|im_start|>user\n{image}\n{question}<|im_end|>"
-                  "<|im_start|>assistant\n")
         ours = {"prompt": question, "img_path": f"{name}.bmp", "responses": answers}
-        return ours, {"prompt": prompt, "responses": [answer + "<|im_end|>" for answer in answers], "tiles": str(tiles)}
+        return ours, {"prompt": self.family.prompt(question, self.tiles), "tiles": str(tiles),
+                      "responses": [answer + self.family.END for answer in answers]}
 
 
 class Peer:
@@ -187,7 +186,7 @@ class Bench(Scorer):
         say(f"{layers} + {layers} layers: random weights")
         self.checkpoint = random_checkpoint(arguments, layers, folder)
         self.config = json.loads((self.checkpoint / "config.json").read_text())
-        self.target = target_of(arguments.device)
+        self.family, self.target = family.of(self.config), target_of(arguments.device)
         for name, flags in OURS[self.target].items():
             run(arguments.programs / "seeward-export", "--checkpoint", self.checkpoint, "--output", folder / name,
                 "--target", self.target, *flags)
@@ -221,6 +220,9 @@ class Bench(Scorer):
         clock = "cpu_seconds" if self.arguments.cpu_time else "seconds"
         return {"seconds": answer[clock], "rewards": answer["rewards"]}
 
+    def bundles(self):
+        return OURS[self.target]
+
     def ask_openvino(self, dtype, row):
         if self.openvino is None:
             bundle = self.folder / "portable"
@@ -243,19 +245,8 @@ class Bench(Scorer):
         return {"vision": vision, "LLM": different["engine"] - vision}
 
     def operations(self, responses):
-        """Floating-point operations of the linear layers and of attention for a row, without masked products."""
-        vision, text = self.config["vision_config"], self.config["llm_config"]
-        width, ffn, patches = vision["hidden_size"], vision["intermediate_size"], (SIDE // vision["patch_size"]) ** 2
-        tile = self.layers * (patches + 1) * (4 * width**2 + 2 * width * ffn + 2 * (patches + 1) * width)
-        tile += patches // 4 * text["hidden_size"] * (4 * width + text["hidden_size"])
-        hidden, heads = text["hidden_size"], text["num_attention_heads"]
-        keys = hidden // heads * text["num_key_value_heads"]
-        attending, rest = hidden**2 + 2 * hidden * keys, hidden**2 + 3 * hidden * text["intermediate_size"]
-        prefix, own = TILES * 256 + QUESTION, RESPONSE
-        tokens, pairs = prefix + responses * own, prefix**2 / 2 + responses * own * (prefix + own / 2)
-        # The last layer is computed only where a reward is read.
-        decoder = self.layers * (tokens * attending + 2 * hidden * pairs) + ((self.layers - 1) * tokens + responses) * rest
-        return {"vision": 2 * TILES * tile, "LLM": 2 * decoder}
+        """Floating-point operations of a row."""
+        return self.family.operations(self.config, self.layers, QUESTION, RESPONSE, responses)
 
 
 class Results:
@@ -328,6 +319,8 @@ def roofline(bench):
     rates = bench.peer.ask(way="rates")
     print("\nmatrix products, GFLOP/s: " + ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items()))
     work = bench.operations(8)
+    alone, shared = (sum(bench.operations(count).values()) / 1e12 for count in (1, 8))
+    print(f"work of a row of 8 responses: {8 * alone:.2f} TFLOP with every response a row, {shared:.2f} shared")
     for bundle in OURS[bench.target]:
         for part, seconds in bench.parts(bundle).items():
             rate = work[part] / seconds
@@ -338,7 +331,7 @@ def roofline(bench):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=ROOT / "tests/golden/configs/InternVL2-1B.json")
-    parser.add_argument("--tokenizer", type=Path, default=ROOT / "tests/golden/models/qwen2")
+    parser.add_argument("--tokenizer", type=Path, help="folder [default: that of the config's family]")
     parser.add_argument("--layers", type=int, default=4, help="layers of each part")
     parser.add_argument("--full", type=int, default=0, help="layers of each part for one more row of 8 responses, measured once [0: none]")
     parser.add_argument("--responses", default="1,8,32,64")
@@ -357,9 +350,12 @@ def main():
     if arguments.cpu_time:
         arguments.threads, arguments.no_roofline = 1, True
 
+    family_of_config = family.of(json.loads(arguments.config.read_text()))
+    arguments.tokenizer = arguments.tokenizer or family_of_config.TOKENIZER
     target = target_of(arguments.device)
+    others = [way for way in OTHERS[target] if way not in OPENVINO or family_of_config.OPENVINO]
     numbers = [int(number) for number in arguments.responses.split(",")]
-    ways = arguments.ways.split(",") if arguments.ways else [*OURS[target], *OTHERS[target]]
+    ways = arguments.ways.split(",") if arguments.ways else [*OURS[target], *others]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.results)
@@ -372,6 +368,7 @@ def main():
             table(results, target, layers, counts)
             if not arguments.no_roofline:
                 roofline(bench)
+                vision_layers.windowed(bench)
             bench.close()
 
 

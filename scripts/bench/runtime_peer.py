@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The same rewards from PyTorch with Hugging Face transformers' InternVL: the other half of runtime.py.
+"""The same rewards from PyTorch with Hugging Face transformers' InternVL or Qwen2.5-VL: the other half of runtime.py.
 
 Reads a question a line on stdin, as JSON, and answers each with a line of JSON on stdout. There is no head over the
 vocabulary: the score head is applied to the last token's hidden state. Each part uses the
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import peer  # isort: skip; it adds the packages to the path
+import qwen_peer
 
 import numpy as np
 import torch
@@ -27,20 +28,31 @@ AT_ONCE = 16  # responses in one batch over a cache: the cache is copied for eac
 class Scorer:
     """The model in one precision."""
 
+    load, vision = staticmethod(peer.load), "vision_tower"
+
     def __init__(self, checkpoint, dtype, device):
         self.dtype, self.device = dtype, device
-        self.model, self.head = (part.to(device) for part in peer.load(checkpoint, dtype))
+        self.model, self.head = (part.to(device) for part in self.load(checkpoint, dtype))
         self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         self.is_compiled = False
 
     def ids(self, text):
         return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False).ids], device=self.device)
 
-    def pixels(self, row):
-        """The row's tiles, or None for a row without an image."""
+    def images(self, row):
+        """The row's tiles as arguments of the model, if it has an image."""
         if "tiles" not in row:
-            return None
-        return peer.normalized(torch.from_numpy(np.load(row["tiles"]))).to(self.device, self.dtype)
+            return {}
+        pixels = peer.normalized(torch.from_numpy(np.load(row["tiles"])))
+        return {"pixel_values": pixels.to(self.device, self.dtype)}
+
+    def marks(self, ids):
+        """What the model needs for its positions besides the tokens and images."""
+        return {}
+
+    def positions(self, prompt, images, shape):
+        """The positions of responses of this shape after the prompt, as an argument."""
+        return {}
 
     def reward(self, hidden):
         return (hidden[:, -1].float() @ self.head.float().T).squeeze(1).tolist()
@@ -49,27 +61,29 @@ class Scorer:
         """The usual way: every response is a whole conversation with its image."""
         rewards = []
         for response in row["responses"]:
-            out = self.model(input_ids=self.ids(row["prompt"] + response), pixel_values=self.pixels(row), use_cache=False)
+            ids = self.ids(row["prompt"] + response)
+            out = self.model(input_ids=ids, use_cache=False, **self.images(row), **self.marks(ids))
             rewards += self.reward(out.last_hidden_state)
         return rewards
 
     def shared(self, row):
         """The fastest way in PyTorch: one pass for image and prompt, whose keys and values all responses reuse."""
-        prompt = self.ids(row["prompt"])
+        prompt, images = self.ids(row["prompt"]), self.images(row)
         rewards = []
-        out = self.model(input_ids=prompt, pixel_values=self.pixels(row), use_cache=True)
+        out = self.model(input_ids=prompt, use_cache=True, **images, **self.marks(prompt))
         cache = peer.cache_of(out)
         for start in range(0, len(row["responses"]), AT_ONCE):
             some = torch.cat([self.ids(response) for response in row["responses"][start:start + AT_ONCE]])
             repeated = peer.repeated(cache, len(some))
-            out = self.model.language_model(input_ids=some, use_cache=True, **{peer.CACHE: repeated})
+            positions = self.positions(prompt, images, some.shape)
+            out = self.model.language_model(input_ids=some, use_cache=True, **positions, **{peer.CACHE: repeated})
             rewards += self.reward(out.last_hidden_state)
         return rewards
 
     def compiled(self, row):
         """As `shared`, with both parts compiled at the first row, for lengths of any kind."""
         if not self.is_compiled:
-            self.model.vision_tower.compile()
+            getattr(self.model, self.vision).compile()
             self.model.language_model.compile(dynamic=True)
             self.is_compiled = True
             self.shared(row)
@@ -77,10 +91,10 @@ class Scorer:
 
     def choose(self, row):
         """Selects the faster attention for each part, by one timed run after one warm-up run."""
-        pixels, ids = self.pixels(row), self.ids(row["prompt"] + row["responses"][0])
+        images, ids = self.images(row), self.ids(row["prompt"] + row["responses"][0])
         parts = {"LLM": (self.model.language_model, lambda: self.model.language_model(input_ids=ids, use_cache=False))}
-        if pixels is not None:
-            parts["vision"] = self.model.vision_tower, lambda: self.model.get_image_features(pixels)
+        if images:
+            parts["vision"] = getattr(self.model, self.vision), lambda: self.model.get_image_features(**images)
         chosen = {}
         for name, (part, run) in parts.items():
             seconds = {}
@@ -91,6 +105,29 @@ class Scorer:
             chosen[name] = min(seconds, key=seconds.get)
             part.set_attn_implementation(chosen[name])
         return chosen
+
+
+class QwenScorer(Scorer):
+    """Qwen2.5-VL: whole images as patches, and positions with three axes."""
+
+    load, vision = staticmethod(qwen_peer.load), "visual"
+
+    def images(self, row):
+        patches, grid = qwen_peer.patches(torch.from_numpy(np.load(row["tiles"])[0]))
+        return {"pixel_values": patches.to(self.device, self.dtype), "image_grid_thw": grid.to(self.device)}
+
+    def marks(self, ids):
+        return {"mm_token_type_ids": (ids == self.model.config.image_token_id).int()}
+
+    def positions(self, prompt, images, shape):
+        axes, _ = self.model.get_rope_index(prompt, image_grid_thw=images["image_grid_thw"], **self.marks(prompt))
+        after = axes.max() + 1 + torch.arange(shape[1], device=self.device)
+        return {"position_ids": after.expand(3, *shape)}
+
+
+def scorer(checkpoint, dtype, device):
+    model_type = json.loads((checkpoint / "config.json").read_text())["model_type"]
+    return {"qwen2_5_vl": QwenScorer}.get(model_type, Scorer)(checkpoint, dtype, device)
 
 
 def timed(work):
@@ -153,7 +190,7 @@ def ask(question, scorers, arguments):
     key = question["dtype"], way == "compiled"
     if key not in scorers:
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[question["dtype"]]
-        scorers[key] = Scorer(arguments.checkpoint, kind, arguments.device)
+        scorers[key] = scorer(arguments.checkpoint, kind, arguments.device)
         chosen = scorers[key].choose(row)
     if arguments.device != "cpu" or way == "compiled":
         # A GPU's libraries load kernels in their first run, and a compiled model is compiled in it.
