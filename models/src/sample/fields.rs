@@ -11,12 +11,16 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::carried::CarriedKeys;
+use super::image_ref::Addresses;
 use super::python_json;
 use crate::{Error, Result};
 
 /// A row's keys and raw values in the row's order; of two values of one key, the last counts, like in Python.
 #[derive(Debug)]
-pub(super) struct Fields(Vec<Field>);
+pub(super) struct Fields {
+    list: Vec<Field>,
+    addresses: Addresses,
+}
 
 #[derive(Debug)]
 struct Field {
@@ -37,10 +41,20 @@ impl Fields {
                 .and_then(|quoted| serde_json::from_str(&quoted).ok())
                 .ok_or_else(|| not_an_object(row, &e))?,
         };
-        for field in &mut fields.0 {
+        for field in &mut fields.list {
             field.is_carried = carried.contains(&field.name);
         }
         Ok(fields)
+    }
+
+    /// The same, in which images may be `addresses`.
+    pub(super) fn with_addresses(self, addresses: Addresses) -> Self {
+        Self { addresses, ..self }
+    }
+
+    /// Whether images may be addresses.
+    pub(super) fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// The raw value of `key`; `null` counts as absent.
@@ -61,7 +75,7 @@ impl Fields {
     }
 
     fn named(&self, key: &str) -> Option<&Field> {
-        let mut fields = self.0.iter();
+        let mut fields = self.list.iter();
         fields.find(|field| field.name == key && !field.is_carried)
     }
 
@@ -70,7 +84,7 @@ impl Fields {
         let unread = |field: &&Field| {
             !field.is_read.get() && !field.is_carried && field.value.get() != "null"
         };
-        let fields = self.0.iter().filter(unread);
+        let fields = self.list.iter().filter(unread);
         fields.map(|field| (field.name.as_str(), field.value.get()))
     }
 
@@ -127,7 +141,7 @@ impl Fields {
 
     /// The keys and values that are not `ours`, values as JSON text of Python.
     pub(super) fn without(self, ours: &[&str]) -> Vec<(String, String)> {
-        let rest = self.0.into_iter();
+        let rest = self.list.into_iter();
         let rest = rest.filter(|field| !ours.contains(&field.name.as_str()) || field.is_carried);
         rest.map(|field| (field.name, python_json::restored(field.value.get())))
             .collect()
@@ -166,7 +180,10 @@ impl<'de> Visitor<'de> for InOrder {
                 }
             }
         }
-        Ok(Fields(fields))
+        Ok(Fields {
+            list: fields,
+            addresses: Addresses::Refused,
+        })
     }
 }
 

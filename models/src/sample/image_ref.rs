@@ -19,10 +19,21 @@ use crate::{Error, Result};
 /// An image of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ImageRef {
-    /// The path of an image file.
+    /// The path of an image file; in a row of
+    /// [`ScoreRow::parse_with_addresses`](super::ScoreRow::parse_with_addresses), also an http(s) address.
     File(String),
     /// The content of an image file.
     Bytes(Arc<[u8]>),
+}
+
+/// Whether images of rows may be http(s) addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Addresses {
+    /// An address is an error: nothing downloads images.
+    #[default]
+    Refused,
+    /// The reader of the row fetches them.
+    Kept,
 }
 
 /// A file, as the `datasets` library names one, or an address, as OpenAI's messages do.
@@ -45,11 +56,11 @@ impl ImageRef {
     /// Reads a path, an address or an object with one of them or with the image's bytes.
     ///
     /// # Errors
-    /// Another type, an empty path, an address that is no file's, or bytes that are not base64.
-    pub(super) fn read(value: &RawValue) -> Result<Self> {
+    /// Another type, an empty path, an address that is no file's and not kept, or bytes that are not base64.
+    pub(super) fn read(value: &RawValue, addresses: Addresses) -> Result<Self> {
         const EXPECTED: &str = "a path, or an object with path or bytes";
         if !value.get().starts_with('{') {
-            return Self::of_text(&typed::<String>(value, EXPECTED)?);
+            return Self::of_text(&typed::<String>(value, EXPECTED)?, addresses);
         }
         match typed(value, EXPECTED)? {
             Object {
@@ -62,13 +73,13 @@ impl ImageRef {
             } => decode(&text).map_err(|e| e.at("bytes")),
             Object {
                 path: Some(path), ..
-            } => Self::of_text(&path),
+            } => Self::of_text(&path, addresses),
             Object { .. } => Err(Error::invalid("expected path or bytes, got neither")),
         }
     }
 
     /// A path, `file://` address or data URL.
-    fn of_text(text: &str) -> Result<Self> {
+    fn of_text(text: &str, addresses: Addresses) -> Result<Self> {
         if text.is_empty() {
             return Err(Error::invalid("expected a path, got an empty string"));
         }
@@ -80,10 +91,21 @@ impl ImageRef {
         }
         match text.split_once("://") {
             Some(("file", path)) => Ok(Self::File(unescaped(path)?)),
+            Some(_) if addresses == Addresses::Kept && is_address(text) => {
+                Ok(Self::File(text.to_owned()))
+            }
             Some((scheme, _)) if is_scheme(scheme) => Err(Error::invalid(format!(
                 "expected a file, got an address ({scheme}://…): images are not downloaded; save it and give its path"
             ))),
             _ => Ok(Self::File(text.to_owned())),
+        }
+    }
+
+    /// The http(s) address, if it is one.
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::File(text) if is_address(text) => Some(text),
+            _ => None,
         }
     }
 
@@ -140,6 +162,11 @@ fn decode(base64: &str) -> Result<ImageRef> {
     Ok(ImageRef::Bytes(bytes.into()))
 }
 
+fn is_address(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|s| s.eq_ignore_ascii_case("http") || s.eq_ignore_ascii_case("https"))
+}
+
 fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
@@ -172,7 +199,10 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<ImageRef> {
-        ImageRef::read(&RawValue::from_string(json.to_owned()).unwrap())
+        ImageRef::read(
+            &RawValue::from_string(json.to_owned()).unwrap(),
+            Addresses::Refused,
+        )
     }
 
     #[test]
@@ -199,6 +229,21 @@ mod tests {
                 image
             );
         }
+    }
+
+    #[test]
+    fn addresses_are_kept_where_they_may_be() {
+        let read = |json: &str| {
+            let value = RawValue::from_string(json.to_owned()).unwrap();
+            ImageRef::read(&value, Addresses::Kept)
+        };
+        for address in ["http://a.b/c.png", "HTTPS://a.b/c.png"] {
+            let image = read(&format!(r#"{{"url":"{address}"}}"#)).unwrap();
+            assert_eq!(image.address(), Some(address));
+        }
+        assert_eq!(read(r#""http/a.png""#).unwrap().address(), None);
+        let error = read(r#""ftp://a.b/c.png""#).unwrap_err().to_string();
+        assert!(error.contains("got an address (ftp://"), "{error}");
     }
 
     #[test]

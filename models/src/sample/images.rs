@@ -59,7 +59,7 @@ pub(super) fn under(fields: &Fields, key: &str) -> Result<Vec<ImageRef>> {
     }
     let is_list = value.get().starts_with('[');
     let image = |(index, item): (usize, &&RawValue)| {
-        let image = ImageRef::read(item);
+        let image = ImageRef::read(item, fields.addresses());
         let image = image.map_err(|e| {
             if is_list {
                 e.at(format!("[{index}]"))

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, missing, typed};
-use super::image_ref::ImageRef;
+use super::image_ref::{Addresses, ImageRef};
 use super::images;
 use crate::chat::{IMAGE_TAG, Message, Role};
 use crate::{Error, Result};
@@ -14,6 +14,7 @@ use crate::{Error, Result};
 pub(super) struct Turns {
     pub(super) messages: Vec<Message>,
     images: Vec<ImageRef>,
+    addresses: Addresses,
 }
 
 #[derive(Deserialize)]
@@ -44,17 +45,28 @@ impl Turns {
     pub(super) fn question(text: String) -> Self {
         Self {
             messages: vec![Message::user(text)],
-            images: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// The messages of a list, in any order, without addresses of images.
+    ///
+    /// # Errors
+    /// Those of [`Self::read_with`].
+    pub(super) fn read(list: &RawValue) -> Result<Self> {
+        Self::read_with(list, Addresses::Refused)
     }
 
     /// The messages of a list, in any order.
     ///
     /// # Errors
     /// Not a list of messages, an unknown author, or content that is neither text nor an image of the user.
-    pub(super) fn read(list: &RawValue) -> Result<Self> {
+    pub(super) fn read_with(list: &RawValue, addresses: Addresses) -> Result<Self> {
         let messages: Vec<&RawValue> = typed(list, "a list of messages")?;
-        let mut turns = Self::default();
+        let mut turns = Self {
+            addresses,
+            ..Self::default()
+        };
         for (index, message) in messages.into_iter().enumerate() {
             turns
                 .push(message)
@@ -132,7 +144,8 @@ impl Turns {
             ("text" | "input_text" | "output_text", Some(text)) => Ok(text),
             ("image" | "image_url" | "input_image", _) if role == Role::User => {
                 let image = part.image.or(part.image_url).or(part.path).or(part.url);
-                self.images.extend(image.map(ImageRef::read).transpose()?);
+                let image = image.map(|image| ImageRef::read(image, self.addresses));
+                self.images.extend(image.transpose()?);
                 Ok(format!("{IMAGE_TAG}\n"))
             }
             ("image" | "image_url" | "input_image", _) => Err(Error::invalid(format!(

@@ -50,7 +50,8 @@ impl RowPrompt {
         };
         match fields.get(key) {
             Some(list) if fields.is_list(key) => {
-                let mut turns = Turns::read(list).map_err(|e| e.at(key))?;
+                let turns = Turns::read_with(list, fields.addresses());
+                let mut turns = turns.map_err(|e| e.at(key))?;
                 asked.answer = turns.take_answer();
                 let (messages, images) = turns.with_images(fields, images::KEYS)?;
                 asked.images = images;

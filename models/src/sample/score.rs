@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::carried::CarriedKeys;
 use super::fields::Fields;
-use super::image_ref::ImageRef;
+use super::image_ref::{Addresses, ImageRef};
 use super::keys::{self, Layout};
 use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;
@@ -45,7 +45,19 @@ impl ScoreRow {
     /// Not JSON, a key missing or of the wrong type, no responses, a key that the output has itself, or one that by name
     /// and shape holds an image, a video or turns and is not declared `carried`.
     pub fn parse(row: &str, carried: &CarriedKeys) -> Result<Self> {
-        let fields = Fields::parse(row, carried)?;
+        Self::of(Fields::parse(row, carried)?)
+    }
+
+    /// Reads a row whose images may be http(s) addresses, which the caller fetches.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`], without keys that are carried.
+    pub fn parse_with_addresses(row: &str) -> Result<Self> {
+        let fields = Fields::parse(row, &CarriedKeys::default())?;
+        Self::of(fields.with_addresses(Addresses::Kept))
+    }
+
+    fn of(fields: Fields) -> Result<Self> {
         let asked = RowPrompt::in_context(&fields)?;
         let responses = responses(&fields, &asked)?;
         let layout = Layout {

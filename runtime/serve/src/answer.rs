@@ -34,7 +34,7 @@ pub(crate) async fn answer<W: Wire>(
 async fn score<W: Wire>(service: &Arc<Service>, request: Request) -> Result<Response, Refusal> {
     let model = service.model()?;
     let admitted = admission::admit(service, model, request).await?;
-    let submitted = scoring::submit::<W>(service, admitted.question).await?;
+    let submitted = scoring::submit::<W>(service, admitted.question, admitted.deadline).await?;
     let (wire, outcomes) = submitted.outcomes(service, admitted.deadline).await;
     let times = slowest(&outcomes);
     if let Some(times) = &times {

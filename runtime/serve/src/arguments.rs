@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::listen::{Address, Limits};
 use crate::log::LogFormat;
 use crate::policy_template::PolicyTemplate;
+use crate::remote::{Host, Remote, RemoteOptions};
 use crate::state::Settings;
 use crate::wire::Context;
 
@@ -72,6 +73,30 @@ pub(crate) struct Arguments {
         env = "SEEWARD_SERVE_ALLOW_OUTSIDE_ROOT"
     )]
     allow_outside_root: bool,
+    /// Host whose images at http(s) addresses are fetched: HOST, or HOST:PORT for another port than 80 and 443; may be
+    /// given several times [default: none]
+    #[arg(
+        long,
+        value_name = "HOST",
+        value_delimiter = ',',
+        env = "SEEWARD_SERVE_IMAGE_HOST"
+    )]
+    image_host: Vec<Host>,
+    /// Let these hosts be this machine or in private networks
+    #[arg(
+        long,
+        requires = "image_host",
+        env = "SEEWARD_SERVE_IMAGE_HOST_PRIVATE"
+    )]
+    image_host_private: bool,
+    /// PEM file of root certificates for https, in place of Mozilla's
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "image_host",
+        env = "SEEWARD_SERVE_IMAGE_HOST_CA"
+    )]
+    image_host_ca: Option<PathBuf>,
     /// Maximum number of pixels of an image
     #[arg(
         long,
@@ -83,7 +108,7 @@ pub(crate) struct Arguments {
     /// Memory in bytes for the embeddings of images that may come again; 0 keeps none
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "SEEWARD_SERVE_IMAGE_CACHE")]
     image_cache: u64,
-    /// Maximum number of bytes of a body, and of an image file
+    /// Maximum number of bytes of a body, of an image file and of a fetched image
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "SEEWARD_SERVE_MAX_BODY")]
     max_body: usize,
     /// Bytes of all bodies in memory; further requests wait unread
@@ -220,6 +245,12 @@ impl Arguments {
                 drain_delay: self.drain_delay,
             },
             images: Images {
+                remote: Remote::new(RemoteOptions {
+                    hosts: self.image_host,
+                    is_private: self.image_host_private,
+                    ca: self.image_host_ca.as_deref(),
+                    max_bytes: self.max_body as u64,
+                })?,
                 root: ImageRoot::open(self.image_root, self.allow_outside_root)?,
                 max_bytes: self.max_body as u64,
             },

@@ -8,6 +8,7 @@ use seeward_runtime::Image;
 
 use crate::errors::Refusal;
 use crate::image_root::ImageRoot;
+use crate::remote::Remote;
 
 /// The most images of a request.
 const MOST_IMAGES: usize = 16;
@@ -18,21 +19,30 @@ const LONGEST_PATH: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Images {
     pub(crate) root: ImageRoot,
+    /// For images at addresses, which are in the rows when their content is read.
+    pub(crate) remote: Remote,
     /// The most bytes of a file.
     pub(crate) max_bytes: u64,
 }
 
 impl Images {
+    /// # Errors
+    /// Too many images for a request.
+    pub(crate) fn check_count(images: &[ImageRef]) -> Result<(), Refusal> {
+        let count = images.len();
+        let message = || format!("images: expected at most {MOST_IMAGES}, got {count}");
+        match count > MOST_IMAGES {
+            true => Err(Refusal::unprocessable(message()).at("images")),
+            false => Ok(()),
+        }
+    }
+
     /// The content of a request's images.
     ///
     /// # Errors
     /// Too many, or one that cannot be read.
-    pub(crate) fn fetch(&self, images: &[ImageRef]) -> Result<Vec<Image>, Refusal> {
-        if images.len() > MOST_IMAGES {
-            let count = images.len();
-            let message = format!("images: expected at most {MOST_IMAGES}, got {count}");
-            return Err(Refusal::unprocessable(message).at("images"));
-        }
+    pub(crate) fn content_of(&self, images: &[ImageRef]) -> Result<Vec<Image>, Refusal> {
+        Self::check_count(images)?;
         images.iter().map(|image| self.content(image)).collect()
     }
 
@@ -73,6 +83,7 @@ mod tests {
     fn images() -> Images {
         Images {
             root: ImageRoot::None,
+            remote: Remote::new(crate::remote::RemoteOptions::default()).unwrap(),
             max_bytes: 1 << 20,
         }
     }
@@ -100,8 +111,8 @@ mod tests {
     fn the_number_of_images_is_bounded() {
         let image = ImageRef::Bytes(PIXEL.into());
         let refs = vec![image; MOST_IMAGES + 1];
-        assert!(images().fetch(&refs[1..]).is_ok());
-        let message = images().fetch(&refs).unwrap_err().message;
+        assert!(images().content_of(&refs[1..]).is_ok());
+        let message = images().content_of(&refs).unwrap_err().message;
         assert_eq!(message, "images: expected at most 16, got 17");
     }
 }

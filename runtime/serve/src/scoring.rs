@@ -7,6 +7,7 @@ use seeward_models::sample::ScoreRow;
 use seeward_runtime::{Answer, Error, Request, Scores};
 use tokio::time::{Instant, timeout_at};
 
+use crate::addresses;
 use crate::admission::Question;
 use crate::errors::Refusal;
 use crate::state::Service;
@@ -25,27 +26,48 @@ pub(crate) struct Submitted<W> {
 pub(crate) async fn submit<W: Wire>(
     service: &Arc<Service>,
     question: Question,
+    deadline: Instant,
 ) -> Result<Submitted<W>, Refusal> {
-    let _permit = service.workers.acquire().await.map_err(Refusal::internal)?;
-    let service = service.clone();
-    let work = move || {
+    let Question {
+        body,
+        query,
+        announcement,
+    } = question;
+    let read = move |service: &Service| {
         let context = Context {
-            query: question.query,
+            query,
             ..service.settings.context.clone()
         };
-        let (wire, rows) = W::read(&question.body, &context)?;
-        drop(question.body);
-        let answers = rows.into_iter().map(|row| enqueue(&service, &row?));
-        let answers = answers.collect();
-        drop(question.announcement);
-        Ok(Submitted { wire, answers })
+        W::read(&body, &context)
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Refusal::internal("reading the request panicked"))?
+    let (wire, rows) = on_worker(service, read).await??;
+    let rows = addresses::resolve(service, rows, deadline).await;
+    let enqueue_all = move |service: &Service| {
+        let answers = rows.into_iter().map(|row| enqueue(service, &row?));
+        let answers = answers.collect();
+        drop(announcement);
+        answers
+    };
+    let answers = on_worker(service, enqueue_all).await?;
+    Ok(Submitted { wire, answers })
+}
+
+/// Runs what takes CPU time outside of the threads that serve sockets.
+///
+/// # Errors
+/// A panic.
+async fn on_worker<T: Send + 'static>(
+    service: &Arc<Service>,
+    work: impl FnOnce(&Service) -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let _permit = service.workers.acquire().await.map_err(Refusal::internal)?;
+    let service = service.clone();
+    let done = tokio::task::spawn_blocking(move || work(&service)).await;
+    done.map_err(|_| Refusal::internal("reading the request panicked"))
 }
 
 fn enqueue(service: &Service, row: &ScoreRow) -> Result<Answer, Refusal> {
-    let images = service.images.fetch(&row.images)?;
+    let images = service.images.content_of(&row.images)?;
     let request = Request::new(&row.prompt).images(images);
     let request = request.responses(&row.responses);
     Ok(service.model()?.batcher.submit(request)?)

@@ -15,6 +15,8 @@ use crate::wire::Context;
 
 /// Bytes of a permit of the budget.
 const UNIT: usize = 1024;
+/// Images that are fetched at once.
+const FETCHERS: usize = 32;
 
 /// The limits and formats of requests.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) budget: Arc<Semaphore>,
     /// Permits for threads that parse and decode.
     pub(crate) workers: Semaphore,
+    /// Permits for threads that wait for other hosts.
+    pub(crate) fetchers: Arc<Semaphore>,
     model: OnceLock<Loaded>,
 }
 
@@ -57,6 +61,7 @@ impl Service {
         Self {
             budget: Arc::new(budget),
             workers: Semaphore::new(workers),
+            fetchers: Arc::new(Semaphore::new(FETCHERS)),
             health: Health::default(),
             metrics: Metrics::new(),
             model: OnceLock::new(),

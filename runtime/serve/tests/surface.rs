@@ -140,7 +140,7 @@ fn images_are_read_beneath_the_root_only() {
         ("none.png", "No such file"),
         ("text.png", "not an image of a known format"),
         ("large.png", "expected at most 20000 pixels"),
-        ("https://example.org/a.png", "images are not downloaded"),
+        ("https://example.org/a.png", "(--image-host permits it)"),
     ] {
         let message = ask(path)["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains(expected), "{path}: {message}");

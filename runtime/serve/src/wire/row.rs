@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
-use seeward_models::sample::{CarriedKeys, ScoreRow};
+use seeward_models::sample::ScoreRow;
 use seeward_runtime::Scores;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -65,7 +65,7 @@ impl RowText {
 
 /// Reads a row of text.
 pub(super) fn parse(text: &str) -> Row {
-    Ok(ScoreRow::parse(text, &CarriedKeys::default())?)
+    Ok(ScoreRow::parse_with_addresses(text)?)
 }
 
 /// The scores of the only row of a request.
