@@ -12,6 +12,7 @@ mod lower;
 mod ops;
 mod options;
 mod probes;
+mod program;
 mod source;
 mod support;
 mod weights;
@@ -26,6 +27,7 @@ pub use lower::Lowering;
 pub use lower::attention::TokenMask;
 pub use ops::{GraphOps, build_graph};
 pub use options::{Options, Progress, Summary};
+pub use program::{main, main_of};
 use source::Source;
 
 /// Writes the bundle. The same checkpoint, path and options give the same bytes; an error leaves the output folder

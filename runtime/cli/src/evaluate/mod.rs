@@ -17,6 +17,8 @@ mod scoring;
 mod table;
 mod training;
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,12 @@ use training::Training;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse()))
+    main_of(env::args_os())
+}
+
+/// Runs the program with these arguments, of which the first is its name.
+pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {

@@ -12,6 +12,8 @@ mod set;
 mod shard;
 mod values;
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -33,7 +35,12 @@ type Journal = crate::journal::Journal<Position, Identity>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse()))
+    main_of(env::args_os())
+}
+
+/// Runs the program with these arguments, of which the first is its name.
+pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {

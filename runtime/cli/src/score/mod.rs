@@ -18,6 +18,8 @@ mod sink;
 mod stats;
 mod window;
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Once;
 use std::time::Instant;
@@ -43,7 +45,12 @@ use window::Reader;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse()))
+    main_of(env::args_os())
+}
+
+/// Runs the program with these arguments, of which the first is its name.
+pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {
