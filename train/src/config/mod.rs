@@ -5,7 +5,6 @@ mod check;
 mod choices;
 mod foreign;
 mod keys;
-mod nearest;
 mod setting;
 
 use std::collections::BTreeSet;
@@ -205,7 +204,7 @@ fn unknown(key: &str) -> String {
         .iter()
         .copied()
         .chain(foreign::unsupported_names());
-    match nearest::nearest(key, known) {
+    match known.min_by_key(|candidate| strsim::levenshtein(key, candidate)) {
         Some(nearest) => format!("unknown key: the nearest one is {nearest}"),
         None => "unknown key".into(),
     }
