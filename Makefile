@@ -1,7 +1,7 @@
 # The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test bench real lint
+.PHONY: help setup build demo study test wheel bench real lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -19,9 +19,13 @@ demo: build ## train, export and score reward models on real images; numbers and
 study: build ## the demo crossed: three shortcuts, five seeds; hours, resumable; out/study/
 	@$(MAKE) --no-print-directory -j2 -f scripts/study/plan.mk
 
-test: setup ## every test of every crate, the service's with clients of others, which it fetches
+test: setup ## every test of every crate and of the Python package, with clients of others, which it fetches
 	@python3 scripts/setup.py --clients
 	cargo test --workspace
+	@scripts/wheel.py
+
+wheel: setup ## the Python package for all Linux systems, optimised, in dist/
+	@scripts/wheel.py --release
 
 bench: build ## speed of scoring, serving and training compared with PyTorch and transformers, which it fetches; hours
 	@python3 scripts/setup.py --peer

@@ -27,7 +27,7 @@ THIRD_PARTY = ROOT / "third_party"
 WHEELS = THIRD_PARTY / "wheels"
 ENGINES = THIRD_PARTY / "engines.toml"
 STAMP = ".setup"
-PYTHONS = range(10, 15)  # minor versions of Python 3 with wheels in python.txt
+PYTHONS = range(11, 15)  # minor versions of Python 3 with wheels in python.txt and pytest.txt
 GLIBC = (2, 28)
 
 # Named explicitly so that pip picks the same files whatever Python runs it.
@@ -96,7 +96,11 @@ CPU = [
     ),
     Part(
         "onnxruntime",
-        {"onnxruntime/capi/libonnxruntime.so.1.32.0": "libonnxruntime.so.1.32.0"},
+        {
+            "onnxruntime/capi/libonnxruntime.so.1.32.0": "libonnxruntime.so.1.32.0",
+            "onnxruntime/LICENSE": "LICENSE",
+            "onnxruntime/ThirdPartyNotices.txt": "ThirdPartyNotices.txt",
+        },
         links={"libonnxruntime.so": "libonnxruntime.so.1.32.0"},
     ),
 ]
@@ -128,6 +132,8 @@ ORT_DYLIB_PATH = { value = "third_party/cuda/onnxruntime/capi/libonnxruntime.so"
 MATERIAL = [
     Part("easy_vqa", {"easy_vqa/data/": "", "easy_vqa-1.0.dist-info/LICENSE": "LICENSE"}),
     Part("python", {"": ""}, tags=[]),
+    Part("pytest", {"": ""}, tags=[]),
+    Part("maturin", {"maturin-1.16.0.data/scripts/maturin": "maturin"}),
 ]
 
 REAL = Part(
@@ -168,7 +174,6 @@ PEER = Part(
     finish="cuda_stand_in.py",
     tags=[],
 )
-PEER_PYTHON = 11  # the oldest minor version of Python 3 that it runs on
 
 
 def say(message):
@@ -300,8 +305,6 @@ def choose(device):
 
 
 def provide_extras(extras):
-    if PEER in extras and sys.version_info.minor < PEER_PYTHON:
-        raise SetupError(f"peer: CPython 3.{PEER_PYTHON} or newer is needed, python3 is {platform.python_version()}")
     with locked():
         for part in extras:
             provide(part)

@@ -10,7 +10,7 @@ use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("seeward-models", &[]),
     ("seeward-train", &["seeward-models"]),
     ("seeward-export", &["seeward-kernels", "seeward-models"]),
@@ -18,6 +18,16 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
     ("seeward-cli", &["seeward-models", "seeward-runtime"]),
     ("seeward-serve", &["seeward-models", "seeward-runtime"]),
+    // The programs in a Python module.
+    (
+        "seeward-python",
+        &[
+            "seeward-cli",
+            "seeward-export",
+            "seeward-models",
+            "seeward-runtime",
+        ],
+    ),
     ("seeward-fixture", &["seeward-cli", "seeward-models"]),
     (
         "seeward-tests",
@@ -42,10 +52,13 @@ const ADMITTED: [(&str, &[&str]); 10] = [
             "seeward-runtime",
             "seeward-cli",
             "seeward-serve",
+            "seeward-python",
             "seeward-fixture",
             "seeward-tests",
         ],
     ),
+    // Nothing else needs Python.
+    ("pyo3", &["seeward-python"]),
     // Embedders and the programs over files talk to no network.
     ("hyper", &["seeward-serve"]),
     ("ureq", &["seeward-serve"]),
@@ -63,6 +76,7 @@ const PROGRAMS: &[&str] = &[
     "seeward-export",
     "seeward-cli",
     "seeward-serve",
+    "seeward-python",
     "seeward-fixture",
     "seeward-tests",
 ];

@@ -102,8 +102,13 @@ impl<'a> Expression<'a> {
             return result;
         }
         let name = self.words.pop().unwrap();
-        let excepted = self.take(&["WITH"]) && self.words.pop().is_some();
-        self.allowed.contains(name) && !excepted
+        match self.take(&["WITH"]) {
+            false => self.allowed.contains(name),
+            true => {
+                let name = format!("{name} WITH {}", self.words.pop().unwrap());
+                self.allowed.contains(name.as_str())
+            }
+        }
     }
 }
 
@@ -145,6 +150,12 @@ fn expressions_are_read_as_spdx_says() {
         assert!(!is_allowed(text), "{text}");
     }
     assert!(is_allowed("GPL-3.0 AND Zlib OR MIT"), "AND binds closer");
+    let allowed = BTreeSet::from(["Apache-2.0 WITH LLVM-exception"]);
+    assert!(Expression::is_allowed(
+        "Apache-2.0 WITH LLVM-exception",
+        &allowed
+    ));
+    assert!(!Expression::is_allowed("Apache-2.0", &allowed));
 }
 
 #[test]

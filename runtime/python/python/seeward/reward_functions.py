@@ -1,0 +1,1 @@
+../../../serve/clients/seeward_reward.py
