@@ -43,7 +43,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// A third-party crate (by the start of its name) and the members whose trees may hold it.
-const ADMITTED: [(&str, &[&str]); 10] = [
+const ADMITTED: [(&str, &[&str]); 11] = [
     ("tch", &["seeward-train", "seeward-tests"]),
     ("torch-sys", &["seeward-train", "seeward-tests"]),
     (
