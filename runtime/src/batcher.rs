@@ -1,4 +1,5 @@
-//! Batching across callers: requests of many threads gather in a queue; two threads of the batcher prepare and run them.
+//! Batching across callers: requests of many threads gather in a queue; for each model two threads of the batcher prepare and
+//! run them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -30,10 +31,12 @@ use crate::{Error, Prepared, Request, Result, RewardModel, Scored, Scores, Usage
 /// next oldest, until the batch is full or would take too long. With a `max_batch_size` of 1 rewards do not depend on other
 /// requests at all; else by rounding.
 ///
-/// **Threads.** The batcher has two: one reads, tokenises and packs a batch, the other runs it. Once a full batch is waiting,
-/// it is prepared while the engine runs the previous one. They end with [`close`](Self::close) or with the last handle; both wait until every accepted request has been answered.
+/// **Threads.** The batcher has two for each model: one reads, tokenises and packs a batch, the other runs it. Once a full batch
+/// is waiting, it is prepared while the engine runs the previous one. They end with [`close`](Self::close) or with the last handle; both wait until every accepted request has been answered.
 ///
-/// **Memory.** At most `queue_bytes` of requests in the queue, and two batches in progress.
+/// **Devices.** Models of one bundle on several devices ([`of`](Self::of)) take their batches from the same queue.
+///
+/// **Memory.** At most `queue_bytes` of requests in the queue, and two batches in progress for each model.
 ///
 /// **Cancellation.** Dropping an [`Answer`] removes its request from the queue; one that is already in a batch is computed,
 /// and the result discarded.
@@ -55,7 +58,8 @@ struct Batch {
 
 struct Queue {
     config: BatchConfig,
-    model: RewardModel,
+    /// The same bundle on each device.
+    models: Vec<RewardModel>,
     state: Mutex<State>,
     /// Signalled when a request arrives, an announcement or a run ends, or the queue closes.
     changed: Condvar,
@@ -75,23 +79,33 @@ pub struct BatcherStatus {
     pub waiting: usize,
     /// Their bytes.
     pub waiting_bytes: usize,
-    /// The time since the start of the engine's current run, if there is one.
+    /// The time since the start of the longest current run, if there is one.
     pub running: Option<Duration>,
     /// The work of all batches so far.
     pub usage: Usage,
 }
 
 impl Batcher {
-    /// Starts the threads.
+    /// Starts the threads of a model.
     ///
     /// # Errors
     /// A batch size or queue capacity of zero; threads that cannot be started.
     pub fn new(model: RewardModel, config: BatchConfig) -> Result<Self> {
+        Self::of(vec![model], config)
+    }
+
+    /// Starts the threads of one bundle on several devices. Devices of different kinds round differently, so that a reward
+    /// would depend on which of them is free.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new); no model, models of different bundles, or devices of different kinds.
+    pub fn of(models: Vec<RewardModel>, config: BatchConfig) -> Result<Self> {
         config.validate()?;
+        check_alike(&models)?;
         let queue = Arc::new(Queue {
             config,
-            model,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(models.len())),
+            models,
             changed: Condvar::new(),
             freed: Condvar::new(),
         });
@@ -99,12 +113,19 @@ impl Batcher {
             queue: queue.clone(),
             threads: Mutex::default(),
         }));
+        for engine in 0..queue.models.len() {
+            batcher.start(engine)?;
+        }
+        Ok(batcher)
+    }
+
+    /// Starts the two threads of the model with this index.
+    fn start(&self, engine: usize) -> Result<()> {
         // One batch at most waits for the engine, so that later requests still gather.
         let (ready, batches) = sync_channel(0);
-        let next = queue.clone();
-        batcher.spawn("seeward-prepare", move || prepare(&next, &ready))?;
-        batcher.spawn("seeward-engine", move || run(&queue, &batches))?;
-        Ok(batcher)
+        let [first, second] = [self.0.queue.clone(), self.0.queue.clone()];
+        self.spawn("seeward-prepare", move || prepare(&first, engine, &ready))?;
+        self.spawn("seeward-engine", move || run(&second, engine, &batches))
     }
 
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -120,7 +141,7 @@ impl Batcher {
     /// [`Error::QueueFull`]; [`Error::Closed`] after [`close`](Self::close).
     pub fn submit(&self, request: Request) -> Result<Answer> {
         let queue = &self.0.queue;
-        let (load, capacity) = (queue.model.load_of(&request), queue.config.queue_bytes);
+        let (load, capacity) = (queue.load_of(&request), queue.config.queue_bytes);
         let state = queue.lock();
         match state.has_room(&load, capacity) || state.closed {
             true => queue.accept(state, request, load),
@@ -134,7 +155,7 @@ impl Batcher {
     /// The request's own; [`Error::Batch`] when the engine failed; [`Error::Closed`].
     pub fn score(&self, request: Request) -> Result<Scores> {
         let queue = &self.0.queue;
-        let (load, capacity) = (queue.model.load_of(&request), queue.config.queue_bytes);
+        let (load, capacity) = (queue.load_of(&request), queue.config.queue_bytes);
         let full = |state: &mut State| !state.has_room(&load, capacity) && !state.closed;
         let state = queue.freed.wait_while(queue.lock(), full);
         let state = state.unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +181,7 @@ impl Batcher {
         BatcherStatus {
             waiting,
             waiting_bytes,
-            running: state.running_since.map(|since| since.elapsed()),
+            running: state.running(),
             usage: state.usage,
         }
     }
@@ -197,6 +218,11 @@ impl Queue {
         lock(&self.state)
     }
 
+    fn load_of(&self, request: &Request) -> Load {
+        // What a request is made of depends on the bundle alone.
+        self.models[0].load_of(request)
+    }
+
     fn accept(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
@@ -223,11 +249,11 @@ impl Queue {
         self.freed.notify_all();
     }
 
-    /// The next batch; none once the queue is closed and empty.
-    fn next(&self) -> Option<Vec<Ticket>> {
+    /// The next batch for an engine; none once the queue is closed and empty.
+    fn next(&self, engine: usize) -> Option<Vec<Ticket>> {
         let mut state = self.lock();
         loop {
-            state = match state.turn(&self.config) {
+            state = match state.turn(&self.config, engine) {
                 Turn::Take => break,
                 Turn::End => return None,
                 Turn::Wait(None) => {
@@ -240,20 +266,20 @@ impl Queue {
                 }
             };
         }
-        let batch = state.take(&self.config, &self.model.pace());
+        let batch = state.take(&self.config, engine, &self.models[engine].pace());
         drop(state);
         self.freed.notify_all();
         Some(batch)
     }
 
     /// Runs a batch.
-    fn run(&self, batch: Batch) {
-        self.lock().running_since = Some(Instant::now());
-        let run = |prepared| catch_panic(|| self.model.run(prepared));
+    fn run(&self, engine: usize, batch: Batch) {
+        self.lock().engines[engine].running_since = Some(Instant::now());
+        let run = |prepared| catch_panic(|| self.models[engine].run(prepared));
         let scored = batch.prepared.and_then(run);
         let mut state = self.lock();
-        state.running_since = None;
-        state.in_progress -= 1;
+        state.engines[engine].running_since = None;
+        state.engines[engine].in_progress -= 1;
         if let Ok(scored) = &scored {
             state.usage += scored.usage;
         }
@@ -290,25 +316,42 @@ impl Drop for ClosesQueue<'_> {
     }
 }
 
-/// The first thread.
-fn prepare(queue: &Queue, ready: &SyncSender<Batch>) {
+/// The first thread of an engine.
+fn prepare(queue: &Queue, engine: usize, ready: &SyncSender<Batch>) {
     let _guard = ClosesQueue(queue);
-    while let Some(tickets) = queue.next() {
+    while let Some(tickets) = queue.next(engine) {
         let part = |t: Ticket| (t.request, (t.promise, t.since.elapsed()));
         let (requests, promises): (Vec<_>, Vec<_>) = tickets.into_iter().map(part).unzip();
-        let prepared = catch_panic(|| queue.model.prepare(&requests));
+        let prepared = catch_panic(|| queue.models[engine].prepare(&requests));
         if ready.send(Batch { promises, prepared }).is_err() {
             return;
         }
     }
 }
 
-/// The second thread.
-fn run(queue: &Queue, batches: &Receiver<Batch>) {
+/// The second thread of an engine.
+fn run(queue: &Queue, engine: usize, batches: &Receiver<Batch>) {
     let _guard = ClosesQueue(queue);
     while let Ok(batch) = batches.recv() {
-        queue.run(batch);
+        queue.run(engine, batch);
     }
+}
+
+/// Checks that it does not matter for a reward which model is free.
+fn check_alike(models: &[RewardModel]) -> Result<()> {
+    let problem = |problem: &str| Error::Options(format!("batcher: {problem}"));
+    let Some((first, others)) = models.split_first() else {
+        return Err(problem("expected a model, got none"));
+    };
+    for other in others {
+        if other.bundle().hash() != first.bundle().hash() {
+            return Err(problem("expected the same bundle on every device"));
+        }
+        if other.device().provider() != first.device().provider() {
+            return Err(problem("expected devices of one kind, which round alike"));
+        }
+    }
+    Ok(())
 }
 
 /// Gives each request its scores, or all of them the engine's error.

@@ -1,6 +1,7 @@
 //! Image embeddings by content, the least recently used ones evicted: an image that comes again is not encoded again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::Array2;
@@ -33,6 +34,17 @@ pub struct ImageCacheUsage {
     pub misses: u64,
     /// Images that were removed to make room.
     pub evictions: u64,
+}
+
+/// Of several models.
+impl AddAssign for ImageCacheUsage {
+    fn add_assign(&mut self, other: Self) {
+        self.images += other.images;
+        self.bytes += other.bytes;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.evictions += other.evictions;
+    }
 }
 
 /// Embeddings up to a number of bytes.

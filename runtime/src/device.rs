@@ -26,6 +26,20 @@ impl Device {
         }
     }
 
+    /// Devices that share work, separated by commas: `cuda:0,cuda:1`. All are of one kind: which of them scores a request
+    /// depends on timing, so devices that round differently would give other rewards in every run.
+    ///
+    /// # Errors
+    /// An unknown device, or devices of different kinds.
+    pub fn list(text: &str) -> Result<Vec<Self>, ParseDeviceError> {
+        let devices: Vec<Self> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        let is_other = |device: &Self| device.provider() != devices[0].provider();
+        match devices.iter().any(is_other) {
+            true => Err(ParseDeviceError::Unlike(text.to_owned())),
+            false => Ok(devices),
+        }
+    }
+
     /// The maximum number of rows of a run. TensorRT allocates memory beforehand for the largest shape of its profile; as many
     /// rows as tokens would make it their square.
     pub(crate) fn most_rows(self) -> usize {
@@ -46,10 +60,17 @@ impl fmt::Display for Device {
     }
 }
 
-/// A text that names no device.
+/// A text that names no device, or no devices that may share work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("device: expected cpu, cuda[:N] or tensorrt[:N], got {0}")]
-pub struct ParseDeviceError(String);
+#[non_exhaustive]
+pub enum ParseDeviceError {
+    /// No device's name.
+    #[error("device: expected cpu, cuda[:N] or tensorrt[:N], got {0}")]
+    Unknown(String),
+    /// Devices that round differently.
+    #[error("device: expected devices of one kind, which round alike, got {0}")]
+    Unlike(String),
+}
 
 /// `cpu`, `cuda`, `cuda:N`, `tensorrt` or `tensorrt:N`.
 impl FromStr for Device {
@@ -61,7 +82,7 @@ impl FromStr for Device {
             ("cpu", _) if text == name => Ok(Self::Cpu),
             ("cuda", Ok(index)) => Ok(Self::Cuda(index)),
             ("tensorrt", Ok(index)) => Ok(Self::Tensorrt(index)),
-            _ => Err(ParseDeviceError(text.to_owned())),
+            _ => Err(ParseDeviceError::Unknown(text.to_owned())),
         }
     }
 }
@@ -77,6 +98,19 @@ mod tests {
         }
         assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
         assert_eq!("tensorrt".parse::<Device>().unwrap(), Device::Tensorrt(0));
+    }
+
+    #[test]
+    fn devices_of_a_list_are_of_one_kind() {
+        let both = [Device::Cuda(0), Device::Cuda(2)];
+        assert_eq!(Device::list("cuda,cuda:2").unwrap(), both);
+        for text in ["cpu,cuda", "cuda:0,tensorrt:0"] {
+            let expected = Err(ParseDeviceError::Unlike(text.to_owned()));
+            assert_eq!(Device::list(text), expected);
+        }
+        for text in ["", "cpu,", "cuda 0"] {
+            assert!(Device::list(text).is_err(), "{text}");
+        }
     }
 
     #[test]

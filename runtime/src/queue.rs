@@ -16,18 +16,23 @@ pub(crate) struct Ticket {
     pub(crate) since: Instant,
 }
 
+/// What one engine is doing.
+#[derive(Clone, Default)]
+pub(crate) struct Engine {
+    /// Batches that were taken and are not answered yet.
+    pub(crate) in_progress: usize,
+    /// The start of the current run.
+    pub(crate) running_since: Option<Instant>,
+}
+
 /// The requests that wait, and what is on its way.
-#[derive(Default)]
 pub(crate) struct State {
     tickets: VecDeque<Ticket>,
     /// Bytes of the waiting requests.
     bytes: usize,
     /// Requests that callers have announced.
     pub(crate) announced: usize,
-    /// Batches that were taken and are not answered yet.
-    pub(crate) in_progress: usize,
-    /// The start of the engine's current run.
-    pub(crate) running_since: Option<Instant>,
+    pub(crate) engines: Vec<Engine>,
     pub(crate) closed: bool,
     pub(crate) usage: Usage,
 }
@@ -43,6 +48,24 @@ pub(crate) enum Turn {
 }
 
 impl State {
+    /// The state of a number of idle engines.
+    pub(crate) fn new(engines: usize) -> Self {
+        Self {
+            tickets: VecDeque::new(),
+            bytes: 0,
+            announced: 0,
+            engines: vec![Engine::default(); engines],
+            closed: false,
+            usage: Usage::default(),
+        }
+    }
+
+    /// The time since the start of the longest current run.
+    pub(crate) fn running(&self) -> Option<Duration> {
+        let since = self.engines.iter().filter_map(|e| e.running_since);
+        since.min().map(|since| since.elapsed())
+    }
+
     /// The number of waiting requests, and their bytes.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         (self.tickets.len(), self.bytes)
@@ -72,9 +95,9 @@ impl State {
         std::mem::take(&mut self.tickets)
     }
 
-    /// While the engine is busy requests gather until they fill a batch, so that kin meet there. An idle engine waits for
+    /// While an engine is busy requests gather until they fill a batch, so that kin meet there. An idle engine waits for
     /// nothing but announced requests.
-    pub(crate) fn turn(&self, config: &BatchConfig) -> Turn {
+    pub(crate) fn turn(&self, config: &BatchConfig, engine: usize) -> Turn {
         let Some(first) = self.tickets.front() else {
             return match self.closed {
                 true => Turn::End,
@@ -85,7 +108,7 @@ impl State {
         if is_full || self.closed {
             return Turn::Take;
         }
-        if self.in_progress > 0 {
+        if self.engines[engine].in_progress > 0 {
             return Turn::Wait(None);
         }
         let left = config.max_delay.saturating_sub(first.since.elapsed());
@@ -97,7 +120,7 @@ impl State {
 
     /// Removes the next batch: the oldest request and its kin, then the next oldest and its, until the batch is full or would
     /// take too long. Kin cost little, so they stay together.
-    pub(crate) fn take(&mut self, config: &BatchConfig, pace: &Pace) -> Vec<Ticket> {
+    pub(crate) fn take(&mut self, config: &BatchConfig, engine: usize, pace: &Pace) -> Vec<Ticket> {
         let mut batch = Batch {
             tickets: Vec::new(),
             seconds: config.max_batch_time.as_secs_f64(),
@@ -113,7 +136,7 @@ impl State {
             self.take_kin(&mut batch, pace);
         }
         self.bytes -= batch.tickets.iter().map(|t| t.load.bytes).sum::<usize>();
-        self.in_progress += 1;
+        self.engines[engine].in_progress += 1;
         batch.tickets
     }
 
@@ -188,7 +211,7 @@ mod tests {
     }
 
     fn state(tickets: &[(u64, &str)]) -> State {
-        let mut state = State::default();
+        let mut state = State::new(2);
         for (kin, name) in tickets {
             state.push(ticket(*kin, name));
         }
@@ -207,7 +230,7 @@ mod tests {
     }
 
     fn taken(state: &mut State, config: &BatchConfig, pace: &Pace) -> String {
-        let batch = state.take(config, pace);
+        let batch = state.take(config, 0, pace);
         let names = batch.iter().map(|ticket| ticket.request.prompt.to_string());
         names.collect::<Vec<_>>().join(" ")
     }
@@ -243,25 +266,29 @@ mod tests {
             .max_delay(3600 * SECOND)
             .max_batch_size(2);
         let mut state = state(&[]);
-        assert!(matches!(state.turn(&config), Turn::Wait(None)));
+        assert!(matches!(state.turn(&config, 0), Turn::Wait(None)));
         state.push(ticket(1, "a"));
-        assert!(matches!(state.turn(&config), Turn::Take));
+        assert!(matches!(state.turn(&config, 0), Turn::Take));
         state.announced = 1;
-        assert!(matches!(state.turn(&config), Turn::Wait(Some(_))));
+        assert!(matches!(state.turn(&config, 0), Turn::Wait(Some(_))));
         let hasty = config.clone().max_delay(Duration::ZERO);
-        assert!(matches!(state.turn(&hasty), Turn::Take));
-        (state.announced, state.in_progress) = (0, 1);
-        assert!(matches!(state.turn(&config), Turn::Wait(None)));
+        assert!(matches!(state.turn(&hasty, 0), Turn::Take));
+        (state.announced, state.engines[0].in_progress) = (0, 1);
+        assert!(matches!(state.turn(&config, 0), Turn::Wait(None)));
+        assert!(
+            matches!(state.turn(&config, 1), Turn::Take),
+            "another engine is idle"
+        );
         state.push(ticket(2, "b"));
-        assert!(matches!(state.turn(&config), Turn::Take), "a full batch");
+        assert!(matches!(state.turn(&config, 0), Turn::Take), "a full batch");
         state.abandon();
         state.closed = true;
-        assert!(matches!(state.turn(&config), Turn::End));
+        assert!(matches!(state.turn(&config, 0), Turn::End));
     }
 
     #[test]
     fn the_queue_is_bounded_by_bytes() {
-        let (mut state, load) = (State::default(), ticket(1, "a").load);
+        let (mut state, load) = (State::new(1), ticket(1, "a").load);
         assert!(state.has_room(&load, 1), "an empty queue takes any request");
         state.push(ticket(1, "a"));
         assert!(!state.has_room(&load, 2 * load.bytes - 1));

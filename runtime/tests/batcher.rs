@@ -199,6 +199,33 @@ fn answers_are_futures_of_any_executor() {
 }
 
 #[test]
+fn models_of_one_bundle_share_the_queue() {
+    let config = BatchConfig::default().max_batch_size(1);
+    let bundle = Path::new(GOLDEN).join("bundles/qwen2");
+    let options = Options::default().image_cache_bytes(1 << 20);
+    let load = || RewardModel::load(&bundle, options.clone()).unwrap();
+    let models = vec![load(), load()];
+    let batcher = Batcher::of(models.clone(), config.clone()).unwrap();
+    let answers: Vec<Answer> = (0..40)
+        .map(|n| batcher.submit(request(n)).unwrap())
+        .collect();
+    for (number, answer) in answers.into_iter().enumerate() {
+        assert_alone(number, &answer.wait().unwrap(), &models[0]);
+    }
+    assert_eq!(batcher.usage().responses, 80);
+    assert_eq!(batcher.status().running, None);
+    // Each has encoded the image, and the other images came from its cache.
+    let misses = |model: &RewardModel| model.image_cache().unwrap().misses;
+    assert!(models.iter().all(|model| misses(model) == 1));
+    let none = Batcher::of(Vec::new(), config.clone()).err().unwrap();
+    assert_eq!(none.to_string(), "batcher: expected a model, got none");
+    let int8 = Path::new(GOLDEN).join("bundles/qwen2_int8_0.2");
+    let other = RewardModel::load(int8, Options::default()).unwrap();
+    let unlike = Batcher::of(vec![model(), other], config).err().unwrap();
+    assert!(unlike.to_string().contains("the same bundle"), "{unlike}");
+}
+
+#[test]
 fn empty_batches_and_queues_are_refused() {
     let config = BatchConfig::default;
     for (config, name) in [

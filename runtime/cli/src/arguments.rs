@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use seeward_models::sample::CarriedKeys;
 use seeward_runtime::{Device, InputMode, Options};
@@ -55,19 +55,12 @@ impl SharedArguments {
         Ok(self.device.parse()?)
     }
 
-    /// At least one device. All are of one kind: the device that scores a row depends on timing, so devices that round
-    /// differently would write different bytes in every run.
+    /// Devices that share the rows.
     ///
     /// # Errors
     /// An unknown device, or devices of different kinds.
     pub(crate) fn devices(&self) -> Result<Vec<Device>> {
-        let text = &self.device;
-        let devices: Vec<Device> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
-        let is_other = |device: &Device| device.provider() != devices[0].provider();
-        match devices.iter().any(is_other) {
-            true => bail!("--device {text}: expected devices of one kind, which round alike"),
-            false => Ok(devices),
-        }
+        Ok(Device::list(&self.device)?)
     }
 
     /// The engine's options, with defaults for those that have no shared flag.

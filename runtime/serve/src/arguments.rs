@@ -1,11 +1,14 @@
 //! The command line: as typed, then validated.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use seeward_runtime::{BatchConfig, DEFAULT_BATCH_TOKENS, Device, InputMode, Options};
+use seeward_runtime::{
+    BatchConfig, DEFAULT_BATCH_TOKENS, Device, InputMode, Options, ParseDeviceError,
+};
 
 use crate::image_root::ImageRoot;
 use crate::images::Images;
@@ -42,9 +45,9 @@ pub(crate) struct Arguments {
     /// Address: HOST:PORT, or unix:PATH
     #[arg(long, default_value = "127.0.0.1:8080", env = "SEEWARD_SERVE_LISTEN")]
     listen: Address,
-    /// Device: cpu, cuda[:N] or tensorrt[:N]
+    /// Device: cpu, cuda[:N] or tensorrt[:N]; several of one kind, separated by commas, share the requests
     #[arg(long, default_value = "cpu", env = "SEEWARD_SERVE_DEVICE")]
-    device: Device,
+    device: Devices,
     /// Threads of the engine and of image decoding [default: one per CPU core]
     #[arg(long, value_name = "N", env = "SEEWARD_SERVE_THREADS")]
     threads: Option<usize>,
@@ -192,6 +195,18 @@ pub(crate) struct Arguments {
     log: LogFormat,
 }
 
+/// Devices that share the requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Devices(pub(crate) Vec<Device>);
+
+impl FromStr for Devices {
+    type Err = ParseDeviceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDeviceError> {
+        Device::list(text).map(Self)
+    }
+}
+
 /// The meaning of labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Labels {
@@ -216,6 +231,8 @@ pub(crate) struct Job {
 pub(crate) struct Bundle {
     pub(crate) folder: PathBuf,
     pub(crate) name: String,
+    pub(crate) devices: Devices,
+    /// But for the device.
     pub(crate) options: Options,
     pub(crate) batches: BatchConfig,
     pub(crate) is_checked: bool,
@@ -267,6 +284,7 @@ impl Arguments {
         Bundle {
             folder: self.model.clone(),
             name: self.served_name.clone().unwrap_or_else(name),
+            devices: self.device.clone(),
             options: self.options(),
             // Admission bounds the bytes of the queue.
             batches: BatchConfig::default()
@@ -280,7 +298,6 @@ impl Arguments {
 
     fn options(&self) -> Options {
         let options = Options::default()
-            .device(self.device)
             .threads(self.threads)
             .batch_tokens(self.batch_tokens)
             .max_image_pixels(self.max_image_pixels)

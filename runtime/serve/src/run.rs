@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use seeward_models::probe::Verdict;
-use seeward_runtime::{Batcher, RewardModel};
+use seeward_runtime::{Batcher, Device, RewardModel};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -90,22 +90,33 @@ async fn drain(
     let _ = tokio::task::spawn_blocking(move || service.close()).await;
 }
 
-/// Loads the model and scores its probes; none if their rewards are not those of training.
+/// Loads the model on each device and scores its probes there; none if the rewards are not those of training.
 fn load(bundle: &Bundle) -> Result<Option<Loaded>> {
-    let model = RewardModel::load(&bundle.folder, bundle.options.clone());
+    let (mut models, mut found) = (Vec::new(), Vec::new());
+    for device in &bundle.devices.0 {
+        let model = load_on(*device, bundle)?;
+        let Some(probes) = probes(&model, bundle.is_checked)? else {
+            return Ok(None);
+        };
+        models.push(model);
+        found.push(probes);
+    }
+    found.dedup();
+    Ok(Some(Loaded {
+        batcher: Batcher::of(models.clone(), bundle.batches.clone())?,
+        name: bundle.name.clone(),
+        probes: found.join("; "),
+        models,
+    }))
+}
+
+fn load_on(device: Device, bundle: &Bundle) -> Result<RewardModel> {
+    let model = RewardModel::load(&bundle.folder, bundle.options.clone().device(device));
     let model = model.with_context(|| format!("--model {}", bundle.folder.display()))?;
     for nodes in model.fallback_nodes() {
         tracing::warn!("on another provider than the device's: {nodes}");
     }
-    let Some(probes) = probes(&model, bundle.is_checked)? else {
-        return Ok(None);
-    };
-    Ok(Some(Loaded {
-        batcher: Batcher::new(model.clone(), bundle.batches.clone())?,
-        name: bundle.name.clone(),
-        probes,
-        model,
-    }))
+    Ok(model)
 }
 
 /// What the probes show; none if the rewards are not those of training.

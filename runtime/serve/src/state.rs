@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use seeward_runtime::{Batcher, RewardModel};
+use seeward_runtime::{Batcher, ImageCacheUsage, RewardModel};
 use tokio::sync::Semaphore;
 
 use crate::errors::Refusal;
@@ -47,7 +47,8 @@ pub(crate) struct Service {
 
 /// The model, once it has been loaded and checked.
 pub(crate) struct Loaded {
-    pub(crate) model: RewardModel,
+    /// The bundle on each device.
+    pub(crate) models: Vec<RewardModel>,
     pub(crate) batcher: Batcher,
     pub(crate) name: String,
     /// What the probes have shown.
@@ -103,13 +104,16 @@ impl Service {
 
     /// The values of `/metrics`.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let model = self.model.get();
+        let loaded = self.model.get();
+        let models = loaded.map_or(&[][..], |loaded| &loaded.models);
+        let mut cache = ImageCacheUsage::default();
+        for usage in models.iter().filter_map(RewardModel::image_cache) {
+            cache += usage;
+        }
         Snapshot {
             is_ready: self.check_ready().is_ok(),
-            batcher: model.map(|m| m.batcher.status()).unwrap_or_default(),
-            cache: model
-                .and_then(|m| m.model.image_cache())
-                .unwrap_or_default(),
+            batcher: loaded.map(|m| m.batcher.status()).unwrap_or_default(),
+            cache,
         }
     }
 

@@ -45,7 +45,14 @@ pub(crate) async fn models(State(service): State<Arc<Service>>) -> Result<Json<V
 /// 503 while it is being loaded.
 pub(crate) async fn info(State(service): State<Arc<Service>>) -> Result<Json<Value>, Refusal> {
     let loaded = service.model()?;
-    let (model, manifest) = (&loaded.model, loaded.model.bundle().manifest());
+    // The models differ by their device alone.
+    let model = &loaded.models[0];
+    let manifest = model.bundle().manifest();
+    let devices: Vec<String> = loaded
+        .models
+        .iter()
+        .map(|m| m.device().to_string())
+        .collect();
     let fallback: Vec<String> = model
         .fallback_nodes()
         .map(|nodes| nodes.to_string())
@@ -54,7 +61,7 @@ pub(crate) async fn info(State(service): State<Arc<Service>>) -> Result<Json<Val
         "version": env!("CARGO_PKG_VERSION"),
         "model": loaded.name,
         "bundle": model.bundle().hash(),
-        "device": model.device().to_string(),
+        "device": devices.join(","),
         "provider": model.device().provider(),
         "fallback_nodes": fallback,
         "precision": manifest.precision.to_string(),

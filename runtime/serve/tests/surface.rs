@@ -71,6 +71,35 @@ fn every_error_has_one_shape() {
 }
 
 #[test]
+fn several_devices_share_the_requests() {
+    let server = Server::start(&["--device", "cpu,cpu", "--batch-requests", "1"]);
+    let info = server.get("/info").json();
+    assert_eq!(
+        (&info["device"], &info["provider"]),
+        (&json!("cpu,cpu"), &json!("CPUExecutionProvider"))
+    );
+    let known = expected(&model(), Request::new("Is water wet?").response("Yes."))[0];
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let reply = server.post("/v1/rewards", &question()).json();
+                let reward = reply["results"][0]["rewards"][0].as_f64().unwrap();
+                assert_eq!(reward as f32, known);
+            });
+        }
+    });
+    let unlike = command(&golden("bundles/qwen2"))
+        .args(["--device", "cpu,cuda"])
+        .output()
+        .unwrap();
+    let message = String::from_utf8(unlike.stderr).unwrap();
+    assert!(
+        !unlike.status.success() && message.contains("devices of one kind"),
+        "{message}"
+    );
+}
+
+#[test]
 fn keys_guard_every_route_but_the_probes() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "first\nsecond\n").unwrap();
