@@ -1,7 +1,7 @@
 # The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test wheel bench real lint
+.PHONY: help setup build demo study test wheel bench real dist lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: build ## speed of scoring, serving and training compared with PyTorch and
 real: build ## errors of every precision on a small published language model, which it fetches; out/real/
 	@python3 scripts/setup.py --peer --real
 	@scripts/bench/real.py
+
+dist: build ## a tarball of the programs for other machines, run in an empty root; out/dist/
+	@scripts/dist.py $(if $(DEVICE),--device $(DEVICE))
 
 lint: setup ## format, clippy and rustdoc without warnings, and cargo-deny if it is installed
 	cargo fmt --check

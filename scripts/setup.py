@@ -117,6 +117,8 @@ CUDA = [
             "onnxruntime/capi/libonnxruntime_providers_shared.so",
             "onnxruntime/capi/libonnxruntime_providers_cuda.so",
             "onnxruntime/capi/libonnxruntime_providers_tensorrt.so",
+            "onnxruntime/LICENSE",
+            "onnxruntime/ThirdPartyNotices.txt",
         ),
         links={"onnxruntime/capi/libonnxruntime.so": "libonnxruntime.so.1.31.1"},
         texts={"torch/build-version": "2.13.0\n"},

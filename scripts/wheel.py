@@ -34,13 +34,13 @@ def place_library():
     for source in (THIRD_PARTY / "onnxruntime").glob("*"):
         if not source.is_symlink():
             shutil.copyfile(source, LIBRARY / source.name)
-    (LIBRARY / "RustNotices.txt").write_text(rust_notices())
+    (LIBRARY / "RustNotices.txt").write_text(rust_notices("seeward-python"))
 
 
-def rust_notices():
-    """Names, licences and licence texts of the crates that the module is built from. Equal texts are there once."""
+def rust_notices(*members):
+    """Names, licences and licence texts of the crates that members are built from. Equal texts are there once."""
     crates, texts = [], {}
-    for package in crates_of("seeward-python"):
+    for package in crates_of(members):
         if package["source"] is None:
             continue
         crates.append(f"{package['name']} {package['version']}: {package['license']}")
@@ -53,13 +53,13 @@ def rust_notices():
     return ("\n\n" + "-" * 80 + "\n\n").join(parts) + "\n"
 
 
-def crates_of(name):
-    """What is built into a package, by cargo's resolution."""
+def crates_of(members):
+    """What is built into members of the workspace, by cargo's resolution."""
     cargo = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"]
     metadata = json.loads(subprocess.run(cargo, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    open_ids, seen = [id for id in nodes if packages[id]["name"] == name], set()
+    open_ids, seen = [id for id in nodes if packages[id]["name"] in members], set()
     while open_ids:
         id = open_ids.pop()
         if id not in seen:

@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match run(&Arguments::parse_from(arguments).into()) {
+    match run(&seeward_manual::parse_from::<Arguments>(arguments).into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

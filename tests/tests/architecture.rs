@@ -10,14 +10,24 @@ use seeward_models::net::{Part, SCORE_HEAD, TEXT_ONLY_SCOPE};
 use serde_json::Value;
 
 /// Every workspace member and the members it may depend on, in whatever kind of dependency.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("seeward-models", &[]),
-    ("seeward-train", &["seeward-models"]),
-    ("seeward-export", &["seeward-kernels", "seeward-models"]),
+    ("seeward-train", &["seeward-manual", "seeward-models"]),
+    (
+        "seeward-export",
+        &["seeward-kernels", "seeward-manual", "seeward-models"],
+    ),
     ("seeward-kernels", &[]),
+    ("seeward-manual", &[]),
     ("seeward-runtime", &["seeward-kernels", "seeward-models"]),
-    ("seeward-cli", &["seeward-models", "seeward-runtime"]),
-    ("seeward-serve", &["seeward-models", "seeward-runtime"]),
+    (
+        "seeward-cli",
+        &["seeward-manual", "seeward-models", "seeward-runtime"],
+    ),
+    (
+        "seeward-serve",
+        &["seeward-manual", "seeward-models", "seeward-runtime"],
+    ),
     // The programs in a Python module.
     (
         "seeward-python",
@@ -74,6 +84,7 @@ const ADMITTED: [(&str, &[&str]); 11] = [
 const PROGRAMS: &[&str] = &[
     "seeward-train",
     "seeward-export",
+    "seeward-manual",
     "seeward-cli",
     "seeward-serve",
     "seeward-python",

@@ -79,7 +79,7 @@ a checkpoint and stop; a second one stops at once.
 Exit status: 0 trained, 1 a dry run found bad rows or images, 2 error, 130 or 143 stopped by SIGINT or SIGTERM.";
 
 fn main() -> ExitCode {
-    match start(&Arguments::parse()) {
+    match start(&seeward_manual::parse::<Arguments>()) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");

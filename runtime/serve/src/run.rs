@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use seeward_models::probe::Verdict;
 use seeward_runtime::{Batcher, Device, RewardModel};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +21,8 @@ const FAILED: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let status = Arguments::parse().validate().and_then(start);
+    let arguments = seeward_manual::parse::<Arguments>();
+    let status = arguments.validate().and_then(start);
     status.unwrap_or_else(|error| {
         eprintln!("{PROGRAM}: error: {error:#}");
         FAILED.into()

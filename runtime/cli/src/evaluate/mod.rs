@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use seeward_models::atomic::replace_file;
 use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_models::rows;
@@ -46,7 +45,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
+    terminal::exit(PROGRAM, run(seeward_manual::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {

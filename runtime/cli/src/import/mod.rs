@@ -17,7 +17,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_models::sample::{CarriedKeys, PreferenceReader};
 use serde_json::{Map, Value, json};
@@ -40,7 +39,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
+    terminal::exit(PROGRAM, run(seeward_manual::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {

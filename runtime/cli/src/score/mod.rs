@@ -25,7 +25,6 @@ use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use indicatif::ProgressBar;
 use seeward_models::process::{SecondSignal, Signal, Stop};
 use seeward_models::rows::RowStream;
@@ -50,7 +49,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments, of which the first is its name.
 pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    terminal::exit(PROGRAM, run(Arguments::parse_from(arguments)))
+    terminal::exit(PROGRAM, run(seeward_manual::parse_from(arguments)))
 }
 
 fn run(arguments: Arguments) -> Result<Ending> {
