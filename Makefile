@@ -1,10 +1,10 @@
 # The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test wheel bench real dist lint
+.PHONY: help setup build demo study test test-ray wheel bench real dist lint
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: ## fetch LibTorch, ONNX Runtime and the demo and test material into third_party/
 	@command -v python3 >/dev/null || { echo "setup: error: python3 is missing; on Debian and Ubuntu: sudo apt install python3 python3-pip" >&2; exit 2; }
@@ -23,6 +23,9 @@ test: setup ## every test of every crate and of the Python package, with clients
 	@python3 scripts/setup.py --clients
 	cargo test --workspace
 	@scripts/wheel.py
+
+test-ray: setup ## scoring on a local Ray cluster, parts of which are killed; fetches Ray
+	@scripts/wheel.py --ray
 
 wheel: setup ## the Python package for all Linux systems, optimised, in dist/
 	@scripts/wheel.py --release

@@ -3,7 +3,7 @@
 
 With --release: dist/seeward-….whl, optimised, for every Linux with glibc 2.28 (make wheel). The linker comes with Zig,
 which is fetched for this alone. Without it: a wheel for this machine in cargo's dev profile, unpacked into target/python/
-and tested by pytest (make test); further arguments are pytest's.
+and tested by pytest (make test), or with --ray on a local cluster (make test-ray); further arguments are pytest's.
 """
 
 import argparse
@@ -118,16 +118,37 @@ def build_for_tests():
 
 
 def test(arguments):
+    return pytest([sys.executable], arguments)
+
+
+def pytest(python, arguments):
+    """Builds the package and runs its tests. Returns pytest's exit status."""
     folders = [build_for_tests(), THIRD_PARTY / "pytest", THIRD_PARTY / "python"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("ORT_DYLIB_PATH", None)
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=PACKAGE, env=environment).returncode
+    return subprocess.run([*python, "-m", "pytest", *arguments], cwd=PACKAGE, env=environment).returncode
+
+
+def test_on_ray(arguments):
+    """Tests the package on a cluster of two local nodes, with an interpreter that has Ray."""
+    place, pins = TARGET / "ray", ROOT / "scripts" / "wheels" / "ray.txt"
+    stamp = place / setup.STAMP
+    if not stamp.is_file() or stamp.read_text() != pins.read_text():
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        pip = [str(place / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(pins)], check=True)
+        stamp.write_text(pins.read_text())
+    return pytest([str(place / "bin" / "python")], ["tests_ray", "-s", *arguments])
 
 
 def main():
     parser = argparse.ArgumentParser(description="Builds the Python package, and tests it unless --release is given.")
     parser.add_argument("--release", action="store_true", help="build dist/seeward-….whl for all systems")
+    parser.add_argument("--ray", action="store_true", help="test what needs Ray, which is fetched")
     arguments, rest = parser.parse_known_args()
+    if arguments.ray:
+        return test_on_ray(rest)
     if not arguments.release:
         return test(rest)
     build_release()

@@ -1,6 +1,7 @@
 """All forms of an image give the same rewards."""
 
 import base64
+import io
 import pathlib
 
 import numpy
@@ -84,8 +85,13 @@ def test_arrays_of_other_libraries_are_named_with_the_cure(model):
 
 
 def test_an_image_that_pillow_cannot_decode_is_its_requests_error(model):
-    cut = Image.open(__import__("io").BytesIO(CONTENT[: len(CONTENT) // 2]))
+    cut = Image.open(io.BytesIO(CONTENT[: len(CONTENT) // 2]))
     good = {"prompt": "q", "responses": ["a"]}
     bad, scored = model.score_batch([{**good, "images": cut}, good])
     assert isinstance(bad, errors.RequestError) and isinstance(bad.__cause__, OSError), bad
     assert scored.rewards == model.score("q", ["a"])
+
+
+def test_jpegs_have_the_pixels_of_pillow(model):
+    path = GOLDEN / "images" / "china.jpg"
+    assert model.score("q", ["a", "b"], Image.open(path)) == model.score("q", ["a", "b"], path)

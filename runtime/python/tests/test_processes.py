@@ -1,6 +1,7 @@
 """Forked and spawned children, Ctrl-C, the end of the interpreter."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 
 import pytest
 from conftest import BUNDLE, run_python
+
+from seeward import _library
 
 FORK = """
 import os, sys, time
@@ -127,6 +130,21 @@ def test_the_library_inside_the_package_is_found_or_the_one_that_is_named(tmp_pa
     assert "seeward/lib/libonnxruntime.so" in maps
     named = run_python(code, BUNDLE, env={**os.environ, "ORT_DYLIB_PATH": "no/such.so"})
     assert "LibraryError" in named.stderr and "no/such.so" in named.stderr
+
+
+def test_the_library_of_an_installed_gpu_package_is_taken(tmp_path):
+    capi = tmp_path / "onnxruntime" / "capi"
+    information = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
+    capi.mkdir(parents=True)
+    information.mkdir()
+    library = capi / "libonnxruntime.so.1.31.1"
+    shutil.copy(_library._bundled(), library)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    (information / "RECORD").write_text("onnxruntime/capi/libonnxruntime.so.1.31.1,,\n")
+    code = "import sys, seeward; seeward.RewardModel(sys.argv[1]); print(open('/proc/self/maps').read())"
+    places = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    done = run_python(code, BUNDLE, env={**os.environ, "PYTHONPATH": places})
+    assert str(library) in done.stdout, done.stderr
 
 
 def test_the_import_is_light():

@@ -8,7 +8,7 @@ A model is a folder that `seeward-export` has written, called a bundle:
 2
 
 Other modules: `seeward.trl`, `seeward.verl`, `seeward.openrlhf` and `seeward.swift` are reward functions for trainers,
-`seeward.hub` shares bundles, `seeward.errors` is what is raised.
+`seeward.hub` shares bundles, `seeward.ray` scores on a cluster, `seeward.errors` is what is raised.
 """
 
 from typing import TYPE_CHECKING, Any

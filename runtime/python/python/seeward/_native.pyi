@@ -2,10 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, final
+
+from typing_extensions import disjoint_base
 
 from .errors import RequestError
 
+__all__ = [
+    "Batcher",
+    "Pending",
+    "RewardModel",
+    "evaluate_main",
+    "export_main",
+    "import_main",
+    "model_card",
+    "score_main",
+    "verify_bundle",
+]
+
+@disjoint_base
 class RewardModel:
     def __new__(cls, bundle: str, **options: Any) -> Self: ...
     @property
@@ -23,6 +38,7 @@ class RewardModel:
     def score_triples(self, triples: Iterable[tuple[Any, Any, Any]]) -> list[float | RequestError]: ...
     def check_probes(self) -> tuple[bool | None, str, str, list[tuple[list[float], list[float]]]]: ...
 
+@disjoint_base
 class Batcher:
     def __new__(
         cls, model: RewardModel, max_batch_size: int, max_batch_time: float, max_delay: float, queue_bytes: int
@@ -39,6 +55,7 @@ class Batcher:
     ) -> tuple[list[float], list[bool], int, int]: ...
     def close(self) -> None: ...
 
+@final
 class Pending:
     def cancel(self) -> None: ...
 

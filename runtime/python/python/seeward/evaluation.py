@@ -37,7 +37,7 @@ def evaluate(
     """Measures the accuracy of a bundle on files of preferences, by the program `seeward-evaluate` in another process.
 
     data: the file of each set, by name. output: the folder for report.html, report.json and the scores, from which an
-    interrupted evaluation resumes; without it they are in memory alone. Other arguments are the program's flags:
+    interrupted evaluation resumes; without it the scores are temporary. Other arguments are the program's flags:
     `text_only_model="bundles/proxy"`, `no_resume=True`.
 
     Raises SeewardError with the program's message. Rows that fail are in the report, as `failed_rows`.
