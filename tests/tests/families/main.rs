@@ -11,6 +11,7 @@ mod golden;
 mod heads;
 mod names;
 mod programs;
+mod steps;
 mod training;
 
 use seeward_models::config::Config;
