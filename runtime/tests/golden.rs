@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array3, ArrayView3};
 use seeward_runtime::models::{Error as Cause, ImageFault};
 use seeward_runtime::{
-    Device, Error, Image, InputMode, Message, NodeAssignment, Options, Request, RewardModel, Rgb,
-    Scored,
+    Bundle, Device, Error, Image, InputMode, Message, NodeAssignment, Options, Request,
+    RewardModel, Rgb, Scored,
 };
 use serde_json::Value;
 
@@ -126,6 +126,31 @@ fn an_old_bundle_in_int8_gives_its_rewards() {
     }
     let advice = model.bundle().manifest().outdated_precision().unwrap();
     assert!(advice.contains("export again"), "{advice}");
+}
+
+/// The same graphs under a manifest of each version.
+#[test]
+fn a_bundle_of_version_1_gives_the_bits_of_version_2() {
+    let old = golden("bundles/qwen2");
+    let new = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(&old).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, new.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let manifest = Bundle::open(&old).unwrap().manifest().clone();
+    let manifest = serde_json::to_string(&manifest).unwrap();
+    fs::write(new.path().join("reward_model.json"), manifest).unwrap();
+    let version = |folder: &Path| -> Value {
+        let text = fs::read_to_string(folder.join("reward_model.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["format_version"].clone()
+    };
+    assert_eq!([version(&old), version(new.path())], [1, 2]);
+    let bits = |folder: &Path| -> Vec<u32> {
+        let model = RewardModel::load(folder, Options::default()).unwrap();
+        let scored = rewards(&model.score(&requests()).unwrap());
+        scored.into_iter().map(f32::to_bits).collect()
+    };
+    assert_eq!(bits(&old), bits(new.path()));
 }
 
 #[test]

@@ -137,15 +137,14 @@ impl Row {
         }
     }
 
-    /// Two responses as a row of preferences without images, the better one chosen.
+    /// Two responses as a row of preferences, the better one chosen.
     pub(crate) fn better(&self, a: usize, b: usize) -> Value {
         let [first, second] = [a, b].map(|index| &self.responses[index]);
         let reward = |response: &Response| number(&response.golden["reward"]);
-        let (chosen, rejected) = match reward(first) > reward(second) {
-            true => (first, second),
-            false => (second, first),
-        };
-        json!({"prompt": self.prompt, "chosen": chosen.text, "rejected": rejected.text})
+        match reward(first) > reward(second) {
+            true => self.pair(a, b),
+            false => self.pair(b, a),
+        }
     }
 
     /// Two responses as a row of preferences.

@@ -1,4 +1,4 @@
-//! Text reward models through the programs that serve.
+//! Families through the programs that serve: text reward models, and those of whole images.
 
 use std::fs;
 
@@ -9,27 +9,30 @@ use serde_json::{Value, json};
 use crate::golden::{model, rows, rows_of, template};
 use crate::training::succeeds;
 
-const FAMILY: &str = "qwen3_text";
+const FAMILIES: [&str; 4] = ["qwen3_text", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"];
 
 #[test]
-fn a_text_bundle_is_evaluated() {
+fn bundles_are_evaluated() {
+    FAMILIES.iter().for_each(|family| evaluated(family));
+}
+
+fn evaluated(family: &str) {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     let mut export = program("seeward-export");
     export
         .arg("--checkpoint")
-        .arg(model(FAMILY))
+        .arg(model(family))
         .arg("--output")
         .arg(place("bundle"));
-    succeeds(export.args(["--template", template(FAMILY).unwrap().name()]));
+    succeeds(export.args(["--template", template(family).unwrap().name()]));
     // The response of the higher golden reward is the chosen one, but in the last row.
-    let mut pairs: Vec<Value> = rows_of(FAMILY, InputMode::Full)
+    let mut pairs: Vec<Value> = rows_of(family, InputMode::Full)
         .iter()
         .map(|row| row.better(0, 1))
         .collect();
     let last = pairs.last_mut().unwrap();
-    *last =
-        json!({"prompt": last["prompt"], "chosen": last["rejected"], "rejected": last["chosen"]});
+    *last = json!({"prompt": last["prompt"], "img_path": last["img_path"], "chosen": last["rejected"], "rejected": last["chosen"]});
     let lines: Vec<String> = pairs.iter().map(Value::to_string).collect();
     fs::write(place("pairs.jsonl"), lines.join("\n")).unwrap();
     let mut evaluate = program("seeward-evaluate");
@@ -41,15 +44,15 @@ fn a_text_bundle_is_evaluated() {
     succeeds(
         evaluate
             .arg("--data")
-            .arg(format!("text={}", place("pairs.jsonl").display())),
+            .arg(format!("pairs={}", place("pairs.jsonl").display())),
     );
     let report = fs::read_to_string(place("report/report.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
-    let accuracy = report["sets"]["text"]["accuracy"].as_f64();
+    let accuracy = report["sets"]["pairs"]["accuracy"].as_f64();
     let expected = (pairs.len() - 1) as f64 / pairs.len() as f64;
     assert!(
         accuracy.is_some_and(|a| (a - expected).abs() < 1e-9),
-        "{report}"
+        "{family}: {report}"
     );
-    assert_eq!(pairs.len(), rows(FAMILY).len());
+    assert_eq!(pairs.len(), rows(family).len());
 }
