@@ -32,7 +32,10 @@ fn evaluated(family: &str) {
         .map(|row| row.better(0, 1))
         .collect();
     let last = pairs.last_mut().unwrap();
-    *last = json!({"prompt": last["prompt"], "img_path": last["img_path"], "chosen": last["rejected"], "rejected": last["chosen"]});
+    *last = json!({
+        "prompt": last["prompt"], "img_path": last["img_path"],
+        "chosen": last["rejected"], "rejected": last["chosen"],
+    });
     let lines: Vec<String> = pairs.iter().map(Value::to_string).collect();
     fs::write(place("pairs.jsonl"), lines.join("\n")).unwrap();
     let mut evaluate = program("seeward-evaluate");
