@@ -141,7 +141,11 @@ impl Onnx {
     }
 
     pub(crate) fn load(&self, mode: InputMode) -> Loaded {
-        let options = Options::default().input(mode).threads(1);
+        self.load_with(Options::default().input(mode))
+    }
+
+    pub(crate) fn load_with(&self, options: Options) -> Loaded {
+        let options = options.threads(1);
         let bundle = self.folder.path().join("bundle");
         Loaded(RewardModel::load(bundle, options).expect("loaded"))
     }
@@ -159,13 +163,29 @@ pub(crate) struct Loaded(RewardModel);
 impl Loaded {
     /// The rewards of some of a row's responses.
     pub(crate) fn score(&self, row: &Row, responses: &[usize]) -> Vec<f64> {
-        let texts = responses.iter().map(|&index| &row.responses[index].text);
-        let mut request = Request::new(&row.prompt).responses(texts);
-        for image in &row.images {
-            request = request.image(image.as_path());
-        }
-        let mut scored = self.0.score(&[request]).expect("the engine runs");
-        let scores = scored.results.remove(0).expect("a good request");
-        scores.rewards.into_iter().map(f64::from).collect()
+        self.score_requests(&[request(row, responses)]).0
     }
+
+    /// The rewards of all responses of rows in one call, and the number of images that a cache had.
+    pub(crate) fn score_together(&self, rows: &[Row]) -> (Vec<f64>, u64) {
+        let all = |row: &Row| (0..row.responses.len()).collect::<Vec<_>>();
+        let requests: Vec<Request> = rows.iter().map(|row| request(row, &all(row))).collect();
+        self.score_requests(&requests)
+    }
+
+    fn score_requests(&self, requests: &[Request]) -> (Vec<f64>, u64) {
+        let scored = self.0.score(requests).expect("the engine runs");
+        let results = scored.results.into_iter();
+        let rewards = results.flat_map(|scores| scores.expect("a good request").rewards);
+        (rewards.map(f64::from).collect(), scored.usage.images_cached)
+    }
+}
+
+fn request(row: &Row, responses: &[usize]) -> Request {
+    let texts = responses.iter().map(|&index| &row.responses[index].text);
+    let images = row.images.iter();
+    images.fold(
+        Request::new(&row.prompt).responses(texts),
+        |request, image| request.image(image.as_path()),
+    )
 }

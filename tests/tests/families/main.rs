@@ -22,6 +22,8 @@ use seeward_models::kinds::{InputMode, Precision, Target};
 
 use engines::{LibTorch, Onnx};
 use golden::{families, is_jpeg, model, rows, rows_of};
+use seeward_runtime::Options;
+use seeward_tests::compare::{Tolerance, assert_close};
 
 const MODES: [InputMode; 3] = [InputMode::Full, InputMode::TextOnly, InputMode::ImageOnly];
 const TOLERANCE: f64 = 1e-4;
@@ -148,6 +150,31 @@ fn exported_models_give_the_golden_rewards() {
                 agrees(family, &onnx, mode);
             }
         }
+    }
+}
+
+/// Rows with images of different sizes, with two images and with none. A second call finds the images in the cache.
+#[test]
+fn rows_score_together_as_alone() {
+    for family in &families() {
+        let onnx = Onnx::export(family, Target::Cpu, Precision::Fp32);
+        let options = Options::default().image_cache_bytes(1 << 30);
+        let (cached, alone) = (onnx.load_with(options), onnx.load(InputMode::Full));
+        let rows = rows(family);
+        let (together, _) = cached.score_together(&rows);
+        let (again, found) = cached.score_together(&rows);
+        assert_eq!(again, together, "{family}");
+        let images: usize = rows.iter().map(|row| row.images.len()).sum();
+        assert_eq!(found > 0, images > 0, "{family}");
+        let each = rows.iter().flat_map(|row| {
+            let responses = 0..row.responses.len();
+            responses.flat_map(|index| alone.score(row, &[index]))
+        });
+        let tolerance = Tolerance {
+            absolute: 1e-5,
+            relative: 1e-5,
+        };
+        assert_close(family, &together, &each.collect::<Vec<_>>(), tolerance);
     }
 }
 
