@@ -143,6 +143,6 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
     replace_file(&folder.join("report.json"), (json + "\n").as_bytes())?;
     Ok(replace_file(
         &folder.join("report.html"),
-        page::page(report).as_bytes(),
+        page::page(report)?.as_bytes(),
     )?)
 }

@@ -1,32 +1,22 @@
 //! The plots of each set: margins, reliability, length, best of N.
 
-use super::html::{self, COMPARED, MODEL, TEXT_ONLY, figure, number, percent};
+use super::figure::{COMPARED, Figure, MODEL, TEXT_ONLY};
+use super::numbers::{number, percent};
 use crate::evaluate::metrics::best_of_n::Point;
 use crate::evaluate::metrics::{BestOfN, Calibration, Length, Margins};
 use crate::evaluate::plot::frame::{Axis, Frame};
 use crate::evaluate::report::{ModelReport, Report, SetReport};
 
-pub(super) fn margins(report: &Report) -> String {
+pub(super) fn margins(report: &Report) -> Vec<Figure> {
     let of_set = |set: &SetReport| {
-        let margins = set
-            .model
-            .margins
-            .as_ref()
-            .map(|margins| histogram(&set.name, margins));
-        margins.unwrap_or_default() + &reliability(set)
+        let margins = set.model.margins.as_ref();
+        let histogram = margins.map(|margins| histogram(&set.name, margins));
+        histogram.into_iter().chain([reliability(set)])
     };
-    html::section(
-        "How sure it is",
-        "The <em>margin</em> is the reward of the better response minus that of the other. If the model is \
-         calibrated, a share σ(|margin|) of the pairs is ordered right: the reliability curve lies on the diagonal.",
-        &html::grid(
-            "figures two",
-            &report.sets.iter().map(of_set).collect::<String>(),
-        ),
-    )
+    report.sets.iter().flat_map(of_set).collect()
 }
 
-fn histogram(name: &str, margins: &Margins) -> String {
+fn histogram(name: &str, margins: &Margins) -> Figure {
     let most = margins.counts.iter().max().copied().unwrap_or(1) as f64;
     let (low, high) = (
         margins.borders[0],
@@ -53,15 +43,15 @@ fn histogram(name: &str, margins: &Margins) -> String {
         number(Some(margins.mean), 2),
         number(median, 2)
     );
-    figure(
-        &format!("{name} · margins"),
-        &frame.draw(&marks),
-        &[],
-        &note,
-    )
+    Figure {
+        title: format!("{name} · margins"),
+        plot: frame.draw(&marks),
+        legend: Vec::new(),
+        note,
+    }
 }
 
-fn reliability(set: &SetReport) -> String {
+fn reliability(set: &SetReport) -> Figure {
     let frame = Frame {
         x: Axis::percent(0.5, 1.0, 0.1, "σ(|margin|)"),
         y: Axis::percent(0.0, 1.0, 0.25, "ordered right"),
@@ -74,21 +64,20 @@ fn reliability(set: &SetReport) -> String {
     for (class, _, calibration) in curves.iter().rev() {
         marks += &curve(&frame, calibration, &format!("k{class}"));
     }
-    let legend: Vec<(usize, &str)> = curves
+    let legend = curves
         .iter()
-        .map(|(class, name, _)| (*class, *name))
-        .collect();
+        .map(|(class, name, _)| (*class, (*name).to_owned()));
     let error = |(_, name, calibration): &(usize, &str, &Calibration)| {
         format!("{name} {}", percent(Some(calibration.ece)))
     };
     let errors: Vec<String> = curves.iter().map(error).collect();
     let note = format!("expected calibration error: {}", errors.join(", "));
-    figure(
-        &format!("{} · reliability", set.name),
-        &frame.draw(&marks),
-        &legend,
-        &note,
-    )
+    Figure {
+        title: format!("{} · reliability", set.name),
+        plot: frame.draw(&marks),
+        legend: legend.collect(),
+        note,
+    }
 }
 
 fn curve(frame: &Frame, calibration: &Calibration, class: &str) -> String {
@@ -112,17 +101,12 @@ fn curve(frame: &Frame, calibration: &Calibration, class: &str) -> String {
     marks
 }
 
-pub(super) fn length(report: &Report) -> String {
+pub(super) fn length(report: &Report) -> Vec<Figure> {
     let of_set = |set: &SetReport| (!set.model.length.bins.is_empty()).then(|| by_length(set));
-    html::section(
-        "Is it a length model?",
-        "Accuracy by the difference in length between the better response and the other. A model that rewards length is \
-         right on the right-hand side and wrong on the left.",
-        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
-    )
+    report.sets.iter().filter_map(of_set).collect()
 }
 
-fn by_length(set: &SetReport) -> String {
+fn by_length(set: &SetReport) -> Figure {
     let length = &set.model.length;
     let count = length.bins.len() as f64;
     let tick = |(at, bin): (usize, &crate::evaluate::metrics::length::LengthBin)| {
@@ -144,7 +128,12 @@ fn by_length(set: &SetReport) -> String {
         percent(length.length_only.accuracy),
         percent(length.agreement)
     );
-    figure(&set.name, &frame.draw(&marks), &[], &note)
+    Figure {
+        title: set.name.clone(),
+        plot: frame.draw(&marks),
+        legend: Vec::new(),
+        note,
+    }
 }
 
 fn bars(frame: &Frame, length: &Length) -> String {
@@ -175,17 +164,12 @@ fn difference(from: Option<i64>, to: Option<i64>) -> String {
     }
 }
 
-pub(super) fn best_of_n(report: &Report) -> String {
+pub(super) fn best_of_n(report: &Report) -> Vec<Figure> {
     let of_set = |set: &SetReport| Some(picks(set, set.best_of_n.as_ref()?));
-    html::section(
-        "Best of N",
-        "The expected rating of the response with the greatest reward among N random responses of a row: exact, over \
-         all draws. <em>Best possible</em> picks by rating, <em>random</em> at random.",
-        &html::figures(&report.sets.iter().filter_map(of_set).collect::<String>()),
-    )
+    report.sets.iter().filter_map(of_set).collect()
 }
 
-fn picks(set: &SetReport, curve: &BestOfN) -> String {
+fn picks(set: &SetReport, curve: &BestOfN) -> Figure {
     let frame = frame_of_picks(set, curve);
     let along = |value: &dyn Fn(&Point) -> f64| -> Vec<(f64, f64)> {
         let point = |point: &Point| (point.n as f64, value(point));
@@ -197,15 +181,17 @@ fn picks(set: &SetReport, curve: &BestOfN) -> String {
     for (at, (class, _, _)) in models.iter().rev() {
         marks += &frame.line(&along(&|point| point.picks[*at]), &format!("k{class}"));
     }
-    let entry = |(_, (class, name, _)): &(_, (usize, &'static str, _))| (*class, *name);
-    let mut legend: Vec<(usize, &str)> = models.iter().map(entry).collect();
-    legend.extend([(3, "best possible"), (4, "random")]);
-    figure(
-        &set.name,
-        &frame.draw(&marks),
-        &legend,
-        &rows_of_picks(&curve.points),
-    )
+    let others = [(3, "best possible"), (4, "random")];
+    let named = models.iter().map(|(_, (class, name, _))| (*class, *name));
+    let legend = named.chain(others);
+    Figure {
+        title: set.name.clone(),
+        plot: frame.draw(&marks),
+        legend: legend
+            .map(|(class, name)| (class, name.to_owned()))
+            .collect(),
+        note: rows_of_picks(&curve.points),
+    }
 }
 
 fn frame_of_picks(set: &SetReport, curve: &BestOfN) -> Frame {

@@ -1,8 +1,7 @@
 //! The curves of training: loss, accuracy, shortcut-failure coefficient.
 
-use super::html::{self, figure};
+use super::figure::Figure;
 use crate::evaluate::plot::frame::{Axis, Frame};
-use crate::evaluate::plot::svg::escape;
 use crate::evaluate::report::Report;
 use crate::evaluate::training::Training;
 
@@ -23,20 +22,16 @@ struct Plot<'a> {
 type Points<'a> = &'a [(f64, f64)];
 type Curve<'a> = (&'a str, Points<'a>);
 
-pub(super) fn section(report: &Report) -> String {
-    let plots = report.training.as_ref().map(|training| {
-        let all = [
-            losses(training),
-            accuracies(training),
-            coefficients(training),
-        ];
-        all.iter().map(plot).collect::<String>()
-    });
-    html::section(
-        "Training",
-        "The trainer’s metrics by step.",
-        &html::figures(&plots.unwrap_or_default()),
-    )
+pub(super) fn figures(report: &Report) -> Vec<Figure> {
+    let Some(training) = &report.training else {
+        return Vec::new();
+    };
+    let all = [
+        losses(training),
+        accuracies(training),
+        coefficients(training),
+    ];
+    all.iter().filter_map(figure).collect()
 }
 
 fn losses(training: &Training) -> Plot<'_> {
@@ -79,12 +74,10 @@ fn is_accuracy(name: &str) -> bool {
     name.starts_with("accuracy") || name.ends_with(".accuracy")
 }
 
-fn plot(plot: &Plot) -> String {
+fn figure(plot: &Plot) -> Option<Figure> {
     let Plot { title, curves, .. } = plot;
     let points = || curves.iter().flat_map(|(_, points)| points.iter());
-    let Some(last) = points().map(|(step, _)| *step).reduce(f64::max) else {
-        return String::new();
-    };
+    let last = points().map(|(step, _)| *step).reduce(f64::max)?;
     let most = points().map(|(_, value)| *value).fold(0.0, f64::max);
     let frame = Frame {
         x: Axis::round(0.0, last, 5, "step"),
@@ -102,11 +95,15 @@ fn plot(plot: &Plot) -> String {
             marks += &frame.dot(*only, 3.0, &format!("k{class}"));
         }
     }
-    let names: Vec<String> = curves.iter().map(|(name, _)| escape(name)).collect();
-    let legend: Vec<(usize, &str)> = names.iter().map(String::as_str).enumerate().collect();
+    let names = curves.iter().map(|(name, _)| (*name).to_owned());
     let note = match plot.band {
         Some(_) => "the band holds the middle 80 % of a step’s pairs",
         None => "",
     };
-    figure(title, &frame.draw(&marks), &legend, note)
+    Some(Figure {
+        title: (*title).to_owned(),
+        plot: frame.draw(&marks),
+        legend: names.enumerate().collect(),
+        note: note.to_owned(),
+    })
 }
