@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use seeward_tests::program;
+use seeward_tests::program::program;
 
 const PROGRAMS: [&str; 6] = [
     "seeward-train",
