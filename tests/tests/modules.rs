@@ -8,14 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 9] = [
     "models",
     "train",
     "export",
     "runtime/kernels",
     "runtime",
     "runtime/cli",
-    "runtime/manual",
     "runtime/python",
     "runtime/serve",
     "tests/fixture",

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::addresses::Addresses;
 use super::carried::CarriedKeys;
-use super::image_ref::Addresses;
 use super::python_json;
 use crate::{Error, Result};
 

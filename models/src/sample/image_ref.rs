@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::addresses::Addresses;
 use super::fields::typed;
 use crate::hash::hash;
 use crate::{Error, Result};
@@ -24,16 +25,6 @@ pub enum ImageRef {
     File(String),
     /// The content of an image file.
     Bytes(Arc<[u8]>),
-}
-
-/// Whether images of rows may be http(s) addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Addresses {
-    /// An address is an error: nothing downloads images.
-    #[default]
-    Refused,
-    /// The reader of the row fetches them.
-    Kept,
 }
 
 /// A file, as the `datasets` library names one, or an address, as OpenAI's messages do.

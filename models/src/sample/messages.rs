@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::addresses::Addresses;
 use super::fields::{Fields, missing, typed};
-use super::image_ref::{Addresses, ImageRef};
+use super::image_ref::ImageRef;
 use super::images;
 use crate::chat::{IMAGE_TAG, Message, Role};
 use crate::{Error, Result};

@@ -5,6 +5,7 @@
 //! does not know are ignored in training data and carried through in scoring, unless their name suggests an image,
 //! a video, turns or a margin: then the row is refused ([`CarriedKeys`] excepted).
 
+mod addresses;
 mod carried;
 mod context;
 mod fields;

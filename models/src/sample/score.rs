@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::addresses::Addresses;
 use super::carried::CarriedKeys;
 use super::fields::Fields;
-use super::image_ref::{Addresses, ImageRef};
+use super::image_ref::ImageRef;
 use super::keys::{self, Layout};
 use super::row_prompt::RowPrompt;
 use crate::chat::Prompt;

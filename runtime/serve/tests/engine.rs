@@ -74,10 +74,8 @@ fn readiness_follows_an_engine_that_fails() {
 
 #[test]
 fn readiness_follows_an_engine_that_takes_long() {
-    let server = Server::start(&["--stall", "0.05"]);
-    let responses: Vec<String> = (0..3000)
-        .map(|n| format!("It is {n}. ").repeat(20))
-        .collect();
+    let server = Server::start(&["--stall", "0.01"]);
+    let responses: Vec<String> = (0..100).map(|n| format!("It is {n}. ").repeat(8)).collect();
     let body = json!({"prompt": "Which?", "responses": responses}).to_string();
     let mut busy = server.connect();
     busy.write_all(post("/v1/rewards", &body).as_bytes())

@@ -162,7 +162,7 @@ mod tests {
         let between = times("300 150 8\n") - times("60 70 3\n");
         assert_eq!(between, times("240 80 0"));
         let lost = |capacity| between.lost_share(Duration::from_nanos(capacity));
-        // Waiting that cores stood idle beside; as much of it as others took; none beside threads of the process.
+        // Waiting during which cores stood idle; as much of it as others took; none next to threads of the process.
         assert_eq!([lost(400), lost(300), lost(240)], [0.25, 0.2, 0.0]);
         assert_eq!(Times::default().lost_share(Duration::ZERO), 0.0);
         assert_eq!(times("1 1 1") - times("2 2 1"), Times::default());

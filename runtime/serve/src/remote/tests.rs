@@ -278,7 +278,7 @@ fn what_is_no_image_or_too_much_is_refused() {
         .concat(),
         "/cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nGIF89a".to_vec(),
         "/none" => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(),
-        "/busy" => b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        "/busy" => b"HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec(),
         _ => b"SSH-2.0\r\n".to_vec(),
     });
     let fetcher = local(&site);
