@@ -9,27 +9,35 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::errors::Refusal;
-use crate::images::Images;
+use crate::images::{Images, Place};
 use crate::state::Service;
 use crate::wire::Row;
 
 type Content = Result<Arc<[u8]>, Refusal>;
 
-/// The rows with the content of their images in place of addresses.
-pub(crate) async fn resolve(service: &Arc<Service>, rows: Vec<Row>, deadline: Instant) -> Vec<Row> {
-    let fetched = fetch(service, &rows, deadline).await;
+/// The rows with the content of their images in place of addresses, and the places of these.
+pub(crate) async fn resolve(
+    service: &Arc<Service>,
+    rows: Vec<Row>,
+    deadline: Instant,
+) -> (Vec<Row>, Vec<Place>) {
+    let mut places = Vec::new();
+    let fetched = fetch(service, &rows, deadline, &mut places).await;
     let replace = |row: Row| {
         let mut row = row?;
         Images::check_count(&row.images)?;
         for image in &mut row.images {
             if let Some(address) = image.address() {
-                let content = fetched.get(address).cloned().unwrap_or_else(too_late);
-                *image = ImageRef::Bytes(content?);
+                let content = fetched.get(address).cloned().unwrap_or_else(too_late)?;
+                // Each row gets a copy.
+                places.push(service.images.hold(content.len())?);
+                *image = ImageRef::Bytes(content);
             }
         }
         Ok(row)
     };
-    rows.into_iter().map(replace).collect()
+    let rows = rows.into_iter().map(replace).collect();
+    (rows, places)
 }
 
 /// What is at the addresses, as far as it comes before the deadline. A client that leaves ends it.
@@ -37,6 +45,7 @@ async fn fetch(
     service: &Arc<Service>,
     rows: &[Row],
     deadline: Instant,
+    places: &mut Vec<Place>,
 ) -> HashMap<String, Content> {
     let mut fetched = HashMap::new();
     let mut work = JoinSet::new();
@@ -52,9 +61,14 @@ async fn fetch(
         }
     }
     while let Ok(Some(done)) = timeout_at(deadline, work.join_next()).await {
-        if let Ok((address, content)) = done {
-            fetched.insert(address, content);
-        }
+        let Ok((address, content)) = done else {
+            continue;
+        };
+        let held = content.and_then(|content| {
+            places.push(service.images.hold(content.len())?);
+            Ok(content)
+        });
+        fetched.insert(address, held);
     }
     fetched
 }

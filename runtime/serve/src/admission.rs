@@ -12,8 +12,9 @@ use seeward_runtime::Announcement;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{timeout, timeout_at};
 
+use crate::budget::permits;
 use crate::errors::Refusal;
-use crate::state::{Loaded, Service, permits};
+use crate::state::{Loaded, Service};
 
 /// Bytes a second that a body must come at, on the whole.
 const LEAST_RATE: usize = 64 << 10;

@@ -10,6 +10,7 @@ use seeward_runtime::{
     BatchConfig, DEFAULT_BATCH_TOKENS, Device, InputMode, Options, ParseDeviceError,
 };
 
+use crate::budget::budget;
 use crate::image_root::ImageRoot;
 use crate::images::Images;
 use crate::keys::Keys;
@@ -111,10 +112,10 @@ pub(crate) struct Arguments {
     /// Memory in bytes for the embeddings of images that may come again; 0 keeps none
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "SEEWARD_SERVE_IMAGE_CACHE")]
     image_cache: u64,
-    /// Maximum number of bytes of a body, of an image file and of a fetched image
+    /// Maximum number of bytes of a body, of an image file and of a fetched image, which has at most 20 MiB
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "SEEWARD_SERVE_MAX_BODY")]
     max_body: usize,
-    /// Bytes of all bodies in memory; further requests wait unread
+    /// Bytes of all bodies in memory; further requests wait unread. As many for images by path or address
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "SEEWARD_SERVE_QUEUE_BYTES")]
     queue_bytes: usize,
     /// Maximum number of requests scored together
@@ -270,6 +271,7 @@ impl Arguments {
                 })?,
                 root: ImageRoot::open(self.image_root, self.allow_outside_root)?,
                 max_bytes: self.max_body as u64,
+                budget: budget(self.queue_bytes),
             },
             address: self.listen,
             log: self.log,

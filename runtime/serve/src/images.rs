@@ -1,11 +1,15 @@
 //! The images of a request: their content, wherever it comes from.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use seeward_models::image::dimensions;
 use seeward_models::sample::ImageRef;
 use seeward_runtime::Image;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::permits;
 use crate::errors::Refusal;
 use crate::image_root::ImageRoot;
 use crate::remote::Remote;
@@ -23,7 +27,12 @@ pub(crate) struct Images {
     pub(crate) remote: Remote,
     /// The most bytes of a file.
     pub(crate) max_bytes: u64,
+    /// For the bytes of images that did not come in a body.
+    pub(crate) budget: Arc<Semaphore>,
 }
+
+/// The bytes of an image, held until its request has been answered.
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Images {
     /// # Errors
@@ -37,21 +46,41 @@ impl Images {
         }
     }
 
-    /// The content of a request's images.
+    /// Bytes for an image that did not come in a body. It does not wait for them, since what holds them may wait for it.
+    ///
+    /// # Errors
+    /// 503 if they are not free.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Place, Refusal> {
+        let place = self.budget.clone().try_acquire_many_owned(permits(bytes));
+        let full = |_| Refusal::unavailable("too many images are waiting (--queue-bytes)", 5);
+        place.map_err(full)
+    }
+
+    /// The content of a request's images, and the places of those that are files.
     ///
     /// # Errors
     /// Too many, or one that cannot be read.
-    pub(crate) fn content_of(&self, images: &[ImageRef]) -> Result<Vec<Image>, Refusal> {
+    pub(crate) fn content_of(
+        &self,
+        images: &[ImageRef],
+    ) -> Result<(Vec<Image>, Vec<Place>), Refusal> {
         Self::check_count(images)?;
-        images.iter().map(|image| self.content(image)).collect()
+        let mut places = Vec::new();
+        let images = images.iter().map(|image| self.content(image, &mut places));
+        let images: Vec<Image> = images.collect::<Result<_, _>>()?;
+        Ok((images, places))
     }
 
-    fn content(&self, image: &ImageRef) -> Result<Image, Refusal> {
+    fn content(&self, image: &ImageRef, places: &mut Vec<Place>) -> Result<Image, Refusal> {
         match image {
             ImageRef::Bytes(bytes) => Ok(Image::bytes(bytes.to_vec())),
             ImageRef::File(text) => match bare_base64(text)? {
                 Some(bytes) => Ok(Image::bytes(bytes)),
-                None => Ok(Image::bytes(self.root.read(text, self.max_bytes)?)),
+                None => {
+                    let content = self.root.read(text, self.max_bytes)?;
+                    places.push(self.hold(content.len())?);
+                    Ok(Image::bytes(content))
+                }
             },
         }
     }
@@ -85,17 +114,21 @@ mod tests {
             root: ImageRoot::None,
             remote: Remote::new(crate::remote::RemoteOptions::default()).unwrap(),
             max_bytes: 1 << 20,
+            budget: Arc::new(Semaphore::new(9)),
         }
     }
 
     #[test]
     fn bare_base64_is_an_image_and_other_text_a_path() {
         let base64 = ImageRef::File(STANDARD.encode(PIXEL));
-        assert_eq!(images().content(&base64).unwrap(), Image::bytes(PIXEL));
+        assert_eq!(
+            images().content(&base64, &mut Vec::new()).unwrap(),
+            Image::bytes(PIXEL)
+        );
         // Base64 of something else is a path like any other.
         for path in ["abcd", "photos/1.png", &STANDARD.encode("no image")] {
             let error = images()
-                .content(&ImageRef::File(path.to_owned()))
+                .content(&ImageRef::File(path.to_owned()), &mut Vec::new())
                 .unwrap_err();
             assert!(
                 error.message.starts_with(&format!("image {path}: ")),
@@ -103,7 +136,7 @@ mod tests {
             );
         }
         let long = ImageRef::File("?".repeat(LONGEST_PATH + 1));
-        let error = images().content(&long).unwrap_err();
+        let error = images().content(&long, &mut Vec::new()).unwrap_err();
         assert!(error.message.contains("base64"), "{error:?}");
     }
 

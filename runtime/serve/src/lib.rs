@@ -8,6 +8,7 @@ mod addresses;
 mod admission;
 mod answer;
 mod arguments;
+mod budget;
 mod errors;
 mod health;
 mod image_root;

@@ -10,13 +10,22 @@ use tokio::time::{Instant, timeout_at};
 use crate::addresses;
 use crate::admission::Question;
 use crate::errors::Refusal;
+use crate::images::Place;
 use crate::state::Service;
 use crate::wire::{Context, Outcome, Wire};
 
 /// The rows of a body in the batcher.
 pub(crate) struct Submitted<W> {
     pub(crate) wire: W,
-    answers: Vec<Result<Answer, Refusal>>,
+    answers: Vec<Result<Waiting, Refusal>>,
+    /// Of fetched images.
+    _places: Vec<Place>,
+}
+
+/// A row in the batcher, with the places of its images.
+struct Waiting {
+    answer: Answer,
+    _places: Vec<Place>,
 }
 
 /// Parses the body, fetches its images and submits its rows.
@@ -41,7 +50,7 @@ pub(crate) async fn submit<W: Wire>(
         W::read(&body, &context)
     };
     let (wire, rows) = on_worker(service, read).await??;
-    let rows = addresses::resolve(service, rows, deadline).await;
+    let (rows, places) = addresses::resolve(service, rows, deadline).await;
     let enqueue_all = move |service: &Service| {
         let answers = rows.into_iter().map(|row| enqueue(service, &row?));
         let answers = answers.collect();
@@ -49,7 +58,11 @@ pub(crate) async fn submit<W: Wire>(
         answers
     };
     let answers = on_worker(service, enqueue_all).await?;
-    Ok(Submitted { wire, answers })
+    Ok(Submitted {
+        wire,
+        answers,
+        _places: places,
+    })
 }
 
 /// Runs what takes CPU time outside of the threads that serve sockets.
@@ -66,11 +79,14 @@ async fn on_worker<T: Send + 'static>(
     done.map_err(|_| Refusal::internal("reading the request panicked"))
 }
 
-fn enqueue(service: &Service, row: &ScoreRow) -> Result<Answer, Refusal> {
-    let images = service.images.content_of(&row.images)?;
+fn enqueue(service: &Service, row: &ScoreRow) -> Result<Waiting, Refusal> {
+    let (images, places) = service.images.content_of(&row.images)?;
     let request = Request::new(&row.prompt).images(images);
     let request = request.responses(&row.responses);
-    Ok(service.model()?.batcher.submit(request)?)
+    Ok(Waiting {
+        answer: service.model()?.batcher.submit(request)?,
+        _places: places,
+    })
 }
 
 impl<W> Submitted<W> {
@@ -79,7 +95,7 @@ impl<W> Submitted<W> {
         let mut outcomes = Vec::with_capacity(self.answers.len());
         for answer in self.answers {
             outcomes.push(match answer {
-                Ok(answer) => outcome(service, answer, deadline).await,
+                Ok(waiting) => outcome(service, waiting.answer, deadline).await,
                 Err(refusal) => Err(refusal),
             });
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use seeward_runtime::{Batcher, ImageCacheUsage, RewardModel};
 use tokio::sync::Semaphore;
 
+use crate::budget::budget;
 use crate::errors::Refusal;
 use crate::health::Health;
 use crate::images::Images;
@@ -13,8 +14,6 @@ use crate::keys::Keys;
 use crate::metrics::{Metrics, Snapshot};
 use crate::wire::Context;
 
-/// Bytes of a permit of the budget.
-const UNIT: usize = 1024;
 /// Images that are fetched at once.
 const FETCHERS: usize = 32;
 
@@ -36,7 +35,7 @@ pub(crate) struct Service {
     pub(crate) keys: Keys,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
-    /// Permits of [`UNIT`] bytes for bodies in memory.
+    /// For bodies in memory.
     pub(crate) budget: Arc<Semaphore>,
     /// Permits for threads that parse and decode.
     pub(crate) workers: Semaphore,
@@ -58,9 +57,8 @@ pub(crate) struct Loaded {
 impl Service {
     pub(crate) fn new(settings: Settings, images: Images, keys: Keys) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let budget = Semaphore::new(permits(settings.queue_bytes) as usize);
         Self {
-            budget: Arc::new(budget),
+            budget: budget(settings.queue_bytes),
             workers: Semaphore::new(workers),
             fetchers: Arc::new(Semaphore::new(FETCHERS)),
             health: Health::default(),
@@ -123,10 +121,4 @@ impl Service {
             loaded.batcher.close();
         }
     }
-}
-
-/// The permits for some bytes, at least one.
-pub(crate) fn permits(bytes: usize) -> u32 {
-    let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
-    u32::try_from(bytes.div_ceil(UNIT).clamp(1, most)).unwrap_or(u32::MAX)
 }

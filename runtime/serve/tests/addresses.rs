@@ -115,6 +115,36 @@ fn what_is_not_fetched_spoils_its_row_alone() {
 }
 
 #[test]
+fn fetched_images_in_memory_are_bounded() {
+    let site = Site::start();
+    let size = std::fs::metadata(golden("images/vqa0.png")).unwrap().len() as usize;
+    // For the image and the copies of two rows.
+    let room = (3 * size.div_ceil(1024) * 1024).to_string();
+    let flags = [
+        "--image-host",
+        &site.address,
+        "--image-host-private",
+        "--queue-bytes",
+        &room,
+        "--max-body",
+        &room,
+    ];
+    let server = Server::start(&flags);
+    let refused = |count: usize| {
+        let rows = vec![row(&site.at("/a.png")); count];
+        let reply = server
+            .post("/v1/rewards", &json!({ "requests": rows }))
+            .json();
+        let results = reply["results"].as_array().unwrap().clone();
+        let errors = results.iter().filter_map(|result| result.get("error"));
+        errors
+            .inspect(|error| assert_eq!(error["code"], 503, "{error}"))
+            .count()
+    };
+    assert_eq!([refused(2), refused(3), refused(2)], [0, 1, 0]);
+}
+
+#[test]
 fn a_slow_host_delays_nobody_else() {
     let site = Site::start();
     let flags = [

@@ -26,6 +26,11 @@ fn burst(server: &Server, count: usize) -> Vec<u16> {
     })
 }
 
+/// Time for the headers of a request to be read, from when on the engine waits for its body; nothing shows when.
+fn let_it_announce() {
+    thread::sleep(Duration::from_millis(300));
+}
+
 #[test]
 fn a_burst_waits_instead_of_being_refused() {
     // Room for a few bodies and connections only.
@@ -41,6 +46,39 @@ fn a_burst_waits_instead_of_being_refused() {
     assert_eq!(burst(&server, 300), vec![200; 300]);
     assert_eq!(server.metric("seeward_responses_total"), 600.0);
     assert_eq!(server.metric("seeward_queue_requests"), 0.0);
+}
+
+#[test]
+fn images_in_memory_are_bounded() {
+    let root = golden("images");
+    let size = std::fs::metadata(root.join("vqa0.png")).unwrap().len() as usize;
+    let room = 5;
+    let bytes = (room * (size.div_ceil(1024) * 1024)).to_string();
+    let flags = [
+        "--image-root",
+        root.to_str().unwrap(),
+        "--queue-bytes",
+        &bytes,
+        "--max-body",
+        "4096",
+    ];
+    let server = Server::start(&flags);
+    let row = json!({"prompt": "q", "images": ["vqa0.png"], "responses": ["r"]});
+    let refused = |count: usize| {
+        let reply = server
+            .post(
+                "/v1/rewards",
+                &json!({"requests": vec![row.clone(); count]}),
+            )
+            .json();
+        let results = reply["results"].as_array().unwrap().clone();
+        let errors = results.iter().filter_map(|result| result.get("error"));
+        errors
+            .inspect(|error| assert_eq!(error["code"], 503, "{error}"))
+            .count()
+    };
+    // What was answered leaves its room to others.
+    assert_eq!([refused(room), refused(room + 2), refused(room)], [0, 2, 0]);
 }
 
 #[test]
@@ -73,6 +111,7 @@ fn a_client_that_leaves_cancels_its_requests() {
     let request = post("/v1/rewards", &question(0).to_string());
     slow.write_all(&request.as_bytes()[..request.len() - 1])
         .unwrap();
+    let_it_announce();
     let mut leaving: Vec<_> = (1..9).map(|_| server.connect()).collect();
     for (number, stream) in leaving.iter_mut().enumerate() {
         let request = post("/v1/rewards", &question(number).to_string());
@@ -151,6 +190,7 @@ fn a_request_that_takes_too_long_is_cancelled() {
     let mut slow = server.connect();
     slow.write_all(b"POST /v1/rewards HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
         .unwrap();
+    let_it_announce();
     let reply = server.post("/v1/rewards", &question(1));
     assert_eq!(reply.status, 200);
     let error = &reply.json()["results"][0]["error"];

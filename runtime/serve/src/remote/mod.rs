@@ -25,6 +25,8 @@ use crate::reach::Reach;
 const MOST_REDIRECTS: usize = 3;
 const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(15);
+/// The most bytes of an image.
+const MOST_BYTES: u64 = 20 << 20;
 /// Seconds after which a client may ask again for what could not be fetched.
 const RETRY: u32 = 5;
 /// The most characters of an address in an error.
@@ -122,7 +124,7 @@ impl Remote {
         let resolver = Checked { inner, most };
         Ok(Self {
             hosts: options.hosts,
-            max_bytes: options.max_bytes,
+            max_bytes: options.max_bytes.min(MOST_BYTES),
             time: WHOLE,
             agent: Agent::with_parts(config, DefaultConnector::default(), resolver),
         })
