@@ -229,8 +229,10 @@ impl Inner {
         }
         let prompt = request.prompt.seen(self.input);
         let extents: Vec<Extent> = images.iter().map(|image| image.extent).collect();
+        let shared = self.prompter.shared(&prompt, &extents);
+        let shared = shared.map_err(Error::Prompt)?;
         let conversation = |response: &String| {
-            let read = self.prompter.conversation(&prompt, response, &extents)?;
+            let read = shared.conversation(response)?;
             self.reading.check(&read.ids).map(|()| read)
         };
         let conversations: Result<_, _> = request.responses.iter().map(conversation).collect();

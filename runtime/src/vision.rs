@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use seeward_models::bundle::{Bundle, VISION_GRAPH};
 use seeward_models::contract::vision_contract;
@@ -63,10 +63,17 @@ impl Embeddings {
         Self(Array2::zeros((0, width)))
     }
 
-    /// The rows with these indices.
+    /// The rows with these indices. Those of an image follow each other and are copied at once.
     pub(crate) fn gather(&self, rows: &[i64]) -> Array2<f32> {
-        let rows: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
-        self.0.select(Axis(0), &rows)
+        let mut gathered = Array2::zeros((rows.len(), self.0.ncols()));
+        let mut done = 0;
+        for run in rows.chunk_by(|row, next| row + 1 == *next) {
+            let (first, count) = (run[0] as usize, run.len());
+            let rows = self.0.slice(s![first..first + count, ..]);
+            gathered.slice_mut(s![done..done + count, ..]).assign(&rows);
+            done += count;
+        }
+        gathered
     }
 }
 
@@ -269,6 +276,8 @@ mod tests {
         let embeddings = Embeddings(ndarray::array![[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]);
         let expected = ndarray::array![[4.0, 5.0], [0.0, 1.0]];
         assert_eq!(embeddings.gather(&[2, 0]), expected);
+        let expected = ndarray::array![[2.0, 3.0], [4.0, 5.0], [0.0, 1.0], [0.0, 1.0]];
+        assert_eq!(embeddings.gather(&[1, 2, 0, 0]), expected);
         assert_eq!(Embeddings::none(2).gather(&[]).dim(), (0, 2));
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ndarray::Array2;
 
 use super::document::Document;
-use super::positions::{Position, positions};
+use super::positions::{Position, Stretch, stretches};
 use crate::prompt::Conversation;
 use crate::reading::Reading;
 use crate::rope::{ImagePlace, RopeBlock, RopeSettings};
@@ -129,58 +129,57 @@ impl Layout {
     fn push_document(&mut self, id: i32, document: &Document, rope: &RopeSettings) {
         let (prefix, start) = (document.prefix(), self.input_ids.len());
         let scaling = document.scaled_by(rope);
-        let rows = |layout: &Self, conversation: &Conversation, range: Range<usize>| {
-            let positions = positions(conversation, rope);
-            let rows = positions[range].iter();
-            rows.map(|&position| layout.rope.row(scaling, position))
-                .collect::<Vec<_>>()
+        let push = |layout: &mut Self, branch: usize, range: Range<usize>| {
+            let conversation = document.branches[branch.max(1) - 1];
+            layout.push_positions(&stretches(conversation, rope), scaling, &range);
+            layout.push_tokens(
+                (id, branch as i32),
+                conversation,
+                range,
+                &document.image_rows,
+            );
         };
-        let shared = rows(self, document.branches[0], 0..prefix);
-        self.position_ids.extend(shared);
-        self.push_tokens(id, 0, document.branches[0], 0..prefix, &document.image_rows);
+        push(self, 0, 0..prefix);
         for (index, conversation) in document.branches.iter().enumerate() {
             let length = conversation.ids.len();
-            let own = rows(self, conversation, prefix..length);
-            self.position_ids.extend(own);
             self.branches.push(Placement {
                 start,
                 prefix,
                 own: self.input_ids.len(),
                 length,
             });
-            self.push_tokens(
-                id,
-                index as i32 + 1,
-                conversation,
-                prefix..length,
-                &document.image_rows,
-            );
+            push(self, index + 1, prefix..length);
+        }
+    }
+
+    /// The rows of the rope tables for the tokens in `range`.
+    fn push_positions(&mut self, stretches: &[Stretch], scaling: usize, range: &Range<usize>) {
+        for Stretch { tokens, first } in stretches {
+            let (start, end) = (tokens.start.max(range.start), tokens.end.min(range.end));
+            let row = self.rope.row(scaling, *first) as i64 - tokens.start as i64;
+            self.position_ids
+                .extend((start..end).map(|token| row + token as i64));
         }
     }
 
     fn push_tokens(
         &mut self,
-        document: i32,
-        branch: i32,
+        (document, branch): (i32, i32),
         c: &Conversation,
         range: Range<usize>,
         images: &[i64],
     ) {
         let start = self.input_ids.len();
-        for (&token, &row) in c
-            .image_tokens
-            .iter()
-            .zip(images)
-            .filter(|(token, _)| range.contains(token))
-        {
-            self.image_positions
-                .push((start + token - range.start) as i64);
-            self.image_rows.push(row);
-        }
+        let before = |end: usize| c.image_tokens.partition_point(|&token| token < end);
+        let own = before(range.start)..before(range.end);
+        let flat = c.image_tokens[own.clone()].iter();
+        self.image_positions
+            .extend(flat.map(|token| (start + token - range.start) as i64));
+        self.image_rows.extend_from_slice(&images[own]);
         self.input_ids
             .extend(c.ids[range.clone()].iter().map(|&id| i64::from(id)));
-        self.document_ids.extend(range.clone().map(|_| document));
-        self.branch_ids.extend(range.map(|_| branch));
+        self.document_ids.resize(self.input_ids.len(), document);
+        self.branch_ids.resize(self.input_ids.len(), branch);
     }
 
     fn pad(&mut self, until: usize, first_document: i32) {
@@ -226,10 +225,10 @@ impl RopeRows {
         for document in rows.iter().flatten() {
             let longest = lines.entry(document.scaled_by(rope)).or_insert(0);
             for conversation in &document.branches {
-                for position in positions(conversation, rope) {
-                    match position {
-                        Position::Line(at) => *longest = (at + 1).max(*longest),
-                        Position::Image(place, _) => {
+                for Stretch { tokens, first } in stretches(conversation, rope) {
+                    match first {
+                        Position::Line(at) => *longest = (at + tokens.len()).max(*longest),
+                        Position::Image(place) => {
                             places.insert(place);
                         }
                     }
@@ -256,11 +255,10 @@ impl RopeRows {
     }
 
     /// The row of a position of a conversation that is scaled by `scaling`.
-    fn row(&self, scaling: usize, position: Position) -> i64 {
-        let row = match position {
+    fn row(&self, scaling: usize, position: Position) -> usize {
+        match position {
             Position::Line(at) => self.lines[&scaling] + at,
-            Position::Image(place, token) => self.images[&place] + token,
-        };
-        row as i64
+            Position::Image(place) => self.images[&place],
+        }
     }
 }

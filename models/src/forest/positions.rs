@@ -1,42 +1,58 @@
-//! Where the tokens of a conversation stand, as rows of the rope tables.
+//! Where the tokens of a conversation stand in the rope tables.
+
+use std::ops::Range;
 
 use crate::image::Extent;
 use crate::prompt::Conversation;
 use crate::rope::{ImagePlace, RopeSettings};
 
-/// The position of a token.
+/// Tokens one after the other whose rows of a rope table follow each other too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// Their indices in the conversation.
+    pub(super) tokens: Range<usize>,
+    pub(super) first: Position,
+}
+
+/// The position of a stretch's first token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
     /// In a text.
     Line(usize),
-    /// The token of this number in an image.
-    Image(ImagePlace, usize),
+    /// The first token of an image.
+    Image(ImagePlace),
 }
 
-/// The positions of all tokens. An image is at one position of time, and the text after it continues at the largest of its
-/// positions.
-pub(super) fn positions(conversation: &Conversation, rope: &RopeSettings) -> Vec<Position> {
-    let length = conversation.ids.len();
-    if rope.sections.is_none() {
-        return (0..length).map(Position::Line).collect();
-    }
-    let mut positions = Vec::with_capacity(length);
-    let (mut next, mut first) = (0, 0);
-    for image in &conversation.images {
-        let Some(&start) = conversation.image_tokens.get(first) else {
+/// All of a conversation's tokens. An image is at one position of time, and the text after it continues at the largest of
+/// its positions.
+pub(super) fn stretches(conversation: &Conversation, rope: &RopeSettings) -> Vec<Stretch> {
+    let images = match rope.sections {
+        None => &[],
+        Some(_) => &conversation.images[..],
+    };
+    let text = |tokens: Range<usize>, next| Stretch {
+        tokens,
+        first: Position::Line(next),
+    };
+    let mut stretches = Vec::with_capacity(2 * images.len() + 1);
+    let (mut done, mut next, mut image_token) = (0, 0, 0);
+    for image in images {
+        let Some(&start) = conversation.image_tokens.get(image_token) else {
             break;
         };
-        let text = start - positions.len();
-        positions.extend((next..next + text).map(Position::Line));
-        let place = place(*image, next + text);
-        let tokens = 0..place.rows * place.columns;
-        first += tokens.len();
-        positions.extend(tokens.map(|token| Position::Image(place, token)));
-        next = place.end();
+        stretches.push(text(done..start, next));
+        let place = place(*image, next + start - done);
+        let count = place.rows * place.columns;
+        stretches.push(Stretch {
+            tokens: start..start + count,
+            first: Position::Image(place),
+        });
+        (done, next) = (start + count, place.end());
+        image_token += count;
     }
-    let rest = length - positions.len();
-    positions.extend((next..next + rest).map(Position::Line));
-    positions
+    stretches.push(text(done..conversation.ids.len(), next));
+    stretches.retain(|stretch| !stretch.tokens.is_empty());
+    stretches
 }
 
 fn place(image: Extent, start: usize) -> ImagePlace {

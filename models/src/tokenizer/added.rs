@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+use super::engine::is_crossed;
 use super::settings::{AddedToken, Settings};
 use super::words::Words;
 use crate::{Error, Result};
@@ -62,6 +63,12 @@ impl AddedTokens {
     ) -> impl Iterator<Item = (Range<usize>, &'a Added)> {
         let found = self.finder.find_iter(text);
         found.map(|at| (at.range(), &self.tokens[at.pattern().as_usize()]))
+    }
+
+    /// As [`Engine::cuts_before`](super::engine::Engine::cuts_before).
+    pub(super) fn cuts_before(&self, content: &str) -> bool {
+        let keeps_place = self.get(content).is_some_and(|token| !token.lstrip);
+        keeps_place && !is_crossed(content, self.by_content.keys())
     }
 
     pub(super) fn ids(&self) -> HashSet<u32> {

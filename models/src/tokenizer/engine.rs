@@ -83,10 +83,24 @@ pub(super) trait Engine: Send + Sync {
     fn id(&self, token: &str) -> Option<u32>;
     /// Whether the token is an added one.
     fn adds(&self, token: &str) -> bool;
+    /// Whether a text is cut before this added token, so that what stands before it and what follows have no influence
+    /// on each other's ids.
+    fn cuts_before(&self, token: &str) -> bool;
     /// One more than the largest id.
     fn vocabulary(&self) -> usize;
     /// The number of [`VISION_TOKENS`] that no file has.
     fn new_tokens(&self) -> usize;
+}
+
+/// Whether some of the `added` tokens could be found across the beginning of `token`, or in its place. The first character of
+/// a token must not join one before it either, which those of ASCII do not.
+pub(super) fn is_crossed<'a>(token: &str, added: impl IntoIterator<Item = &'a String>) -> bool {
+    let crosses = |other: &String| {
+        let later = other.char_indices().skip(1).map(|(at, _)| &other[at..]);
+        let mut later = later.map(|rest| rest.starts_with(token) || token.starts_with(rest));
+        later.any(|crosses| crosses) || (other != token && other.starts_with(token))
+    };
+    !token.starts_with(|c: char| c.is_ascii()) || added.into_iter().any(crosses)
 }
 
 pub(super) fn no_token(name: &str) -> Error {

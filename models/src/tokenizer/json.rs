@@ -10,7 +10,7 @@ use tokenizers::{
     PreTokenizer, Token, Tokenizer, normalizer,
 };
 
-use super::engine::{Additions, Engine, Piece, Tokens, no_token, refused};
+use super::engine::{Additions, Engine, Piece, Tokens, is_crossed, no_token, refused};
 use super::files::read_file;
 use crate::{Error, Result};
 
@@ -107,6 +107,12 @@ impl Engine for Json {
 
     fn adds(&self, token: &str) -> bool {
         self.added.contains_key(token)
+    }
+
+    fn cuts_before(&self, token: &str) -> bool {
+        let added = self.added.get(token);
+        added.is_some_and(|added| !(added.lstrip || added.single_word || added.normalized))
+            && !is_crossed(token, self.added.keys())
     }
 
     fn vocabulary(&self) -> usize {

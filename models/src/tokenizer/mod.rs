@@ -84,6 +84,12 @@ impl Tokenizer {
         self.engine.adds(token)
     }
 
+    /// Whether a text is cut before the added `token`: its ids are then those of the text up to there, and those of the rest
+    /// without what the tokenizer adds to every text.
+    pub(crate) fn cuts_before(&self, token: &str) -> bool {
+        self.engine.cuts_before(token)
+    }
+
     /// The rows that an embedding table needs: one more than the largest id, added tokens included.
     pub fn vocabulary(&self) -> usize {
         self.engine.vocabulary()

@@ -203,6 +203,10 @@ impl Engine for Slow {
         self.added.get(token).is_some()
     }
 
+    fn cuts_before(&self, token: &str) -> bool {
+        self.added.cuts_before(token)
+    }
+
     fn vocabulary(&self) -> usize {
         self.words.len().max(self.added.end())
     }
