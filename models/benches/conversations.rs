@@ -68,6 +68,7 @@ fn layouts(criterion: &mut Criterion) {
     let packing = Packing {
         batch_tokens: 6144,
         most_rows: usize::MAX,
+        row_multiple: 1,
         cost: Cost::new(
             ModelFlops::default(),
             Rates::of(Target::Portable, Precision::Fp32),

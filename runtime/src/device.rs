@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use seeward_models::forest::GPU_ROW_MULTIPLE;
+
 /// Where a model runs. Never replaced by another one: a missing device is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -46,6 +48,14 @@ impl Device {
         match self {
             Self::Cpu | Self::Cuda(_) => usize::MAX,
             Self::Tensorrt(_) => 1,
+        }
+    }
+
+    /// The number of tokens whose multiples are the lengths of rows.
+    pub fn row_multiple(self) -> usize {
+        match self {
+            Self::Cpu => 1,
+            Self::Cuda(_) | Self::Tensorrt(_) => GPU_ROW_MULTIPLE,
         }
     }
 }

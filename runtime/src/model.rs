@@ -13,7 +13,7 @@ use seeward_models::prompt::Prompter;
 use seeward_models::reading::Reading;
 
 use crate::load::{Load, Pace};
-use crate::prepared::{Prepared, RequestInfo, Tokenized};
+use crate::prepared::{Prepared, RequestInfo, Tokenized, packing};
 use crate::reward::Reward;
 use crate::scale::Rescaling;
 use crate::vision::{Embeddings, ImageRows, Vision, VisionBatch, VisionInputs};
@@ -138,7 +138,8 @@ impl RewardModel {
         let prepared = inner.pool.install(|| {
             let inputs = inner.vision_inputs(requests);
             let tokenized = inner.tokenize(requests, inputs.requests);
-            Prepared::new(inputs.batch, tokenized, &inner.bundle, &inner.options)
+            let packing = packing(inner.bundle.manifest(), &inner.options);
+            Prepared::new(inputs.batch, tokenized, &inner.bundle, &packing)
         });
         Ok(Prepared {
             time: start.elapsed(),
@@ -289,6 +290,8 @@ fn pool(options: &Options) -> Result<ThreadPool> {
 
 #[cfg(test)]
 mod tests {
+    use seeward_models::forest::Packing;
+
     use super::*;
     use crate::Image;
 
@@ -303,6 +306,37 @@ mod tests {
 
     fn request() -> Request {
         Request::new("what color is the shape?").responses(["blue", "It is a yellow circle."])
+    }
+
+    /// As on a GPU, whose rows are padded: of one document, and of several in one row.
+    #[test]
+    fn padded_rows_give_the_same_rewards() {
+        let model = model();
+        let image = || Image::path(golden("images/vqa0.png"));
+        let requests = [request().image(image()), request(), request().response("?")];
+        let inner = &*model.0;
+        let rewards = |row_multiple: usize| -> Vec<f32> {
+            let packing = Packing {
+                row_multiple,
+                ..packing(inner.bundle.manifest(), &inner.options)
+            };
+            let inputs = inner.vision_inputs(&requests);
+            let tokenized = inner.tokenize(&requests, inputs.requests);
+            let prepared = Prepared::new(inputs.batch, tokenized, &inner.bundle, &packing);
+            let prepared = prepared.unwrap();
+            for run in &prepared.runs {
+                assert_eq!(run.forest.tokens() % row_multiple, 0);
+            }
+            let scored = model.run(prepared).unwrap();
+            let results = scored.results.into_iter();
+            results.flat_map(|result| result.unwrap().rewards).collect()
+        };
+        let [plain, padded]: [Vec<f32>; 2] = [1, 64].map(rewards);
+        assert_eq!(plain.len(), 7);
+        for (plain, padded) in plain.iter().zip(&padded) {
+            let error = (plain - padded).abs();
+            assert!(error <= 1e-5 * plain.abs().max(1.0), "{plain} and {padded}");
+        }
     }
 
     #[test]

@@ -64,11 +64,11 @@ impl Prepared {
         images: VisionBatch,
         tokenized: Vec<Result<Tokenized>>,
         bundle: &Bundle,
-        options: &Options,
+        packing: &Packing,
     ) -> Result<Self> {
         let manifest = bundle.manifest();
         let (documents, places) = documents(tokenized.iter().flatten());
-        let batches = forest::batches(&documents, &manifest.rope, &packing(manifest, options));
+        let batches = forest::batches(&documents, &manifest.rope, packing);
         let batches = batches.map_err(Error::Prompt)?.into_iter();
         let place = |(document, branch): (usize, usize)| places[document][branch];
         let run = |batch: Batch| RewardRun {
@@ -147,10 +147,12 @@ fn documents<'a>(
     (documents, places)
 }
 
-fn packing(manifest: &Manifest, options: &Options) -> Packing {
+/// The layout on the options' device.
+pub(crate) fn packing(manifest: &Manifest, options: &Options) -> Packing {
     Packing {
         batch_tokens: options.batch_tokens,
         most_rows: options.device.most_rows(),
+        row_multiple: options.device.row_multiple(),
         cost: Cost::new(
             manifest.work,
             Rates::of(manifest.target, manifest.precision),

@@ -143,6 +143,7 @@ impl Extents<'_> {
     fn of(&self, dim: &str) -> Extent {
         let usual = self.options.batch_tokens;
         let most = usual.max(self.manifest.prompt.max_length);
+        let most = most.next_multiple_of(self.options.device.row_multiple());
         let units = self.manifest.images.most_units();
         let image_tokens = units * self.manifest.prompt.tokens_per_tile;
         let (least, usual, most) = match dim {

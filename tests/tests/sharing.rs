@@ -147,6 +147,32 @@ fn sharing_changes_nothing_but_rounding() {
     }
 }
 
+/// As on a GPU.
+#[test]
+fn padding_rows_to_a_multiple_changes_nothing_but_rounding() {
+    for name in ["internlm2", "qwen2"] {
+        let mut plain = training(name, |_| {});
+        let mut padded = training(name, |_| {});
+        let Branches { main, text } = &mut padded.preprocessors;
+        for preprocessor in std::iter::once(main).chain(text) {
+            preprocessor.row_multiple = 64;
+        }
+        padded.batch = [batch(&padded.preprocessors)];
+        let [before, after] = [&plain, &padded].map(lengths);
+        for (before, after) in before.into_iter().zip(after) {
+            assert_ne!(before % 64, 0, "{name}");
+            assert_eq!(after, before.next_multiple_of(64), "{name}");
+        }
+        same(name, &padded.step(), &plain.step());
+    }
+}
+
+/// The lengths of both branches' rows.
+fn lengths(training: &Training) -> [usize; 2] {
+    let batch = &training.batch[0];
+    [&batch.main, &batch.text].map(|inputs| inputs.as_ref().expect("seen").forest.tokens())
+}
+
 /// Four pairs: a prefix and its image once instead of twice, and one white image instead of eight.
 fn less_work(name: &str, shared: &Batch, plain: &Batch) {
     let config = ModelConfig::open(Path::new(&golden::path(&format!("models/{name}"))));

@@ -1,6 +1,7 @@
 //! The device that the user names, or a reason why it cannot be used.
 
 use anyhow::{Context, Result, bail};
+use seeward_models::forest::GPU_ROW_MULTIPLE;
 use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::world::environment::Ranks;
@@ -29,6 +30,14 @@ pub fn parse(name: &str, local: Ranks) -> Result<Device> {
                 .with_context(|| format!("--device {name}: expected cuda:N"))?,
         ),
         _ => bail!("--device {name}: expected cpu, cuda or cuda:N"),
+    }
+}
+
+/// The number of tokens whose multiples are the lengths of padded rows.
+pub(crate) fn row_multiple(device: Device) -> usize {
+    match device {
+        Device::Cpu => 1,
+        _ => GPU_ROW_MULTIPLE,
     }
 }
 

@@ -12,6 +12,10 @@ use crate::reading::Reading;
 use crate::rope::{ImagePlace, RopeBlock, RopeSettings};
 use crate::{Error, Result};
 
+/// The number of tokens whose multiples are the lengths of rows on a GPU. Its attention kernels read masks of such rows at
+/// their full rate, and some take no other; and the fewer lengths there are, the more plans and blocks of memory are used again.
+pub const GPU_ROW_MULTIPLE: usize = 64;
+
 /// The place of one conversation in a forest. All indices are flat: row · tokens + column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -63,11 +67,24 @@ impl Forest {
     /// A document without conversations or with an empty one, whose conversations are scaled differently, or whose
     /// image tokens do not match its image rows.
     pub fn new(rows: &[Vec<&Document>], rope: &RopeSettings) -> Result<Self> {
+        Self::padded(rows, rope, 1)
+    }
+
+    /// The same with rows whose length is a multiple of `row_multiple`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn padded(
+        rows: &[Vec<&Document>],
+        rope: &RopeSettings,
+        row_multiple: usize,
+    ) -> Result<Self> {
         rows.iter()
             .flatten()
             .try_for_each(|document| document.check(rope))?;
         let width = |row: &Vec<&Document>| row.iter().map(|d| d.tokens()).sum::<usize>();
-        let tokens = rows.iter().map(width).max().unwrap_or(0);
+        let longest = rows.iter().map(width).max().unwrap_or(0);
+        let tokens = longest.next_multiple_of(row_multiple);
         let mut layout = Layout {
             rope: RopeRows::new(rows, rope),
             ..Layout::default()

@@ -16,7 +16,7 @@ mod positions;
 
 pub use cost::{Cost, ModelFlops, Rates};
 pub use document::Document;
-pub use layout::{Forest, Placement};
+pub use layout::{Forest, GPU_ROW_MULTIPLE, Placement};
 pub use packing::{Batch, LAYOUT_VERSION, Packing, batches};
 
 #[cfg(test)]

@@ -41,6 +41,26 @@ fn forest(rows: &[Vec<&Document>]) -> Forest {
     Forest::new(rows, &UNSCALED).expect("valid documents")
 }
 
+/// Padding is documents by themselves, and nothing else moves.
+#[test]
+fn padded_rows_have_a_length_that_is_a_multiple() {
+    let (a, b) = (
+        conversation(&[1, 2, 3, 4], &[1]),
+        conversation(&[1, 2, 5], &[1]),
+    );
+    let pair = document(&[&a, &b], &[7]);
+    let rows = [vec![&pair]];
+    let [plain, padded] = [1, 8].map(|multiple| Forest::padded(&rows, &UNSCALED, multiple));
+    let [plain, padded] = [plain, padded].map(|forest| forest.expect("a document"));
+    assert_eq!((plain.tokens(), padded.tokens()), (5, 8));
+    let values = |ids: &ndarray::Array2<i32>| ids.iter().copied().collect::<Vec<_>>();
+    assert_eq!(values(&padded.document_ids), [0, 0, 0, 0, 0, 1, 2, 3]);
+    assert_eq!(values(&padded.branch_ids)[5..], [0, 0, 0]);
+    assert_eq!(padded.used_tokens, plain.used_tokens);
+    assert_eq!(padded.branches, plain.branches);
+    assert_eq!(padded.rope, plain.rope);
+}
+
 #[test]
 fn responses_share_their_prefix() {
     let (a, b) = (

@@ -102,9 +102,18 @@ impl Images {
         }
     }
 
-    pub(super) fn inputs(self, documents: &[Document], rope: &RopeSettings) -> Result<Inputs> {
+    /// A row for each document. Lone conversations of one length are not padded: they are attended without a mask.
+    pub(super) fn inputs(
+        self,
+        documents: &[Document],
+        rope: &RopeSettings,
+        row_multiple: usize,
+    ) -> Result<Inputs> {
         let rows: Vec<Vec<&Document>> = documents.iter().map(|document| vec![document]).collect();
-        let forest = Forest::new(&rows, rope)?;
+        let forest = match are_lone(documents) {
+            true => Forest::new(&rows, rope)?,
+            false => Forest::padded(&rows, rope, row_multiple)?,
+        };
         Ok(Inputs {
             load: self.load(&forest, documents),
             forest,
@@ -112,6 +121,18 @@ impl Images {
             targets: Targets::default(),
         })
     }
+}
+
+/// Whether all documents are one conversation, of one length.
+fn are_lone(documents: &[Document]) -> bool {
+    let mut lengths = documents
+        .iter()
+        .map(|document| match document.branches[..] {
+            [alone] => Some(alone.ids.len()),
+            _ => None,
+        });
+    let first = lengths.next().flatten();
+    first.is_some() && lengths.all(|length| length == first)
 }
 
 impl Targets {

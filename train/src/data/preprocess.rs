@@ -36,6 +36,8 @@ pub struct Preprocessor {
     pub rope: RopeSettings,
     /// Whether common parts are computed once: equal images, and the common prefix of a pair's two sides.
     pub(crate) shared: bool,
+    /// Rows that need padding or a tree mask are padded to a multiple of this number of tokens.
+    pub row_multiple: usize,
     /// Images whose features the branch's model has cached.
     pub(crate) cached: Arc<CachedIndex>,
 }
@@ -54,7 +56,7 @@ impl Preprocessor {
             .zip(conversations.chunks_exact(2))
             .flat_map(|(seen, sides)| self.pair(&images, seen, sides))
             .collect();
-        images.inputs(&documents, &self.rope)
+        images.inputs(&documents, &self.rope, self.row_multiple)
     }
 
     /// Preprocesses rows as documents of one branch, with the response's tokens as targets.
@@ -68,7 +70,7 @@ impl Preprocessor {
         let documents: Vec<_> = alone
             .map(|(seen, c)| images.document(seen, vec![c]))
             .collect();
-        let mut inputs = images.inputs(&documents, &self.rope)?;
+        let mut inputs = images.inputs(&documents, &self.rope, self.row_multiple)?;
         inputs.targets = Targets::of(&inputs.forest, &conversations);
         Ok(inputs)
     }

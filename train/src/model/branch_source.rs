@@ -203,6 +203,7 @@ impl BranchSource {
             mode,
             rope: self.config.text.rope.clone(),
             shared: config.share_computation,
+            row_multiple: 1,
             cached: Arc::default(),
         })
     }

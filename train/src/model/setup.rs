@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{Algorithm, Config};
 use crate::data::preprocess::Preprocessor;
+use crate::device::row_multiple;
 use crate::libtorch::attention;
 use crate::libtorch::lora;
 use crate::libtorch::parameters::Parameters;
@@ -65,7 +66,10 @@ impl Start {
         let parameters = Rc::new(parameters);
         let mut tokenizer_files = tokenizer.files().to_vec();
         tokenizer_files.extend(other_files(&sources.main));
-        let preprocessors = sources.preprocessors(config)?;
+        let mut preprocessors = sources.preprocessors(config)?;
+        for preprocessor in preprocessors.each_mut() {
+            preprocessor.row_multiple = row_multiple(device);
+        }
         let mut models = sources.map(|source| Ok(source.model(&parameters, device)))?;
         fit_to(&preprocessors, &mut models, config);
         Ok(Self {

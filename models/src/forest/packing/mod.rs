@@ -24,6 +24,8 @@ pub struct Packing {
     pub batch_tokens: usize,
     /// Most rows of a run.
     pub most_rows: usize,
+    /// Rows are padded to a multiple of this number of tokens; 1 pads to the longest row alone.
+    pub row_multiple: usize,
     /// The cost of runs.
     pub cost: Cost,
 }
@@ -38,7 +40,7 @@ pub struct Batch {
 }
 
 /// Cuts documents into runs of at most `batch_tokens` tokens, padding included; only a single conversation longer
-/// than that gives a larger one. Branches with different scaling are separated. A function of its arguments alone, so that
+/// than that gives a larger one, whose padding others may replace. Branches with different scaling are separated. A function of its arguments alone, so that
 /// equal input gives equal bytes.
 ///
 /// # Errors
@@ -60,7 +62,8 @@ pub fn batches(
     for piece in pieces {
         packing.place(piece, &mut runs);
     }
-    runs.iter().map(|run| run.batch(rope)).collect()
+    let batch = |run: &Run| run.batch(rope, packing.row_multiple);
+    runs.iter().map(batch).collect()
 }
 
 /// A document, or some of its branches.
@@ -182,14 +185,20 @@ impl Packing {
         best.map_or_else(|| siblings.deal(siblings.branches.len()), |(_, s)| s)
     }
 
+    /// The length of a row that holds `tokens`.
+    fn padded(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.row_multiple)
+    }
+
     fn fits(&self, shares: &[Share]) -> bool {
-        let fits = |s: &Share| s.tokens <= self.batch_tokens || s.branches.len() == 1;
+        let fits = |s: &Share| self.padded(s.tokens) <= self.batch_tokens || s.branches.len() == 1;
         shares.iter().all(fits)
     }
 
     /// The cost of separate runs, as full as the budget allows, padded to the longest.
     fn shares_cost(&self, shares: &[Share]) -> f64 {
         let longest = shares.iter().map(|share| share.tokens).max().unwrap_or(0);
+        let longest = self.padded(longest);
         let rows_of_a_run = (self.batch_tokens / longest.max(1)).clamp(1, self.most_rows);
         let runs = shares.len().div_ceil(rows_of_a_run);
         self.cost.rows(shares.len(), longest) + runs as f64 * self.cost.run(0, 0)
@@ -198,7 +207,7 @@ impl Packing {
     /// Puts the piece at its cheapest place; of equal ones, the earliest.
     fn place<'a>(&self, piece: Piece<'a>, runs: &mut Vec<Run<'a>>) {
         let first = runs.len().saturating_sub(OPEN_RUNS);
-        let mut best = (self.cost.run(1, piece.tokens), Place::NewRun);
+        let mut best = (self.cost.run(1, self.padded(piece.tokens)), Place::NewRun);
         for (index, run) in runs.iter().enumerate().skip(first) {
             for (cost, row) in self.offers(run, piece.tokens).into_iter().flatten() {
                 if cost < best.0 {
@@ -207,8 +216,8 @@ impl Packing {
             }
         }
         match best.1 {
-            Place::NewRun => runs.push(Run::new(piece)),
-            Place::Row(run, row) => runs[run].push(row, piece),
+            Place::NewRun => runs.push(Run::new(piece, self.row_multiple)),
+            Place::Row(run, row) => runs[run].push(row, piece, self.row_multiple),
         }
     }
 
@@ -226,7 +235,7 @@ impl Packing {
             // Replacing padding costs nothing, even in a run over the budget.
             match fits {
                 true => Some((0.0, row)),
-                false => offer(rows, used + tokens, row),
+                false => offer(rows, self.padded(used + tokens), row),
             },
             offer(rows + 1, run.tokens, rows),
         ]
@@ -239,7 +248,7 @@ enum Place {
     Row(usize, usize),
 }
 
-/// Rows of pieces, padded to the longest.
+/// Rows of pieces, padded to one length.
 struct Run<'a> {
     rows: Vec<Row<'a>>,
     tokens: usize,
@@ -251,16 +260,16 @@ struct Row<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(piece: Piece<'a>) -> Self {
+    fn new(piece: Piece<'a>, row_multiple: usize) -> Self {
         let mut run = Self {
             rows: Vec::new(),
             tokens: 0,
         };
-        run.push(0, piece);
+        run.push(0, piece, row_multiple);
         run
     }
 
-    fn push(&mut self, row: usize, piece: Piece<'a>) {
+    fn push(&mut self, row: usize, piece: Piece<'a>, row_multiple: usize) {
         if row == self.rows.len() {
             self.rows.push(Row {
                 pieces: Vec::new(),
@@ -270,7 +279,7 @@ impl<'a> Run<'a> {
         let row = &mut self.rows[row];
         row.tokens += piece.tokens;
         row.pieces.push(piece);
-        self.tokens = self.tokens.max(row.tokens);
+        self.tokens = self.tokens.max(row.tokens.next_multiple_of(row_multiple));
     }
 
     /// The row with the fewest tokens, and their number.
@@ -279,13 +288,13 @@ impl<'a> Run<'a> {
         rows.min_by_key(|&(_, tokens)| tokens).unwrap_or((0, 0))
     }
 
-    fn batch(&self, rope: &RopeSettings) -> Result<Batch> {
+    fn batch(&self, rope: &RopeSettings, row_multiple: usize) -> Result<Batch> {
         let documents = |row: &'_ Row<'a>| row.pieces.iter().map(|p| p.document.clone()).collect();
         let rows: Vec<Vec<Document>> = self.rows.iter().map(documents).collect();
         let layout: Vec<Vec<&Document>> = rows.iter().map(|row| row.iter().collect()).collect();
         let pieces = self.rows.iter().flat_map(|row| &row.pieces);
         Ok(Batch {
-            forest: Forest::new(&layout, rope)?,
+            forest: Forest::padded(&layout, rope, row_multiple)?,
             sources: pieces.flat_map(|piece| piece.sources.clone()).collect(),
         })
     }

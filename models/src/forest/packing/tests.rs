@@ -30,6 +30,7 @@ fn packing(batch_tokens: usize) -> Packing {
     Packing {
         batch_tokens,
         most_rows: usize::MAX,
+        row_multiple: 1,
         cost: Cost::new(
             ModelFlops::default(),
             Rates::of(Target::Portable, Precision::Fp32),
@@ -190,8 +191,15 @@ fn check(trees: &[Vec<Conversation>], packing: &Packing) -> Check {
     let mut seen = Vec::new();
     for run in &runs {
         let (rows, tokens) = (run.forest.rows(), run.forest.tokens());
-        let alone = run.sources.len() == 1;
-        prop_assert!(alone || rows * tokens <= packing.batch_tokens);
+        prop_assert_eq!(tokens % packing.row_multiple, 0);
+        let lengths = run
+            .sources
+            .iter()
+            .map(|&(d, branch)| trees[d][branch].ids.len());
+        let longest = lengths.max().unwrap_or(0);
+        // Others may take the place of its padding.
+        let is_of_longest = (rows, tokens) == (1, longest.next_multiple_of(packing.row_multiple));
+        prop_assert!(is_of_longest || rows * tokens <= packing.batch_tokens);
         for (index, &(document, branch)) in run.sources.iter().enumerate() {
             let ids = &trees[document][branch].ids;
             prop_assert_eq!(&laid_out(run, index, ids.len()), ids);
@@ -238,5 +246,7 @@ proptest! {
         let packing = packing(batch_tokens);
         check(&trees, &packing)?;
         check_cost(&trees, &packing)?;
+        let row_multiple = 64;
+        check(&trees, &Packing { row_multiple, ..packing })?;
     }
 }

@@ -46,6 +46,10 @@ impl Identity {
             ("image_root", json!(images.identity()?)),
             ("image_root_fenced", json!(images.is_fenced())),
         ];
+        // Absent on the CPU, where nothing changed when rows on GPUs became multiples.
+        if let row_multiple @ 2.. = model.device().row_multiple() {
+            options.push(("row_multiple", json!(row_multiple)));
+        }
         // Absent without such keys, as in the files of versions without the flag.
         let carried: Vec<&str> = carried.names().collect();
         if !carried.is_empty() {
