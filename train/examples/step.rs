@@ -256,7 +256,10 @@ fn trainer<'a>(
 /// The same network over the same weights, with a frozen vision model. The white image is cached except in the plain
 /// case.
 fn model(model: &Model, way: Way) -> Model {
-    let kept = |bytes| Vision::Cached(FeatureCache::new(model.layout(), Arc::default(), bytes));
+    let kept = |bytes| {
+        let cache = FeatureCache::new(model.layout(), Arc::default(), bytes, model.device);
+        Vision::Cached(Box::new(cache))
+    };
     Model {
         branch: model.branch,
         config: model.config.clone(),

@@ -115,6 +115,15 @@ bool seeward_cudnn_attention_is_used() {
     return at::globalContext().userEnabledCuDNNSDP();
 }
 
+// Bytes of that GPU's memory; -1 if it is missing.
+int64_t seeward_gpu_memory(int index) {
+    try {
+        return c10::getDeviceAllocator(c10::kCUDA)->getMemoryInfo(index).second;
+    } catch (const std::exception&) {
+        return -1;
+    }
+}
+
 // Peak bytes of tensors on that GPU; -1 if it is missing.
 int64_t seeward_peak_gpu_memory(int index) {
     try {

@@ -88,6 +88,9 @@ unsafe extern "C" {
     /// Makes the heap return no memory to the system, if the C library is glibc.
     #[link_name = "seeward_keep_freed_memory"]
     pub(crate) safe fn keep_freed_memory();
+    /// Bytes of that GPU's memory; -1 if it is missing.
+    #[link_name = "seeward_gpu_memory"]
+    pub(crate) safe fn gpu_memory(index: i32) -> i64;
     /// Peak bytes of tensors on that GPU; -1 if it is missing.
     #[link_name = "seeward_peak_gpu_memory"]
     pub(crate) safe fn peak_gpu_memory(index: i32) -> i64;

@@ -49,7 +49,7 @@ pub enum Vision {
     /// The vision model is frozen, and every forward pass encodes all images anyway, as the published code does.
     Frozen,
     /// The vision model is frozen, and the features of an image are cached.
-    Cached(FeatureCache),
+    Cached(Box<FeatureCache>),
 }
 
 impl Model {
@@ -206,8 +206,7 @@ impl Model {
             self.by_unit(features.0, self.layout().shape)
         };
         let found = images.iter().map(|image| features.of(image, encode));
-        let found = joined(&found.collect::<Result<Vec<_>>>()?)?;
-        let found = self.place(found);
+        let found = Value(joined(&found.collect::<Result<Vec<_>>>()?)?);
         match projects {
             true => self.projected(ops, &found),
             false => Ok(found),

@@ -1,4 +1,5 @@
-//! Cached features of images from a frozen vision model: in memory first, then on the disk, both bounded.
+//! Cached features of images from a frozen vision model: on a GPU while it has room, then in RAM, then on the disk, both
+//! bounded.
 //!
 //! Each image is encoded alone, so its features do not depend on its neighbours: a run that resumes without the cache
 //! computes the same bits. Entries are never evicted: with one pass per epoch, LRU would evict exactly the entry needed
@@ -16,6 +17,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::cached::CachedIndex;
 use crate::data::inputs::{Image, WHITE};
+use crate::libtorch::memory;
 use crate::libtorch::parameters::little_endian;
 use crate::progress;
 
@@ -38,24 +40,47 @@ impl Layout {
 pub struct FeatureCache {
     layout: Layout,
     cached: Arc<CachedIndex>,
-    memory: RefCell<HashMap<String, Tensor>>,
-    /// Remaining bytes of the memory budget.
+    /// The device that computes.
+    device: Device,
+    /// Whether it has memory for this number of bytes, besides that for computing.
+    has_room: Box<dyn Fn(u64) -> bool>,
+    memory: RefCell<HashMap<String, Stored>>,
+    /// Remaining bytes of the RAM budget.
     left: Cell<u64>,
     disk: RefCell<Option<Disk>>,
     encoded: Cell<usize>,
+    copied: Cell<usize>,
+}
+
+/// The features of an image in memory.
+enum Stored {
+    /// On the device.
+    Device(Tensor),
+    /// In RAM, from where they are copied to the device for every use.
+    Ram(Tensor),
 }
 
 impl FeatureCache {
-    /// An empty cache of up to `memory` bytes of RAM. It enters its images into `cached`, which the loader asks.
-    pub fn new(layout: Layout, cached: Arc<CachedIndex>, memory: u64) -> Self {
+    /// An empty cache of up to `ram` bytes of RAM, for features that `device` has no room for. It enters its images into
+    /// `cached`, which the loader asks.
+    pub fn new(layout: Layout, cached: Arc<CachedIndex>, ram: u64, device: Device) -> Self {
         Self {
             layout,
             cached,
+            device,
+            has_room: Box::new(move |bytes| memory::has_room(device, bytes)),
             memory: RefCell::default(),
-            left: Cell::new(memory),
+            left: Cell::new(ram),
             disk: RefCell::new(None),
             encoded: Cell::new(0),
+            copied: Cell::new(0),
         }
+    }
+
+    /// The number of images whose features were copied to the device; on the CPU a copy costs nothing.
+    #[cfg(test)]
+    fn copied(&self) -> usize {
+        self.copied.get()
     }
 
     /// The number of tiles that were encoded because the cache lacked them.
@@ -81,7 +106,7 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// The features of `image` on the CPU, `[units, tokens, width]`; `encode` computes those that are not cached.
+    /// The features of `image` on the device, `[units, tokens, width]`; `encode` computes those that are not cached.
     ///
     /// # Errors
     /// An error of `encode`, or a cached file that is missing.
@@ -90,33 +115,55 @@ impl FeatureCache {
         image: &Image,
         encode: impl FnOnce(&Pixels) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        if let Some(features) = self.memory.borrow().get(&image.content) {
-            return Ok(features.shallow_clone());
+        match self.memory.borrow().get(&image.content) {
+            Some(Stored::Device(features)) => return Ok(features.shallow_clone()),
+            Some(Stored::Ram(features)) => return Ok(self.copy(features)),
+            None => {}
         }
         if self.cached.extent(&image.content).is_some() {
-            return self.read(image);
+            let features = memory::pinned(&self.read(image)?, self.device);
+            return Ok(self.copy(&features));
         }
         let Some(pixels) = &image.pixels else {
             return Err(Error::invalid("an image without pixels or cached features"));
         };
         self.encoded.set(self.encoded.get() + image.extent.tiles());
-        let features = encode(pixels)?.detach().to_device(Device::Cpu);
+        let features = encode(pixels)?.detach();
         self.keep(image, &features);
         Ok(features)
     }
 
+    /// Copies features in RAM to the device.
+    fn copy(&self, features: &Tensor) -> Tensor {
+        self.copied.set(self.copied.get() + 1);
+        memory::copy(features, self.device)
+    }
+
     fn keep(&self, image: &Image, features: &Tensor) {
         let bytes = self.layout.bytes_of_unit() * image.extent.units() as u64;
-        let in_memory = bytes <= self.left.get();
-        // The white image is part of every row.
-        if in_memory || image.content == WHITE {
-            self.left.set(self.left.get().saturating_sub(bytes));
-            let mut memory = self.memory.borrow_mut();
-            memory.insert(image.content.clone(), features.shallow_clone());
-        } else if !self.write(image, features, bytes) {
-            return;
+        match self.stored(image, features, bytes) {
+            Some(stored) => {
+                let mut memory = self.memory.borrow_mut();
+                memory.insert(image.content.clone(), stored);
+            }
+            None if self.write(image, features, bytes) => {}
+            None => return,
         }
         self.cached.add(&image.content, image.extent);
+    }
+
+    /// The features where memory has room for them.
+    fn stored(&self, image: &Image, features: &Tensor, bytes: u64) -> Option<Stored> {
+        if (self.has_room)(bytes) {
+            return Some(Stored::Device(features.shallow_clone()));
+        }
+        let taken = memory::pinned_bytes(bytes, self.device);
+        // The white image is part of every row.
+        if taken > self.left.get() && image.content != WHITE {
+            return None;
+        }
+        self.left.set(self.left.get().saturating_sub(taken));
+        Some(Stored::Ram(memory::pinned(features, self.device)))
     }
 
     /// Whether the disk took it. After a failure it is not used again.
@@ -216,4 +263,81 @@ fn named(rest: &str) -> Option<(String, Extent)> {
         },
     };
     Some((content.to_owned(), extent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seeward_models::image::Pixels;
+
+    const UNITS: usize = 2;
+
+    fn cache(images_on_device: u64, images_in_ram: u64) -> FeatureCache {
+        let layout = Layout {
+            shape: [3, 4],
+            kind: Kind::Float,
+        };
+        let bytes = layout.bytes_of_unit() * UNITS as u64;
+        let left = Cell::new(images_on_device * bytes);
+        let has_room = move |bytes: u64| {
+            let fits = bytes <= left.get();
+            left.set(left.get().saturating_sub(bytes));
+            fits
+        };
+        FeatureCache {
+            has_room: Box::new(has_room),
+            ..FeatureCache::new(layout, Arc::default(), images_in_ram * bytes, Device::Cpu)
+        }
+    }
+
+    fn image(name: &str) -> Image {
+        Image {
+            content: name.to_owned(),
+            extent: Extent::Tiles(UNITS),
+            pixels: Some(Pixels::Tiles(ndarray::Array4::zeros((UNITS, 1, 1, 3)))),
+        }
+    }
+
+    /// The features of an image are its number.
+    fn look_at(cache: &FeatureCache, names: &[&str]) {
+        for name in names {
+            let value: f64 = name.parse().expect("a number");
+            let encode = |_: &Pixels| {
+                Ok(Tensor::full(
+                    [UNITS as i64, 3, 4],
+                    value,
+                    (Kind::Float, Device::Cpu),
+                ))
+            };
+            let features = cache.of(&image(name), encode).expect("features");
+            assert_eq!(features.size(), [UNITS as i64, 3, 4]);
+            assert_eq!(features.mean(Kind::Double).double_value(&[]), value);
+        }
+    }
+
+    #[test]
+    fn features_on_the_device_are_never_copied_and_others_once_for_every_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(2, 1);
+        cache
+            .open_disk(folder.path(), "identity", 1 << 20)
+            .expect("a disk");
+        let names = ["1", "2", "3", "4"];
+        look_at(&cache, &names);
+        // What has just been encoded is on the device.
+        assert_eq!((cache.encoded(), cache.copied()), (4 * UNITS, 0));
+        look_at(&cache, &names[..2]);
+        assert_eq!(cache.copied(), 0);
+        look_at(&cache, &names);
+        assert_eq!((cache.encoded(), cache.copied()), (4 * UNITS, 2));
+        look_at(&cache, &["3", "3", "4"]);
+        assert_eq!(cache.copied(), 5);
+    }
+
+    #[test]
+    fn without_memory_or_disk_nothing_is_kept() {
+        let cache = cache(0, 0);
+        look_at(&cache, &["1", "1"]);
+        assert_eq!((cache.encoded(), cache.copied()), (2 * UNITS, 0));
+    }
 }

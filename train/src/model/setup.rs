@@ -149,11 +149,12 @@ fn vision(config: &Config, model: &Model, preprocessor: &Preprocessor) -> Vision
     match model.trains(Part::Vision) {
         true => Vision::Trains,
         false if !preprocessor.shared || model.config.vision.is_none() => Vision::Frozen,
-        false => Vision::Cached(FeatureCache::new(
+        false => Vision::Cached(Box::new(FeatureCache::new(
             model.layout(),
             preprocessor.cached.clone(),
             config.vision_cache_memory as u64,
-        )),
+            model.device,
+        ))),
     }
 }
 
