@@ -5,15 +5,18 @@ In this order:
 
 training   pairs/s in steps whose rows have new lengths and in steps whose lengths were seen before, of both algorithms, with
            cuDNN's attention as Seeward leaves it (off) and as LibTorch's environment variable forces it off
-scoring    seconds of a row of 8 responses, whose length is a multiple of 16 tokens and one more, and of a row of 64
+scoring    seconds of a row of 8 responses, whose length is a multiple of 16 tokens and one more (both are padded to a
+           multiple of 64), and of a row of 64
 attention  ONNX Runtime's kernel for every attention node of a row
 parity     rewards of every golden model and family, largest difference from the CPU in fp32
 tensorrt   a row of 8 responses by TensorRT, whose libraries are in the folders of --tensorrt
 
 Measurements are kept in --results, one line each; a rerun resumes from there. A part that would not end in time is skipped
-and named. --travels lists the files that a machine without package registries needs, with their sizes.
+and named. --pack FILE writes an archive of what a machine without package registries needs except the engines, to be
+unpacked into an empty folder: the programs without symbols, scripts and golden files; and it lists the engines' libraries.
 
-Needs `make setup DEVICE=cuda` and `make build`. Any --device works, so that the script itself can be tried on the CPU.
+Needs `make setup DEVICE=cuda` and `make build`, and nothing of Python but its standard library. Any --device works, so that
+the script itself can be tried on the CPU.
 """
 
 import argparse
@@ -21,9 +24,11 @@ import json
 import os
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +41,8 @@ import check_gpu  # noqa: E402
 import runtime  # noqa: E402
 import train as training_bench  # noqa: E402
 
+# Files of tests/golden that the parts read.
+GOLDEN = ["configs", "families", "images", "models", "train/pairwise.jsonl"]
 PROGRAMS = ["seeward-fixture", "seeward-export", "seeward-score", "seeward-train"]
 WITHOUT_CUDNN = {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
 BATCH, BATCHES = 8, 6
@@ -59,8 +66,10 @@ class Figures:
     def __init__(self, arguments, folder):
         self.arguments, self.folder = arguments, folder
         self.results = runtime.Results(arguments.results)
-        self.checkpoints = {}
-        self.bench = None
+        # One for all parts, whose files it numbers.
+        self.check = check_gpu.Check(arguments, folder)
+        self.random, self.written = random.Random(0), None
+        self.bench, self.bundle_of_device = None, None
 
     def parts(self):
         for algorithm in ("standard", "shortcut_aware"):
@@ -97,55 +106,60 @@ class Figures:
     def training(self, algorithm, variables):
         """Two passes over the same batches: in the first every batch has new lengths. All pairs show one image, whose
         features are cached after the first step, so that only lengths differ between the passes."""
-        checkpoint = self.checkpoint("training", lambda folder: training_bench.random_checkpoint(self.arguments, folder))
         image = training_bench.bitmap(self.folder / "image.bmp", 0)
         words = lambda seed: " ".join(random.Random(seed).choices(["yes", "no", "is", "red"], k=60 + seed % 80))
         rows = [{"prompt": "is there a red shape?", "img_path": str(image), "chosen": words(7 * index),
                  "rejected": words(7 * index + 3)} for index in range(BATCH * BATCHES)]
         (self.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        keys = {"algorithm": algorithm, "model_name_or_path": checkpoint, "dataset_path": self.folder / "pairs.jsonl",
+        keys = {"algorithm": algorithm, "model_name_or_path": self.checkpoint(), "dataset_path": self.folder / "pairs.jsonl",
                 "bf16": True, "max_steps": 2 * BATCHES, "per_device_train_batch_size": BATCH, "learning_rate": 1e-5,
                 "save_only_model": True}
-        check = check_gpu.Check(self.arguments, self.folder)
         with environment(variables):
-            _, steps = check.train(self.arguments.device, keys)
+            _, steps = self.check.train(self.arguments.device, keys)
         rate = lambda some: round(statistics.median(step["pairs_per_second"] for step in some), 2)
         return {"pairs/s with new lengths": rate(steps[2:BATCHES]), "with seen lengths": rate(steps[BATCHES:]),
                 "GB": round(steps[-1]["peak_memory_bytes"] / 1e9, 1)}
 
-    def checkpoint(self, name, write):
-        """The checkpoint that `write` puts into its own folder, once."""
-        if name not in self.checkpoints:
-            folder = self.folder / name
-            folder.mkdir()
-            self.checkpoints[name] = write(folder)
-        return self.checkpoints[name]
+    def checkpoint(self):
+        """Random weights of InternVL2-1B's widths, written once."""
+        if self.written is None:
+            self.written = training_bench.random_checkpoint(self.arguments, self.folder)
+        return self.written
+
+    def bundle(self, target):
+        folder = self.folder / target
+        runtime.run(self.arguments.programs / "seeward-export", "--checkpoint", self.checkpoint(), "--output", folder,
+                    "--target", target, "--dtype", "bf16")
+        return folder
 
     def scorer(self):
-        """The bundle in bf16, and material for rows."""
+        """The bundle in bf16 on the device."""
         if self.bench is None:
-            folder, target = self.folder / "scoring", runtime.target_of(self.arguments.device)
-            folder.mkdir()
-            checkpoint = runtime.random_checkpoint(self.arguments, self.arguments.layers, folder)
-            runtime.run(self.arguments.programs / "seeward-export", "--checkpoint", checkpoint, "--output", folder / "bf16",
-                        "--target", target, "--dtype", "bf16")
-            self.bench = runtime.Scorer(self.arguments, folder, runtime.Material(checkpoint, folder))
+            self.bench = runtime.Scorer(self.arguments, self.folder, None)
+            self.bundle_of_device = self.bundle(runtime.target_of(self.arguments.device))
         return self.bench
+
+    def row(self, responses, question_tokens=runtime.QUESTION):
+        """A row with its own image of 7 tiles. Qwen2's tokenizer makes a token of every digit."""
+        digits = lambda tokens: "".join(self.random.choices("0123456789", k=tokens))
+        number = self.random.randrange(1 << 30)
+        training_bench.bitmap(self.folder / f"{number}.bmp", number)
+        return {"prompt": digits(question_tokens), "img_path": f"{number}.bmp",
+                "responses": [digits(runtime.RESPONSE) for _ in range(responses)]}
 
     def scoring(self, responses, more):
         scorer = self.scorer()
-        rows = [scorer.material.row(responses, f"{responses}-{more}-{index}", runtime.QUESTION + more)[0] for index in range(4)]
-        measured = scorer.warm("bf16", rows)
+        rows = [self.row(responses, runtime.QUESTION + more) for _ in range(4)]
+        measured = scorer.warm(self.bundle_of_device, rows)
         return {"seconds": round(measured["seconds"], 4), "in the engine": round(measured["engine"], 4)}
 
     def attention(self):
         """The kernels that ONNX Runtime names in its log, with the number of times."""
-        scorer = self.scorer()
-        row, _ = scorer.material.row(8, "attention")
-        (self.folder / "row.jsonl").write_text(json.dumps(row) + "\n")
-        command = [self.arguments.programs / "seeward-score", "--model", scorer.folder / "bf16", "--input",
-                   self.folder / "row.jsonl", "--image-root", scorer.folder, "--output", self.folder / "row.scores",
-                   "--no-resume", "--device", self.arguments.device]
+        self.scorer()
+        (self.folder / "row.jsonl").write_text(json.dumps(self.row(8)) + "\n")
+        command = [self.arguments.programs / "seeward-score", "--model", self.bundle_of_device, "--input",
+                   self.folder / "row.jsonl", "--output", self.folder / "row.scores", "--no-resume", "--device",
+                   self.arguments.device]
         with environment({"SEEWARD_ENGINE_LOG": "verbose", "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO": "1"}):
             done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -154,26 +168,32 @@ class Figures:
         return {kernel: kernels.count(kernel) for kernel in sorted(set(kernels))} or {"named": "none"}
 
     def parity(self, checkpoint):
-        check = check_gpu.Check(self.arguments, self.folder)
+        check, rows = self.check, self.check.rows
         config = json.loads((checkpoint / "config.json").read_text())
         if "vision_config" not in config:
-            rows = [json.loads(line) for line in check.rows.open()]
-            check.rows.write_text("".join(json.dumps({**row, "img_path": None}) + "\n" for row in rows))
-        expected, _ = check.score(check.export(checkpoint), "cpu")
+            texts = [{**json.loads(line), "img_path": None} for line in rows.open()]
+            check.rows = self.folder / "texts.jsonl"
+            check.rows.write_text("".join(json.dumps(row) + "\n" for row in texts))
+        try:
+            return self.differences(check, checkpoint)
+        finally:
+            check.rows = rows
+
+    def differences(self, check, checkpoint):
+        """The largest one in each precision of the device."""
+        template, target = template_of(checkpoint), runtime.target_of(self.arguments.device)
+        expected, _ = check.score(check.export(checkpoint, *template), "cpu")
         differences = {}
-        for dtype in check_gpu.TOLERANCE:
-            bundle = check.export(checkpoint, "--dtype", dtype, "--target", runtime.target_of(self.arguments.device))
+        for dtype in sorted(check_gpu.TOLERANCE.keys() & runtime.OURS[target].keys()):
+            bundle = check.export(checkpoint, *template, "--dtype", dtype, "--target", target)
             got, _ = check.score(bundle, self.arguments.device)
             differences[dtype] = f"{check_gpu.largest_difference(expected, got):.1e}"
         return differences
 
     def tensorrt(self):
-        scorer = self.scorer()
-        bundle = self.folder / "tensorrt"
-        runtime.run(self.arguments.programs / "seeward-export", "--checkpoint", scorer.material.checkpoint, "--output", bundle,
-                    "--target", "tensorrt", "--dtype", "bf16")
-        scorer.arguments = argparse.Namespace(**{**vars(self.arguments), "device": "tensorrt"})
-        rows = [scorer.material.row(8, f"tensorrt-{index}")[0] for index in range(4)]
+        arguments = argparse.Namespace(**{**vars(self.arguments), "device": "tensorrt"})
+        scorer = runtime.Scorer(arguments, self.folder, None)
+        bundle, rows = self.bundle("tensorrt"), [self.row(8) for _ in range(4)]
         with environment({"LD_LIBRARY_PATH": ":".join([*self.arguments.tensorrt, os.environ.get("LD_LIBRARY_PATH", "")])}):
             measured = scorer.warm(bundle, rows)
         return {"seconds": round(measured["seconds"], 4)}
@@ -203,19 +223,32 @@ def golden_checkpoints():
         yield f"family {folder.parent.name}", folder
 
 
-def travels(arguments):
-    """Prints what a machine without registries needs, and what the programs link to."""
-    size = lambda path: sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-    needed = [arguments.programs / program for program in PROGRAMS] + [ROOT / "scripts", ROOT / "tests/golden"]
-    for path in needed:
-        print(f"{size(path) / 2**20:8.1f} MiB  {path.relative_to(ROOT)}")
-    print(f"{sum(map(size, needed)) / 2**20:8.1f} MiB  together")
-    print("from the machine itself, or as wide as the network allows (LD_LIBRARY_PATH, ORT_DYLIB_PATH):")
+def template_of(checkpoint):
+    """The flag with the template of a family whose folder has none."""
+    golden = checkpoint.parent / "golden.json"
+    template = json.loads(golden.read_text()).get("template") if golden.exists() else None
+    return ["--template", template] if template else []
+
+
+def pack(arguments):
+    """Writes the archive, and prints what the programs link to."""
+    if not shutil.which("strip"):
+        sys.exit("bench/gpu.py: error: strip is missing; on Debian and Ubuntu: sudo apt install binutils")
+    mib = lambda path: path.stat().st_size / 2**20
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(arguments.pack, "w:gz") as archive:
+        for program in PROGRAMS:
+            stripped = Path(folder) / program
+            subprocess.run(["strip", "-o", stripped, arguments.programs / program], check=True)
+            archive.add(stripped, f"target/release/{program}")
+        for path in ["scripts", *(f"tests/golden/{name}" for name in GOLDEN)]:
+            archive.add(ROOT / path, path, filter=lambda member: None if "__pycache__" in member.name else member)
+        unpacked = sum(member.size for member in archive.getmembers()) / 2**20
+    print(f"{mib(arguments.pack):8.1f} MiB  {arguments.pack} ({unpacked:.1f} MiB unpacked)")
+    print("engines, from the machine itself or as far as the network allows (LD_LIBRARY_PATH, ORT_DYLIB_PATH):")
     linked = subprocess.run(["ldd", arguments.programs / "seeward-train"], capture_output=True, text=True).stdout
     libraries = sorted({Path(path).resolve() for path in re.findall(r"=> (\S+third_party\S+)", linked)})
-    libraries += sorted((ROOT / "third_party/cuda/onnxruntime/capi").glob("*.so*"))
-    for path in libraries:
-        print(f"{size(path) / 2**20:8.1f} MiB  {path.relative_to(ROOT)}")
+    for path in libraries + sorted((ROOT / "third_party/cuda/onnxruntime/capi").glob("*.so*")):
+        print(f"{mib(path):8.1f} MiB  {path}")
 
 
 def main():
@@ -224,14 +257,13 @@ def main():
     parser.add_argument("--minutes", type=float, default=9, help="time for all parts")
     parser.add_argument("--layers", type=int, default=24, help="layers of each part of the model")
     parser.add_argument("--tensorrt", nargs="+", default=[], help="folders of TensorRT's libraries")
-    parser.add_argument("--travels", action="store_true", help="only list the files that the run needs")
+    parser.add_argument("--pack", type=Path, help="only write an archive of the files that the run needs")
     parser.add_argument("--results", type=Path, default=ROOT / "out/bench_gpu.jsonl")
     parser.add_argument("--folder", type=Path, default=ROOT / "out", help="folder for the temporary gigabytes")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/release")
     arguments = parser.parse_args()
-    if arguments.travels:
-        return travels(arguments)
-    arguments.config, arguments.tokenizer = ROOT / "tests/golden/configs/InternVL2-1B.json", ROOT / "tests/golden/models/qwen2"
+    if arguments.pack:
+        return pack(arguments)
     arguments.threads = os.cpu_count()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.folder.mkdir(parents=True, exist_ok=True)
