@@ -8,6 +8,9 @@ use seeward_runtime::{Options, RewardModel};
 
 use crate::terminal::log;
 
+/// A smaller mean error, as a share of the rewards' spread, is not worth a correction.
+const LEAST_MEAN: f64 = 0.02;
+
 /// Loads the bundle in `folder`. Logs the graph nodes that fall back to another of ONNX Runtime's providers, and a precision
 /// to replace.
 ///
@@ -90,7 +93,11 @@ pub(crate) fn judgement(errors: &RewardErrors, tolerance: Tolerance) -> String {
             )
         }
         (Tolerance::ShareOfSpread(allowed), verdict) => {
-            format!("rewards are off by {errors}, allowed {allowed}: {verdict}")
+            let cure = match errors.mean.abs() > LEAST_MEAN * errors.spread {
+                true => "; --correct-mean removes the mean",
+                false => "",
+            };
+            format!("rewards are off by {errors}, allowed {allowed}: {verdict}{cure}")
         }
     }
 }

@@ -53,6 +53,13 @@ fn bf16_is_near(name: &str, cases: &[Case], model: &RewardModel) {
     );
 }
 
+/// The sizes of the folder `source`, with a language model as deep as Qwen3-4B's.
+fn deep(source: &Path) -> ModelConfig {
+    let mut config = ModelConfig::open(source).expect("sizes").json().clone();
+    config["llm_config"]["num_hidden_layers"] = json!(36);
+    ModelConfig::parse(config).expect("sizes")
+}
+
 /// Root mean square of the differences.
 fn rms(got: &[f64], expected: &[f64]) -> f64 {
     let squares = got.iter().zip(expected).map(|(g, e)| (g - e).powi(2));
@@ -72,7 +79,7 @@ fn margins(cases: &[Case], rewards: &[f64]) -> Vec<f64> {
     margins
 }
 
-/// A random model with dominant channels, as trained models have them.
+/// A random model as deep as trained ones, with dominant channels as they have them.
 struct Outliers {
     _folder: TempDir,
     checkpoint: PathBuf,
@@ -86,7 +93,7 @@ impl Outliers {
             model_folder("qwen2"),
         );
         let checkpoint = RandomCheckpoint {
-            config: ModelConfig::open(&source).expect("sizes"),
+            config: deep(&source),
             seed: 0,
             dtype: Dtype::F32,
             score_head: true,
@@ -123,8 +130,9 @@ impl Outliers {
     }
 }
 
-/// Dominant channels cost bf16 on the CPU at most what they cost LibTorch in bf16. Through so few layers int8 costs more than
-/// bf16: 3.6 times the error of margins was seen.
+/// Dominant channels cost bf16 on the CPU at most what they cost LibTorch in bf16, and margins in int8 at most half as much
+/// again. Depth counts: LibTorch rounds to bf16 what the layers add up to, int8 what each adds. The error of margins was 3.6
+/// times LibTorch's through 2 layers, 1.8 times through 24, 1.4 times through 30 and as much through 36.
 #[test]
 fn narrow_precisions_on_the_cpu_bear_dominant_channels() {
     let model = Outliers::new();
@@ -142,5 +150,5 @@ fn narrow_precisions_on_the_cpu_bear_dominant_channels() {
     let ours = rms(&margins(&model.on_the_cpu(Precision::Int8)), &expected);
     let theirs = rms(&margins(&theirs), &expected);
     println!("int8 margins with outliers: {ours:.1e}, LibTorch's in bf16 {theirs:.1e}");
-    assert!(ours > 1e-4 && ours <= 5.0 * theirs, "{ours} and {theirs}");
+    assert!(ours > 1e-4 && ours <= 1.5 * theirs, "{ours} and {theirs}");
 }

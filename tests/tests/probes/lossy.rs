@@ -299,7 +299,10 @@ fn a_common_error_is_corrected_bit_for_bit() {
     let bundle = lossy.int8(&trained);
     let output = lossy.path("scores.jsonl");
     let files = ["--output", output.to_str().expect("a path")];
-    succeed(&lossy.score(&bundle, &files));
+    let cure = "; --correct-mean removes the mean";
+    let before = lossy.score(&bundle, &files);
+    succeed(&before);
+    assert!(said(&before).contains(cure), "{}", said(&before));
     let (code, said) = lossy.correct(&bundle, &[]);
     assert_eq!(code, Some(0), "{said}");
     let manifest = || fs::read(bundle.join(MANIFEST_FILE)).expect("a manifest");
@@ -322,6 +325,7 @@ fn a_common_error_is_corrected_bit_for_bit() {
         said.contains("mean +0.000") || said.contains("mean -0.000"),
         "{said}"
     );
+    assert!(!said.contains(cure), "{said}");
     let resumed = lossy.score(&bundle, &files);
     assert_eq!(resumed.status.code(), Some(2));
     let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
