@@ -1,7 +1,7 @@
 # The entry point. Downloads are placed in third_party/, builds in target/.
 # DEVICE=cuda fetches the engines for NVIDIA GPUs and makes cargo build with them until DEVICE=cpu.
 
-.PHONY: help setup build demo study test test-ray wheel bench real dist lint
+.PHONY: help setup build demo study test test-ray check-cuda wheel bench real dist lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test: setup ## every test of every crate and of the Python package, with clients
 
 test-ray: setup ## scoring on a local Ray cluster, parts of which are killed; fetches Ray
 	@scripts/wheel.py --ray
+
+CUDA_TORCH = third_party/cuda/torch
+check-cuda: ## compile with the engines for NVIDIA GPUs, NCCL included, and train with them on the CPU; fetches 2.8 GB
+	@python3 scripts/setup.py --cuda
+	LIBTORCH=$(CURDIR)/$(CUDA_TORCH) CARGO_TARGET_DIR=target/cuda cargo test -p seeward-train -- world processes
 
 wheel: setup ## the Python package for all Linux systems, optimised, in dist/
 	@scripts/wheel.py --release

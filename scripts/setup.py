@@ -334,13 +334,17 @@ def provide_all(device):
 def main():
     parser = argparse.ArgumentParser(description="Fetches LibTorch, ONNX Runtime and the test and demo material.")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="the device of the engines [default: the earlier choice, at first cpu]")
+    parser.add_argument("--cuda", action="store_true", help="only the engines for NVIDIA GPUs, without choosing them")
     parser.add_argument("--peer", action="store_true", help="only PyTorch and transformers, for the benchmarks")
     parser.add_argument("--real", action="store_true", help="only a small published language model, for make real")
     parser.add_argument("--clients", action="store_true", help="only clients of the service, for make test")
     arguments = parser.parse_args()
     check_platform()
-    choices = [(PEER, arguments.peer), (REAL, arguments.real), (CLIENTS, arguments.clients), (TRAINERS, arguments.clients)]
-    extras = [part for part, wanted in choices if wanted]
+    choices = [
+        (CUDA, arguments.cuda), ([PEER], arguments.peer), ([REAL], arguments.real),
+        ([CLIENTS, TRAINERS], arguments.clients),
+    ]
+    extras = [part for parts, wanted in choices if wanted for part in parts]
     provide_extras(extras) if extras else provide_all(arguments.device)
 
 

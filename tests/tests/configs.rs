@@ -40,13 +40,48 @@ fn commands(path: &Path) -> Vec<Vec<String>> {
 
 #[test]
 fn every_config_and_command_is_valid() {
-    for path in [configs("demo"), configs("published")].concat() {
+    for path in ["demo", "published", "families"]
+        .into_iter()
+        .flat_map(configs)
+    {
         Config::load(&path, &[]).unwrap();
         let commands = commands(&path);
         assert!(!commands.is_empty(), "{}", path.display());
         for sets in commands {
             Config::load(&path, &sets).unwrap();
         }
+    }
+}
+
+/// On any number of processes, the steps of published settings and of today's families have 128 pairs.
+#[test]
+fn steps_have_the_same_pairs_on_several_gpus() {
+    for path in ["published", "families"].into_iter().flat_map(configs) {
+        let (config, _) = Config::load(&path, &[]).unwrap();
+        let batch = config.per_device_train_batch_size;
+        assert_eq!(
+            batch * config.gradient_accumulation_steps,
+            128,
+            "{}",
+            path.display()
+        );
+    }
+    let readme = fs::read_to_string(Path::new(CONFIGS).join("published/README.md")).unwrap();
+    let families = configs("families").into_iter();
+    let heads: String = families
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for (text, batch) in [(readme, 4), (heads, 8)] {
+        let several = text.lines().filter_map(|line| {
+            let (_, line) = line.split_once("--processes ")?;
+            let (processes, passes) = line.split_once(" --set gradient_accumulation_steps=")?;
+            Some(processes.parse::<usize>().unwrap() * passes.parse::<usize>().unwrap())
+        });
+        let several: Vec<_> = several.collect();
+        assert!(
+            !several.is_empty() && several.iter().all(|passes| batch * passes == 128),
+            "{several:?}"
+        );
     }
 }
 

@@ -140,11 +140,10 @@ fn heard(problem: Option<String>) -> Result<()> {
         return Ok(());
     };
     thread::sleep(PATIENCE);
-    // Gloo ends its messages with details for its developers.
-    let problem = problem
-        .split("This may indicate")
-        .next()
-        .unwrap_or_default();
+    // Gloo ends its messages with advice for its developers.
+    let advice = [". This is typically", "This may indicate"];
+    let ends = advice.iter().filter_map(|advice| problem.find(advice));
+    let problem = &problem[..ends.min().unwrap_or(problem.len())];
     Err(anyhow!(
         "another process has ended or does not answer: {}",
         problem.trim_end()
@@ -167,4 +166,42 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn seeward_group_fail(group: *mut Handle, why: *const c_char);
     fn seeward_group_close(group: *mut Handle) -> *const c_char;
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::world::environment::Ranks;
+    use crate::world::launcher::free_port;
+
+    /// Opens a group of one process, runs every collective, and leaves.
+    fn run_alone(device: Device) {
+        let environment = Environment {
+            ranks: Ranks { rank: 0, size: 1 },
+            local: Ranks { rank: 0, size: 1 },
+            store: ("127.0.0.1".to_owned(), free_port().unwrap()),
+            hosts_store: true,
+            attempt: 0,
+        };
+        let group = Group::open(&environment, Duration::from_secs(60), device).unwrap();
+        let input = Tensor::arange(6, (Kind::Float, device));
+        let outputs = [(); 2].map(|()| input.zeros_like());
+        group.reduce_scatter(&outputs[0], &input).unwrap();
+        group.all_gather(&outputs[1], &input).unwrap();
+        assert_eq!(outputs.map(|output| output == input), [true; 2]);
+        group.close().unwrap();
+    }
+
+    #[test]
+    fn collectives_of_one_process_change_nothing() {
+        run_alone(Device::Cpu);
+    }
+
+    #[test]
+    #[ignore = "needs an NVIDIA GPU"]
+    fn collectives_of_one_process_change_nothing_through_nccl() {
+        run_alone(Device::Cuda(0));
+    }
 }
