@@ -134,8 +134,6 @@ ORT_DYLIB_PATH = { value = "third_party/cuda/onnxruntime/capi/libonnxruntime.so"
 MATERIAL = [
     Part("easy_vqa", {"easy_vqa/data/": "", "easy_vqa-1.0.dist-info/LICENSE": "LICENSE"}),
     Part("python", {"": ""}, tags=[]),
-    Part("pytest", {"": ""}, tags=[]),
-    Part("maturin", {"maturin-1.16.0.data/scripts/maturin": "maturin"}),
 ]
 
 REAL = Part(

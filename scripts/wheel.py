@@ -24,6 +24,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 UNPACKED = TARGET / "python"
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE")
 
+MATURIN = Part("maturin", {"maturin-1.16.0.data/scripts/maturin": "maturin"})
+PYTEST = Part("pytest", {"": ""}, tags=[])
 ZIG = Part("ziglang", {"ziglang/": "ziglang/"})
 
 
@@ -72,6 +74,7 @@ def crates_of(members):
 
 def maturin(out, *arguments, environment=None):
     """Builds the wheel into the folder `out`, which then holds no other."""
+    setup.provide_extras([MATURIN])
     shutil.rmtree(out, ignore_errors=True)
     program = THIRD_PARTY / "maturin" / "maturin"
     program.chmod(0o755)
@@ -123,6 +126,7 @@ def test(arguments):
 
 def pytest(python, arguments):
     """Builds the package and runs its tests. Returns pytest's exit status."""
+    setup.provide_extras([PYTEST])
     folders = [build_for_tests(), THIRD_PARTY / "pytest", THIRD_PARTY / "python"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("ORT_DYLIB_PATH", None)
