@@ -36,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "seeward-export",
             "seeward-models",
             "seeward-runtime",
+            "seeward-serve",
         ],
     ),
     ("seeward-fixture", &["seeward-cli", "seeward-models"]),
@@ -70,13 +71,21 @@ const ADMITTED: [(&str, &[&str]); 11] = [
     // Nothing else needs Python.
     ("pyo3", &["seeward-python"]),
     // Embedders and the programs over files talk to no network.
-    ("hyper", &["seeward-serve"]),
-    ("ureq", &["seeward-serve"]),
+    ("hyper", &["seeward-serve", "seeward-python"]),
+    ("ureq", &["seeward-serve", "seeward-python"]),
     // Programs, not libraries, talk to terminals: embedders of the runtime are spared these.
     ("clap", PROGRAMS),
     ("indicatif", PROGRAMS),
     // `models` is pure Rust: nothing in its tree, or in the tree of what scores with it, compiles C; TLS does.
-    ("cc", &["seeward-train", "seeward-serve", "seeward-tests"]),
+    (
+        "cc",
+        &[
+            "seeward-train",
+            "seeward-serve",
+            "seeward-python",
+            "seeward-tests",
+        ],
+    ),
     ("cmake", &[]),
     ("bindgen", &[]),
 ];

@@ -23,5 +23,5 @@ mod _native {
     #[pymodule_export]
     use super::model::{RewardModel, verify_bundle};
     #[pymodule_export]
-    use super::programs::{evaluate_main, export_main, import_main, score_main};
+    use super::programs::{evaluate_main, export_main, import_main, score_main, serve_main};
 }

@@ -41,3 +41,9 @@ pub(crate) fn import_main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 pub(crate) fn export_main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     run(py, seeward_export::main_of, arguments)
 }
+
+/// `seeward-serve`.
+#[pyfunction]
+pub(crate) fn serve_main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    run(py, seeward_serve::main_of, arguments)
+}

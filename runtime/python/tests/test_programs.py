@@ -1,9 +1,11 @@
 """Console commands: the bytes and exit codes of the programs."""
 
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -94,11 +96,25 @@ def test_reports_are_the_same(tmp_path):
     assert b"report.html" in b"".join(name.encode() for name in command[3])
 
 
-@pytest.mark.parametrize("name", ["score", "evaluate", "import", "export"])
+@pytest.mark.parametrize("name", ["score", "evaluate", "import", "export", "serve"])
 def test_versions_help_and_wrong_flags_are_the_same(name, tmp_path):
     for flags, code in [(["--version"], 0), (["--help"], 0), (["--nothing"], 2)]:
         binary, command = both(tmp_path, f"seeward-{name}", *flags)
         assert command[:3] == binary[:3] and command[0] == code
+
+
+def test_a_service_answers_and_ends_as_asked(tmp_path):
+    place = tmp_path / "socket"
+    with subprocess.Popen([console("seeward-serve"), "--model", BUNDLE, "--listen", f"unix:{place}"]) as process:
+        client = http.client.HTTPConnection("localhost")
+        client.sock = socket.socket(socket.AF_UNIX)
+        while client.sock.connect_ex(str(place)) != 0:
+            time.sleep(0.01)
+            assert process.poll() is None
+        client.request("GET", "/live")
+        assert client.getresponse().status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, 128 + signal.SIGTERM)
 
 
 def test_an_interrupted_command_resumes(rows, tmp_path):

@@ -27,4 +27,4 @@ mod state;
 mod status;
 mod wire;
 
-pub use run::main;
+pub use run::{main, main_of};

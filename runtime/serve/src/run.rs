@@ -1,5 +1,7 @@
 //! The program: bind, load, prove, serve, drain.
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,7 +23,12 @@ const FAILED: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = seeward_manual::parse::<Arguments>();
+    main_of(env::args_os())
+}
+
+/// Runs the program with these arguments, of which the first is its name.
+pub fn main_of(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = seeward_manual::parse_from::<Arguments>(arguments);
     let status = arguments.validate().and_then(start);
     status.unwrap_or_else(|error| {
         eprintln!("{PROGRAM}: error: {error:#}");

@@ -9,6 +9,7 @@ PROGRAMS = {
     "evaluate": _programs.evaluate,
     "import": _programs.import_,
     "export": _programs.export,
+    "serve": _programs.serve,
 }
 
 if __name__ == "__main__":

@@ -33,3 +33,8 @@ def import_() -> NoReturn:
 def export() -> NoReturn:
     """`seeward-export`."""
     _run(_native.export_main)
+
+
+def serve() -> NoReturn:
+    """`seeward-serve`."""
+    _run(_native.serve_main)
