@@ -11,8 +11,8 @@ use crate::{Error, Result};
 pub struct PromptSettings {
     /// The conversation template.
     pub template: Template,
-    /// Image tokens for one [unit](Extent::units) of an image: of a tile, or 1 in a grid of tokens; 0 for a model without
-    /// vision, which sees the prompt without its `<image>` tags.
+    /// Image tokens for one [unit](crate::image::Extent::units) of an image: of a tile, or 1 in a grid of tokens; 0 for a
+    /// model without vision, which sees the prompt without its `<image>` tags.
     pub tokens_per_tile: usize,
     /// The maximal number of tokens; the rest is cut off on the right.
     pub max_length: usize,
