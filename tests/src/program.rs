@@ -3,6 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+/// The programs for users.
+pub const PROGRAMS: [&str; 6] = [
+    "seeward-train",
+    "seeward-export",
+    "seeward-score",
+    "seeward-evaluate",
+    "seeward-import",
+    "seeward-serve",
+];
+
 /// A command that runs the program `name` of this workspace.
 ///
 /// # Panics

@@ -7,16 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use seeward_tests::program::program;
-
-const PROGRAMS: [&str; 6] = [
-    "seeward-train",
-    "seeward-export",
-    "seeward-score",
-    "seeward-evaluate",
-    "seeward-import",
-    "seeward-serve",
-];
+use seeward_tests::program::{PROGRAMS, program};
 
 /// The long flags of a help text.
 fn flags(help: &str) -> BTreeSet<&str> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use seeward_models::sample::Format;
+use seeward_tests::program::PROGRAMS;
 use seeward_train::config::Config;
 
 use crate::page::{
@@ -13,14 +14,6 @@ use crate::page::{
 };
 use crate::run;
 
-const PROGRAMS: [&str; 6] = [
-    "seeward-train",
-    "seeward-export",
-    "seeward-score",
-    "seeward-evaluate",
-    "seeward-import",
-    "seeward-serve",
-];
 /// Flags of cargo.
 const FOREIGN_FLAGS: [&str; 1] = ["--test"];
 /// Commands of others, whose flags are not ours.
